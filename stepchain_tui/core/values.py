@@ -62,7 +62,9 @@ def to_json_value(value: Any, _depth: int = 0) -> Any:
     if isinstance(value, PurePath | datetime | date | time | Decimal | UUID):
         return str(value)
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        return {field.name: to_json_value(getattr(value, field.name), _depth + 1) for field in dataclasses.fields(value)}
+        return {
+            field.name: to_json_value(getattr(value, field.name), _depth + 1) for field in dataclasses.fields(value)
+        }
     dump = getattr(value, "model_dump", None)
     if callable(dump) and not isinstance(value, type):
         return to_json_value(dump(mode="json", warnings=False), _depth + 1)

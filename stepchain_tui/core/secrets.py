@@ -1,0 +1,82 @@
+"""Secrets: which values are secret, and how they are taken out of what is stored, logged and shown.
+
+A value is secret when the plan names its variable under `secrets:`, when it was given for an input of type secret,
+or when it is an environment value whose name ends in `_KEY`, `_TOKEN`, `_PASSWORD` or `_SECRET`. Values of fewer
+than 8 characters are left alone: replacing `1` or `yes` everywhere would destroy what it is meant to protect.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+SECRET_SUFFIXES = ("_KEY", "_TOKEN", "_PASSWORD", "_SECRET")
+SHORTEST = 8
+MASK = "[secret {name}]"
+
+
+def is_secret_name(name: str) -> bool:
+    """Return whether an environment variable of that name holds a secret."""
+    return name.upper().endswith(SECRET_SUFFIXES)
+
+
+def environment_without_secrets(environment: Mapping[str, str], keep: Iterable[str] = ()) -> dict[str, str]:
+    """Return the environment for a child: without secret variables, but for those in `keep`."""
+    kept = set(keep)
+    return {name: value for name, value in environment.items() if name in kept or not is_secret_name(name)}
+
+
+class Redactor:
+    """Replaces secret values in text and JSON values; the one gate to the store asks it for everything it writes.
+
+    Args:
+        secrets: Name -> value. Empty and short values are left alone.
+    """
+
+    def __init__(self, secrets: Mapping[str, str]) -> None:
+        names: dict[str, str] = {}
+        for name, value in sorted(secrets.items()):
+            if len(value) >= SHORTEST:
+                names.setdefault(value, name)
+        self._names = names
+        longest_first = sorted(names, key=len, reverse=True)
+        self._pattern = re.compile("|".join(map(re.escape, longest_first))) if names else None
+
+    @classmethod
+    def of_environment(
+        cls,
+        environment: Mapping[str, str],
+        named: Iterable[str] = (),
+        inputs: Mapping[str, str] | None = None,
+    ) -> Redactor:
+        """Return the redactor for an environment, the names under a plan's `secrets:`, and its secret inputs."""
+        chosen = set(named)
+        secrets = {name: value for name, value in environment.items() if is_secret_name(name) or name in chosen}
+        return cls({**secrets, **(inputs or {})})
+
+    @property
+    def longest(self) -> int:
+        """Length in characters of the longest secret; a stream keeps that much back before it is redacted."""
+        return max(map(len, self._names), default=0)
+
+    def text(self, text: str) -> str:
+        """Return `text` with every secret value replaced by `[secret NAME]`."""
+        if self._pattern is None:
+            return text
+        return self._pattern.sub(self._mask, text)
+
+    def value(self, value: Any) -> Any:
+        """Return a JSON value with every secret replaced in its strings; keys are never touched."""
+        if self._pattern is None:
+            return value
+        if isinstance(value, str):
+            return self._pattern.sub(self._mask, value)
+        if isinstance(value, dict):
+            return {key: self.value(item) for key, item in value.items()}
+        if isinstance(value, list | tuple):
+            return [self.value(item) for item in value]
+        return value
+
+    def _mask(self, match: re.Match[str]) -> str:
+        return MASK.format(name=self._names[match.group()])

@@ -1,0 +1,63 @@
+"""The user's settings: one TOML file, all of it optional, checked whole."""
+
+from __future__ import annotations
+
+import tomllib
+from pathlib import Path
+from typing import Literal
+
+import msgspec
+
+from stepchain_tui.core.errors import UsageError
+
+
+class RetryDefaults(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What a step's `retry:` falls back to after the plan's defaults; None is the built-in value."""
+
+    max_attempts: int | None = None
+    initial_delay: float | None = None
+    max_delay: float | None = None
+    exponential_base: float | None = None
+    jitter: bool | None = None
+
+
+class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What a user may set in `stepchain.toml`.
+
+    Attributes:
+        durability: `process` survives the death of any process, `power` also the loss of power (slower).
+        max_running: The cap on steps over all runs of one engine process.
+        process_workers: How many worker processes the pool has at most; 0 is one for each core.
+        model: The model for prompts that name none.
+        theme: The app's theme.
+        ascii: Draw with ASCII only.
+        keymap: Action id -> keys, separated by commas.
+        retry: Retry defaults.
+    """
+
+    durability: Literal["process", "power"] = "process"
+    max_running: int = 64
+    process_workers: int = 0
+    model: str = ""
+    theme: str = ""
+    ascii: bool = False
+    keymap: dict[str, str] = {}
+    retry: RetryDefaults = RetryDefaults()
+
+
+def load_settings(path: Path) -> Settings:
+    """Return the settings in `path`; a file that is not there means all defaults.
+
+    Raises:
+        UsageError: The file cannot be read, is no TOML, or has an unknown or badly typed key.
+    """
+    try:
+        data = tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return Settings()
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise UsageError(f"{path}: cannot be read as settings: {error}", hint="Mend or move the file.") from error
+    try:
+        return msgspec.convert(data, Settings)
+    except msgspec.ValidationError as error:
+        raise UsageError(f"{path}: {error}", hint="Mend the key; docs/settings.md lists them all.") from error

@@ -1,0 +1,535 @@
+"""The events of a run: frozen facts, numbered per run, never changed.
+
+Every event has `seq` (1, 2, 3, ... within its run), `run_id`, `at` (aware, UTC) and, as JSON, `type`; events of a
+step have `step_id`, those of one go at it `attempt` (1, 2, ...), those of one item of a map `item` (0, 1, ...).
+Events carry decisions (which steps became stale, which items a map has, when the next try is), so that old runs
+fold to the same state under new code. The list of types is a contract; so are the words in `tool.finished`.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any, get_args
+
+import msgspec
+
+from stepchain_tui.core.errors import StoreError
+from stepchain_tui.run.failures import Failure
+from stepchain_tui.run.status import AttemptStatus, RunStatus
+from stepchain_tui.run.values import Kept
+
+
+class StepOutline(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What a run's state needs to know of one step of its plan.
+
+    Attributes:
+        id: The step's id.
+        kind: The name of its action, such as `shell`.
+        parents: Ids of the steps it needs, listed ones and those its expressions refer to.
+        name: What a person calls it; empty where the id serves.
+        continues: `on_failure: continue`: its failure fails neither its dependents nor the run.
+        is_map: It has `for_each`.
+        optional: What cannot run here is skipped.
+    """
+
+    id: str
+    kind: str
+    parents: tuple[str, ...] = ()
+    name: str = ""
+    continues: bool = False
+    is_map: bool = False
+    optional: bool = False
+
+
+class ItemOutline(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """One item of a map.
+
+    Attributes:
+        key: Hash of the item's content; items are matched by it when a map is expanded again.
+        value: The item.
+        reuse: Index of the earlier item whose result is taken over, or None.
+    """
+
+    key: str
+    value: Kept
+    reuse: int | None = None
+
+
+class OwnerRecord(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """The process that carries a run out: its pid, and when that process started (seconds since the epoch)."""
+
+    pid: int
+    process_started_at: float
+    host: str = ""
+
+
+class _Base(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag_field="type"):
+    seq: int
+    run_id: str
+    at: datetime
+
+
+class _StepBase(_Base, frozen=True, kw_only=True, omit_defaults=True, tag_field="type"):
+    step_id: str
+
+
+class _AttemptBase(_StepBase, frozen=True, kw_only=True, omit_defaults=True, tag_field="type"):
+    attempt: int
+
+
+class _ItemBase(_AttemptBase, frozen=True, kw_only=True, omit_defaults=True, tag_field="type"):
+    item: int
+
+
+# --- the run
+
+
+class RunCreated(_Base, frozen=True, kw_only=True, omit_defaults=True, tag="run.created"):
+    """Signals that a run exists and keeps the exact plan it is to carry out.
+
+    Attributes:
+        goal: The plan's goal, the run's title.
+        plan: The plan as a JSON value.
+        steps: What the state needs of each step, in plan order.
+        plan_path: The plan's file, or empty for a plan made in Python.
+        plan_text: The file's text as it was.
+        plan_folder: What `./` in the plan is relative to.
+        working_folder: Where the command was typed; inputs of type path are relative to it.
+        inputs: The inputs as JSON values; those of type secret are left out.
+        secret_inputs: Names of the inputs that were left out.
+        max_concurrent: How many steps may run at once.
+        parent_run_id: The run that this one was forked from.
+        parent_step_id: The step that it was forked at.
+    """
+
+    goal: str
+    plan: dict[str, Any]
+    steps: tuple[StepOutline, ...]
+    plan_path: str = ""
+    plan_text: str = ""
+    plan_folder: str = ""
+    working_folder: str = ""
+    inputs: dict[str, Any] = {}
+    secret_inputs: tuple[str, ...] = ()
+    max_concurrent: int = 5
+    parent_run_id: str | None = None
+    parent_step_id: str | None = None
+
+
+class RunStarted(_Base, frozen=True, kw_only=True, omit_defaults=True, tag="run.started"):
+    """Signals that an engine began to carry the run out."""
+
+    owner: OwnerRecord
+    version: str = ""
+
+
+class RunPaused(_Base, frozen=True, kw_only=True, omit_defaults=True, tag="run.paused"):
+    """Signals that no further step starts; `now` tells that running steps were sent back to pending."""
+
+    reason: str = ""
+    now: bool = False
+
+
+class RunResumed(_Base, frozen=True, kw_only=True, omit_defaults=True, tag="run.resumed"):
+    """Signals that the run goes on, after a pause, an end or a dead owner; `reason` says which."""
+
+    reason: str = ""
+    owner: OwnerRecord | None = None
+
+
+class RunWaiting(_Base, frozen=True, kw_only=True, omit_defaults=True, tag="run.waiting"):
+    """Signals that nothing can go on until somebody answers; `steps` are those that wait."""
+
+    reason: str = ""
+    steps: tuple[str, ...] = ()
+
+
+class RunInterrupted(_Base, frozen=True, kw_only=True, omit_defaults=True, tag="run.interrupted"):
+    """Signals that the engine ended before the run did."""
+
+    reason: str = ""
+
+
+class RunRevised(_Base, frozen=True, kw_only=True, omit_defaults=True, tag="run.revised"):
+    """Signals that the run has a new revision of its plan; steps not in `steps` are gone."""
+
+    revision: int
+    plan: dict[str, Any]
+    steps: tuple[StepOutline, ...]
+    plan_text: str = ""
+    max_concurrent: int = 5
+    reason: str = ""
+
+
+class RunFinished(_Base, frozen=True, kw_only=True, omit_defaults=True, tag="run.finished"):
+    """Signals the run's outcome: succeeded, failed or cancelled."""
+
+    status: RunStatus
+    reason: str = ""
+
+
+# --- steps
+
+
+class StepQueued(_StepBase, frozen=True, kw_only=True, omit_defaults=True, tag="step.queued"):
+    """Signals that a step is ready and waits for a slot; `reason` names the limit that is full."""
+
+    reason: str = ""
+
+
+class StepStarted(_AttemptBase, frozen=True, kw_only=True, omit_defaults=True, tag="step.started"):
+    """Signals that an attempt at a step began.
+
+    Attributes:
+        tries: Which of the policy's tries this is: 1 for the first.
+        max_attempts: How many tries the policy gives.
+        input: The step's resolved input, secrets left out.
+        content_hash: Hash of action, input sources and code, see `plan.hashing`.
+        mode: Where the body runs: inline, thread, process.
+        model: The model that a prompt goes to.
+        revision: The plan's revision.
+    """
+
+    tries: int = 1
+    max_attempts: int = 1
+    input: Kept | None = None
+    content_hash: str = ""
+    mode: str = ""
+    model: str = ""
+    revision: int = 1
+
+
+class StepSpawned(_AttemptBase, frozen=True, kw_only=True, omit_defaults=True, tag="step.spawned"):
+    """Signals that an attempt has a process of its own, committed before the process may go on.
+
+    Attributes:
+        pid: The child.
+        process_group: Its process group, ended as a whole by whoever takes the run over.
+        process_started_at: When the child started, seconds since the epoch, so that a pid used again is not hit.
+        item: Index of the map's item, or None.
+    """
+
+    pid: int
+    process_group: int
+    process_started_at: float
+    item: int | None = None
+
+
+class StepExpanded(_AttemptBase, frozen=True, kw_only=True, omit_defaults=True, tag="step.expanded"):
+    """Signals which items a map has."""
+
+    items: tuple[ItemOutline, ...]
+
+
+class StepWaiting(_StepBase, frozen=True, kw_only=True, omit_defaults=True, tag="step.waiting"):
+    """Signals that a step waits for a person.
+
+    Attributes:
+        reason: `approval` or `breakpoint`.
+        question: What is asked.
+        fields: What the answer may hold: name -> an input's specification as JSON.
+        deadline: When the wait ends by itself.
+        on_timeout: What then holds: `deny` or `approve`.
+        attempt: The attempt that waits, None for a breakpoint before it.
+    """
+
+    reason: str
+    question: str = ""
+    fields: dict[str, Any] = {}
+    deadline: datetime | None = None
+    on_timeout: str = ""
+    attempt: int | None = None
+
+
+class StepResumed(_StepBase, frozen=True, kw_only=True, omit_defaults=True, tag="step.resumed"):
+    """Signals that a wait for a person ended; `answer` is what was said, `by` who said it."""
+
+    answer: Any = None
+    by: str = ""
+    attempt: int | None = None
+
+
+class StepRetryScheduled(_AttemptBase, frozen=True, kw_only=True, omit_defaults=True, tag="step.retry_scheduled"):
+    """Signals that an attempt failed and that the next one has a time.
+
+    Attributes:
+        status: How the attempt ended: failed or timed_out.
+        error: Why.
+        delay: Seconds until the next try; 0 is at once.
+        retry_at: The moment of the next try.
+        tries: How many tries are used up.
+        max_attempts: How many there are.
+        reason: Where the delay comes from, such as `rate limit, Retry-After`.
+    """
+
+    status: AttemptStatus
+    error: Failure
+    delay: float
+    retry_at: datetime
+    tries: int = 1
+    max_attempts: int = 1
+    reason: str = ""
+
+
+class StepSucceeded(_AttemptBase, frozen=True, kw_only=True, omit_defaults=True, tag="step.succeeded"):
+    """Signals that a step is done: from now on no resume runs it again."""
+
+    output: Kept
+    warnings: tuple[str, ...] = ()
+    by: str = ""
+    cached: bool = False
+
+
+class StepFailed(_AttemptBase, frozen=True, kw_only=True, omit_defaults=True, tag="step.failed"):
+    """Signals that a step failed for good. `output` is kept where it has one, such as a denied approval."""
+
+    error: Failure
+    output: Kept | None = None
+
+
+class StepTimedOut(_AttemptBase, frozen=True, kw_only=True, omit_defaults=True, tag="step.timed_out"):
+    """Signals that the last try of a step ran into its timeout."""
+
+    error: Failure
+
+
+class StepSkipped(_StepBase, frozen=True, kw_only=True, omit_defaults=True, tag="step.skipped"):
+    """Signals that a step is not to run; `reason` says why, `cause` is the step it comes from.
+
+    `attempt` is set where the skip was found out during one (an optional step without a model).
+    """
+
+    reason: str
+    cause: str = ""
+    attempt: int | None = None
+
+
+class StepBlocked(_StepBase, frozen=True, kw_only=True, omit_defaults=True, tag="step.blocked"):
+    """Signals that a step cannot run because of `cause`, the step that did not succeed."""
+
+    cause: str
+    reason: str = ""
+
+
+class StepCancelled(_StepBase, frozen=True, kw_only=True, omit_defaults=True, tag="step.cancelled"):
+    """Signals that a step was called off; `attempt` is the one that was stopped, if any."""
+
+    reason: str = ""
+    attempt: int | None = None
+
+
+class StepInterrupted(_AttemptBase, frozen=True, kw_only=True, omit_defaults=True, tag="step.interrupted"):
+    """Signals that an attempt was cut off by the end of its engine or by pause-now; it costs no try."""
+
+    reason: str = ""
+
+
+class StepInvalidated(_StepBase, frozen=True, kw_only=True, omit_defaults=True, tag="step.invalidated"):
+    """Signals that a step is to run anew, or, with `stale`, that its result stands on one that changed.
+
+    Attributes:
+        reason: `rerun`, `resume`, `edit`, ...
+        cause: The step it comes from.
+        stale: Only a mark; else the step is pending again with fresh tries.
+        keep_items: A map's items that succeeded are taken over.
+    """
+
+    reason: str
+    cause: str = ""
+    stale: bool = False
+    keep_items: bool = False
+
+
+class StepPinned(_StepBase, frozen=True, kw_only=True, omit_defaults=True, tag="step.pinned"):
+    """Signals that a step's output was set by hand and is kept over reruns, or, without `pinned`, no longer so."""
+
+    pinned: bool = True
+    output: Kept | None = None
+
+
+# --- items of a map
+
+
+class ItemStarted(_ItemBase, frozen=True, kw_only=True, omit_defaults=True, tag="item.started"):
+    """Signals that an attempt at one item began; fields as in `step.started`."""
+
+    tries: int = 1
+    max_attempts: int = 1
+    input: Kept | None = None
+
+
+class ItemRetryScheduled(_ItemBase, frozen=True, kw_only=True, omit_defaults=True, tag="item.retry_scheduled"):
+    """Signals that an attempt at an item failed and the next has a time; fields as in `step.retry_scheduled`."""
+
+    status: AttemptStatus
+    error: Failure
+    delay: float
+    retry_at: datetime
+    tries: int = 1
+    max_attempts: int = 1
+    reason: str = ""
+
+
+class ItemSucceeded(_ItemBase, frozen=True, kw_only=True, omit_defaults=True, tag="item.succeeded"):
+    """Signals that an item is done: no resume runs it again."""
+
+    output: Kept
+    warnings: tuple[str, ...] = ()
+
+
+class ItemFailed(_ItemBase, frozen=True, kw_only=True, omit_defaults=True, tag="item.failed"):
+    """Signals that an item failed for good."""
+
+    error: Failure
+
+
+class ItemTimedOut(_ItemBase, frozen=True, kw_only=True, omit_defaults=True, tag="item.timed_out"):
+    """Signals that an item's last try ran into its timeout."""
+
+    error: Failure
+
+
+class ItemCancelled(_ItemBase, frozen=True, kw_only=True, omit_defaults=True, tag="item.cancelled"):
+    """Signals that an item was called off; `attempt` is 0 where none had begun."""
+
+    reason: str = ""
+
+
+class ItemInterrupted(_ItemBase, frozen=True, kw_only=True, omit_defaults=True, tag="item.interrupted"):
+    """Signals that an item's attempt was cut off; it costs no try."""
+
+    reason: str = ""
+
+
+# --- tools, models, commands
+
+
+class ToolStarted(_AttemptBase, frozen=True, kw_only=True, omit_defaults=True, tag="tool.started"):
+    """Signals that a tool was called within a step."""
+
+    call_id: str
+    tool_name: str
+    arguments: Any = None
+    item: int | None = None
+
+
+class ToolFinished(_AttemptBase, frozen=True, kw_only=True, omit_defaults=True, tag="tool.finished"):
+    """Signals that a tool call ended; `error` is None where it succeeded, `execution_time` is in seconds."""
+
+    call_id: str
+    tool_name: str
+    execution_time: float
+    arguments: Any = None
+    result: Kept | None = None
+    error: Failure | None = None
+    item: int | None = None
+
+
+class ToolApprovalAsked(_AttemptBase, frozen=True, kw_only=True, omit_defaults=True, tag="tool.approval_asked"):
+    """Signals that a tool call waits for a person's word."""
+
+    call_id: str
+    tool_name: str
+    arguments: Any = None
+
+
+class ToolApprovalGiven(_AttemptBase, frozen=True, kw_only=True, omit_defaults=True, tag="tool.approval_given"):
+    """Signals what a person said of a tool call; `arguments` where they were changed."""
+
+    call_id: str
+    approved: bool
+    arguments: Any = None
+    by: str = ""
+
+
+class ModelTurn(_AttemptBase, frozen=True, kw_only=True, omit_defaults=True, tag="model.turn"):
+    """Signals one answer of a model.
+
+    Attributes:
+        model: The model's name, `scripted` where the plan wrote the answer.
+        response_id: The provider's id of the answer.
+        input_tokens: None where the provider did not say.
+        output_tokens: None where the provider did not say.
+        duration: Seconds from request to end.
+        item: Index of the map's item, or None.
+    """
+
+    model: str
+    response_id: str = ""
+    input_tokens: int | None = None
+    output_tokens: int | None = None
+    duration: float = 0.0
+    item: int | None = None
+
+
+class CommandApplied(_Base, frozen=True, kw_only=True, omit_defaults=True, tag="command.applied"):
+    """Signals that somebody's command took effect; the events right after it are its effect."""
+
+    command_id: str
+    command: str
+    arguments: dict[str, Any] = {}
+    by: str = ""
+
+
+class CommandRefused(_Base, frozen=True, kw_only=True, omit_defaults=True, tag="command.refused"):
+    """Signals that somebody's command changed nothing, and why."""
+
+    command_id: str
+    command: str
+    reason: str
+    arguments: dict[str, Any] = {}
+    by: str = ""
+
+
+StepEvent = (
+    StepQueued
+    | StepStarted
+    | StepSpawned
+    | StepExpanded
+    | StepWaiting
+    | StepResumed
+    | StepRetryScheduled
+    | StepSucceeded
+    | StepFailed
+    | StepTimedOut
+    | StepSkipped
+    | StepBlocked
+    | StepCancelled
+    | StepInterrupted
+    | StepInvalidated
+    | StepPinned
+)
+ItemEvent = (
+    ItemStarted | ItemRetryScheduled | ItemSucceeded | ItemFailed | ItemTimedOut | ItemCancelled | ItemInterrupted
+)
+RunEvent = RunCreated | RunStarted | RunPaused | RunResumed | RunWaiting | RunInterrupted | RunRevised | RunFinished
+CallEvent = ToolStarted | ToolFinished | ToolApprovalAsked | ToolApprovalGiven | ModelTurn
+CommandEvent = CommandApplied | CommandRefused
+Event = RunEvent | StepEvent | ItemEvent | CallEvent | CommandEvent
+
+EVENT_TYPES: dict[str, type[Event]] = {str(cls.__struct_config__.tag): cls for cls in get_args(Event)}
+"""Every event type by its name."""
+EVENT_NAMES: dict[type[Event], str] = {cls: name for name, cls in EVENT_TYPES.items()}
+
+_encoder = msgspec.json.Encoder()
+_decoder: msgspec.json.Decoder[Event] = msgspec.json.Decoder(Event)
+
+
+def encode_event(event: Event) -> bytes:
+    """Return the event as one line of JSON, its `type` first."""
+    return _encoder.encode(event)
+
+
+def decode_event(data: bytes | str) -> Event:
+    """Return the event in one line of JSON.
+
+    Raises:
+        StoreError: The line is no event of this version: an unknown type, a missing field, broken JSON.
+    """
+    try:
+        return _decoder.decode(data)
+    except (msgspec.DecodeError, msgspec.ValidationError) as error:
+        raise StoreError(
+            f"an event cannot be read: {error}",
+            hint="It was written by a newer version, or the store is damaged: `stepchain doctor` tells.",
+        ) from error

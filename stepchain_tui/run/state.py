@@ -1,0 +1,457 @@
+"""`RunState`: what the events of a run so far add up to; the only notion of state in the house.
+
+`RunState.apply` is the one place that changes state. It has no clock, reads and writes nothing, and each consumer
+(engine, screen, command line, history) folds its own copy, in place: copying a state of 10,000 steps for each
+event would be quadratic.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any, assert_never
+
+from stepchain_tui.core.errors import InternalError, UnknownStepError
+from stepchain_tui.run import events as e
+from stepchain_tui.run.failures import Failure
+from stepchain_tui.run.status import STEP_ENDED, STEP_MOVES, AttemptStatus, Mark, RunStatus, StepStatus
+from stepchain_tui.run.values import Kept
+
+
+@dataclass(slots=True)
+class Usage:
+    """Tokens of a step or run. `unknown_turns` counts answers whose provider did not say: unknown is not 0."""
+
+    turns: int = 0
+    input_tokens: int = 0
+    output_tokens: int = 0
+    unknown_turns: int = 0
+
+    def add(self, turn: e.ModelTurn) -> None:
+        """Count one answer of a model."""
+        self.turns += 1
+        if turn.input_tokens is None or turn.output_tokens is None:
+            self.unknown_turns += 1
+        self.input_tokens += turn.input_tokens or 0
+        self.output_tokens += turn.output_tokens or 0
+
+
+@dataclass(slots=True)
+class AttemptState:
+    """One go at a step (`item` is None) or at one item of it."""
+
+    n: int
+    item: int | None
+    status: AttemptStatus
+    started_at: datetime
+    tries: int = 1
+    max_attempts: int = 1
+    finished_at: datetime | None = None
+    input: Kept | None = None
+    output: Kept | None = None
+    error: Failure | None = None
+    mode: str = ""
+    model: str = ""
+    content_hash: str = ""
+    revision: int = 1
+    reason: str = ""
+    warnings: tuple[str, ...] = ()
+    process: e.StepSpawned | None = None
+    """The process of its own that the attempt has, if any."""
+
+
+@dataclass(slots=True)
+class ItemState:
+    """One item of a map; `attempt` is the last one begun at this index (0: none), `tries` those used up."""
+
+    index: int
+    key: str
+    value: Kept
+    status: StepStatus = StepStatus.PENDING
+    attempt: int = 0
+    tries: int = 0
+    output: Kept | None = None
+    error: Failure | None = None
+    retry_at: datetime | None = None
+
+
+@dataclass(slots=True)
+class StepState:
+    """One step of a run.
+
+    Attributes:
+        attempt: The last attempt begun, 0 if none; attempts are numbered over the whole life of the run.
+        tries: How many tries of the policy are used up since the step was last made pending.
+        attempts: Every attempt ever made, in order, by (item, n).
+        items: A map's items, or None before it was expanded.
+        reason: Why the step is queued, skipped, blocked, cancelled or pending again.
+        cause: The step that this comes from, or an empty string.
+        interruptions: How often an attempt was cut off since the last result.
+    """
+
+    outline: e.StepOutline
+    status: StepStatus = StepStatus.PENDING
+    marks: set[Mark] = field(default_factory=set)
+    attempt: int = 0
+    tries: int = 0
+    max_attempts: int = 1
+    attempts: dict[tuple[int | None, int], AttemptState] = field(default_factory=dict)
+    items: list[ItemState] | None = None
+    keep_items: bool = False
+    output: Kept | None = None
+    error: Failure | None = None
+    reason: str = ""
+    cause: str = ""
+    retry_at: datetime | None = None
+    waiting: e.StepWaiting | None = None
+    interruptions: int = 0
+    content_hash: str = ""
+    started_at: datetime | None = None
+    finished_at: datetime | None = None
+    usage: Usage | None = None
+
+    @property
+    def id(self) -> str:
+        """The step's id."""
+        return self.outline.id
+
+    @property
+    def last(self) -> AttemptState | None:
+        """The latest attempt at the step itself, or None."""
+        return self.attempts.get((None, self.attempt))
+
+    @property
+    def ended(self) -> bool:
+        """Whether the step has a result."""
+        return self.status in STEP_ENDED
+
+
+@dataclass(slots=True)
+class RunState:
+    """A run as its events tell it. Start with `RunState()` and `apply` the events in order."""
+
+    run_id: str = ""
+    status: RunStatus = RunStatus.PENDING
+    goal: str = ""
+    revision: int = 1
+    plan: dict[str, Any] = field(default_factory=dict)
+    plan_path: str = ""
+    plan_text: str = ""
+    plan_folder: str = ""
+    working_folder: str = ""
+    inputs: dict[str, Any] = field(default_factory=dict)
+    secret_inputs: tuple[str, ...] = ()
+    max_concurrent: int = 5
+    parent_run_id: str | None = None
+    parent_step_id: str | None = None
+    steps: dict[str, StepState] = field(default_factory=dict)
+    removed: dict[str, StepState] = field(default_factory=dict)
+    """Steps that a later revision took out of the plan."""
+    counts: dict[StepStatus, int] = field(default_factory=dict)
+    owner: e.OwnerRecord | None = None
+    reason: str = ""
+    waiting_for: tuple[str, ...] = ()
+    created_at: datetime | None = None
+    started_at: datetime | None = None
+    finished_at: datetime | None = None
+    usage: Usage = field(default_factory=Usage)
+    last_seq: int = 0
+    last_at: datetime | None = None
+
+    def step(self, step_id: str) -> StepState:
+        """Return the step of that id.
+
+        Raises:
+            UnknownStepError: The run's plan has no such step.
+        """
+        try:
+            return self.steps[step_id]
+        except KeyError:
+            raise UnknownStepError(step_id, self.steps) from None
+
+    def apply(self, event: e.Event) -> None:
+        """Take one more event into account.
+
+        Raises:
+            InternalError: The event does not follow the last one, or its move is not legal.
+        """
+        if event.seq != self.last_seq + 1:
+            raise InternalError(f"event {event.seq} of run '{event.run_id}' came after {self.last_seq}")
+        self.last_seq = event.seq
+        self.last_at = event.at
+        match event:
+            case e.StepStarted():
+                self._begin(event)
+            case e.StepSucceeded():
+                step = self.steps[event.step_id]
+                self._end(step, StepStatus.SUCCEEDED, event)
+                self._end_attempt(step, None, event.attempt, AttemptStatus.SUCCEEDED, event, output=event.output)
+                step.output, step.error = event.output, None
+                step.reason = event.by and f"set by {event.by}"
+                step.interruptions = 0
+                if event.cached:
+                    step.marks.add(Mark.CACHED)
+                if event.warnings and (last := step.attempts.get((None, event.attempt))):
+                    last.warnings = event.warnings
+            case e.StepQueued():
+                step = self.steps[event.step_id]
+                self._move(step, StepStatus.QUEUED)
+                step.reason = event.reason
+            case e.ItemStarted():
+                self._begin_item(event)
+            case e.ItemSucceeded():
+                item = self._end_item(event, StepStatus.SUCCEEDED, AttemptStatus.SUCCEEDED, output=event.output)
+                item.output = event.output
+                if event.warnings:
+                    self.steps[event.step_id].attempts[event.item, event.attempt].warnings = event.warnings
+            case e.StepRetryScheduled():
+                step = self.steps[event.step_id]
+                self._move(step, StepStatus.RETRYING)
+                self._end_attempt(step, None, event.attempt, event.status, event, error=event.error)
+                step.retry_at, step.error = event.retry_at, event.error
+                step.tries, step.reason = event.tries, event.reason
+            case e.ItemRetryScheduled():
+                item = self._end_item(event, StepStatus.RETRYING, event.status, error=event.error)
+                item.retry_at, item.tries = event.retry_at, event.tries
+            case e.StepFailed():
+                step = self.steps[event.step_id]
+                self._end(step, StepStatus.FAILED, event)
+                self._end_attempt(
+                    step, None, event.attempt, AttemptStatus.FAILED, event, error=event.error, output=event.output
+                )
+                step.error, step.output = event.error, event.output
+            case e.StepTimedOut():
+                step = self.steps[event.step_id]
+                self._end(step, StepStatus.TIMED_OUT, event)
+                self._end_attempt(step, None, event.attempt, AttemptStatus.TIMED_OUT, event, error=event.error)
+                step.error = event.error
+            case e.StepSkipped():
+                step = self.steps[event.step_id]
+                self._end(step, StepStatus.SKIPPED, event)
+                step.reason, step.cause = event.reason, event.cause
+                if event.attempt:
+                    self._end_attempt(step, None, event.attempt, AttemptStatus.CANCELLED, event, reason=event.reason)
+            case e.StepBlocked():
+                step = self.steps[event.step_id]
+                self._end(step, StepStatus.BLOCKED, event)
+                step.reason, step.cause = event.reason, event.cause
+            case e.StepCancelled():
+                step = self.steps[event.step_id]
+                self._end(step, StepStatus.CANCELLED, event)
+                step.reason = event.reason
+                if event.attempt:
+                    self._end_attempt(step, None, event.attempt, AttemptStatus.CANCELLED, event, reason=event.reason)
+            case e.StepInterrupted():
+                step = self.steps[event.step_id]
+                self._move(step, StepStatus.PENDING)
+                self._end_attempt(step, None, event.attempt, AttemptStatus.INTERRUPTED, event, reason=event.reason)
+                step.tries = max(0, step.tries - 1)
+                step.interruptions += 1
+                step.reason, step.waiting, step.keep_items = event.reason, None, True
+            case e.StepInvalidated():
+                self._invalidate(event)
+            case e.StepSpawned():
+                self.steps[event.step_id].attempts[event.item, event.attempt].process = event
+            case e.StepExpanded():
+                self._expand(event)
+            case e.StepWaiting():
+                step = self.steps[event.step_id]
+                self._move(step, StepStatus.WAITING)
+                step.waiting, step.reason = event, event.reason
+            case e.StepResumed():
+                step = self.steps[event.step_id]
+                self._move(step, StepStatus.RUNNING if event.attempt else StepStatus.PENDING)
+                step.waiting, step.reason = None, ""
+            case e.StepPinned():
+                step = self.steps[event.step_id]
+                (step.marks.add if event.pinned else step.marks.discard)(Mark.PINNED)
+                if event.output is not None:
+                    step.output = event.output
+            case e.ItemFailed():
+                item = self._end_item(event, StepStatus.FAILED, AttemptStatus.FAILED, error=event.error)
+                item.error = event.error
+            case e.ItemTimedOut():
+                item = self._end_item(event, StepStatus.TIMED_OUT, AttemptStatus.TIMED_OUT, error=event.error)
+                item.error = event.error
+            case e.ItemCancelled():
+                self._end_item(event, StepStatus.CANCELLED, AttemptStatus.CANCELLED, reason=event.reason)
+            case e.ItemInterrupted():
+                item = self._end_item(event, StepStatus.PENDING, AttemptStatus.INTERRUPTED, reason=event.reason)
+                item.tries = max(0, item.tries - 1)
+            case e.ModelTurn():
+                step = self.steps[event.step_id]
+                if step.usage is None:
+                    step.usage = Usage()
+                step.usage.add(event)
+                self.usage.add(event)
+            case e.ToolStarted() | e.ToolFinished() | e.ToolApprovalAsked() | e.ToolApprovalGiven():
+                pass
+            case e.CommandApplied() | e.CommandRefused():
+                pass
+            case e.RunCreated():
+                self._create(event)
+            case e.RunStarted():
+                self.status, self.owner, self.started_at = RunStatus.RUNNING, event.owner, event.at
+                self.reason = ""
+            case e.RunResumed():
+                self.status, self.reason, self.finished_at, self.waiting_for = RunStatus.RUNNING, "", None, ()
+                self.owner = event.owner or self.owner
+                self.started_at = self.started_at or event.at
+            case e.RunPaused():
+                self.status, self.reason = RunStatus.PAUSED, event.reason
+            case e.RunWaiting():
+                self.status, self.reason, self.waiting_for = RunStatus.WAITING, event.reason, event.steps
+            case e.RunInterrupted():
+                self.status, self.reason, self.owner = RunStatus.INTERRUPTED, event.reason, None
+            case e.RunRevised():
+                self._revise(event)
+            case e.RunFinished():
+                self.status, self.reason, self.finished_at = event.status, event.reason, event.at
+            case _:
+                assert_never(event)
+
+    # --- arms of the fold that take more than a few lines
+
+    def _create(self, event: e.RunCreated) -> None:
+        self.run_id, self.created_at, self.goal = event.run_id, event.at, event.goal
+        self.plan, self.plan_path, self.plan_text = event.plan, event.plan_path, event.plan_text
+        self.plan_folder, self.working_folder = event.plan_folder, event.working_folder
+        self.inputs, self.secret_inputs = event.inputs, event.secret_inputs
+        self.max_concurrent = event.max_concurrent
+        self.parent_run_id, self.parent_step_id = event.parent_run_id, event.parent_step_id
+        self.steps = {outline.id: StepState(outline) for outline in event.steps}
+        self.counts = {StepStatus.PENDING: len(self.steps)}
+
+    def _revise(self, event: e.RunRevised) -> None:
+        self.revision, self.plan, self.plan_text = event.revision, event.plan, event.plan_text
+        self.max_concurrent = event.max_concurrent
+        known = {**self.removed, **self.steps}
+        steps: dict[str, StepState] = {}
+        for outline in event.steps:
+            step = known.pop(outline.id, None) or StepState(outline)
+            step.outline = outline
+            steps[outline.id] = step
+        self.steps, self.removed = steps, known
+        self.counts = {}
+        for step in steps.values():
+            self.counts[step.status] = self.counts.get(step.status, 0) + 1
+
+    def _begin(self, event: e.StepStarted) -> None:
+        step = self.steps[event.step_id]
+        self._move(step, StepStatus.RUNNING)
+        step.attempt, step.tries, step.max_attempts = event.attempt, event.tries, event.max_attempts
+        step.attempts[None, event.attempt] = AttemptState(
+            event.attempt,
+            None,
+            AttemptStatus.RUNNING,
+            event.at,
+            event.tries,
+            event.max_attempts,
+            input=event.input,
+            mode=event.mode,
+            model=event.model,
+            content_hash=event.content_hash,
+            revision=event.revision,
+        )
+        step.content_hash = event.content_hash
+        step.started_at, step.finished_at = event.at, None
+        step.retry_at, step.error, step.reason, step.cause = None, None, "", ""
+        if step.marks:
+            step.marks -= {Mark.STALE, Mark.CACHED}
+
+    def _begin_item(self, event: e.ItemStarted) -> None:
+        step = self.steps[event.step_id]
+        item = self._item(step, event.item)
+        item.status, item.attempt, item.tries = StepStatus.RUNNING, event.attempt, event.tries
+        item.retry_at, item.error = None, None
+        step.attempts[event.item, event.attempt] = AttemptState(
+            event.attempt,
+            event.item,
+            AttemptStatus.RUNNING,
+            event.at,
+            event.tries,
+            event.max_attempts,
+            input=event.input,
+        )
+
+    def _end_item(
+        self,
+        event: e.ItemEvent,
+        status: StepStatus,
+        attempt_status: AttemptStatus,
+        *,
+        output: Kept | None = None,
+        error: Failure | None = None,
+        reason: str = "",
+    ) -> ItemState:
+        step = self.steps[event.step_id]
+        item = self._item(step, event.item)
+        item.status = status
+        if event.attempt:
+            self._end_attempt(
+                step, event.item, event.attempt, attempt_status, event, output=output, error=error, reason=reason
+            )
+        return item
+
+    def _expand(self, event: e.StepExpanded) -> None:
+        step = self.steps[event.step_id]
+        before = step.items or []
+        step.items = []
+        for index, outline in enumerate(event.items):
+            made = before[index].attempt if index < len(before) else 0
+            item = ItemState(index, outline.key, outline.value, attempt=made)
+            if outline.reuse is not None:
+                item.status, item.output = StepStatus.SUCCEEDED, before[outline.reuse].output
+            step.items.append(item)
+
+    def _invalidate(self, event: e.StepInvalidated) -> None:
+        step = self.steps[event.step_id]
+        if event.stale:
+            step.marks.add(Mark.STALE)
+            return
+        if step.status is not StepStatus.PENDING:
+            self._move(step, StepStatus.PENDING)
+        step.reason, step.cause, step.keep_items = event.reason, event.cause, event.keep_items
+        step.tries, step.interruptions, step.retry_at, step.waiting = 0, 0, None, None
+        step.error, step.finished_at = None, None
+        step.marks -= {Mark.STALE, Mark.CACHED}
+        for item in step.items or ():
+            item.tries = 0
+
+    def _move(self, step: StepState, to: StepStatus) -> None:
+        before = step.status
+        if to not in STEP_MOVES[before]:
+            legal = ", ".join(sorted(STEP_MOVES[before]))
+            raise InternalError(f"step '{step.outline.id}' is {before} and cannot become {to}, only {legal}")
+        counts = self.counts
+        counts[before] -= 1
+        counts[to] = counts.get(to, 0) + 1
+        step.status = to
+
+    def _end(self, step: StepState, to: StepStatus, event: e.Event) -> None:
+        self._move(step, to)
+        step.finished_at, step.retry_at, step.waiting = event.at, None, None
+
+    def _end_attempt(
+        self,
+        step: StepState,
+        item: int | None,
+        n: int,
+        status: AttemptStatus,
+        event: e.Event,
+        *,
+        output: Kept | None = None,
+        error: Failure | None = None,
+        reason: str = "",
+    ) -> None:
+        attempt = step.attempts.get((item, n))
+        if attempt is None:  # a step marked by hand has a result without an attempt
+            return
+        attempt.status, attempt.finished_at = status, event.at
+        attempt.output, attempt.error, attempt.reason = output, error, reason
+
+    @staticmethod
+    def _item(step: StepState, index: int) -> ItemState:
+        if step.items is None or not 0 <= index < len(step.items):
+            raise InternalError(f"step '{step.outline.id}' has no item {index}")
+        return step.items[index]
