@@ -1,0 +1,111 @@
+"""What the engine hands to the executor of a step's kind, and what it gets back.
+
+An executor is an object with `async def execute(call) -> Outcome`. It returns when the work is done, raises
+`run.failures.AttemptError` (or any exception, which is then classified) when it failed, and when its task is
+cancelled it ends the work for real, children included, before the cancellation goes on. It knows nothing of
+retries, slots or stores.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+from stepchain_tui.plan import Step
+
+
+class CallPorts(Protocol):
+    """What a call may tell the engine while it runs. All methods may be called on the event loop's thread only."""
+
+    def log(self, stream: str, text: str) -> None:
+        """Keep a piece of output: any text, line ends inside it or missing at its end."""
+
+    def log_from_thread(self, stream: str, text: str) -> None:
+        """The same, from any thread."""
+
+    async def spawned(self, pid: int, process_group: int, process_started_at: float) -> None:
+        """Return once it is durable that the attempt has this process; only then may the process go on.
+
+        Args:
+            pid: The child's process id.
+            process_group: Its process group id.
+            process_started_at: When it started, seconds since the epoch.
+        """
+
+    def model_turn(
+        self,
+        *,
+        model: str,
+        response_id: str = "",
+        input_tokens: int | None = None,
+        output_tokens: int | None = None,
+        duration: float = 0.0,
+    ) -> None:
+        """Keep one answer of a model as an event."""
+
+    def warn(self, text: str) -> None:
+        """Keep a warning with the result, such as `ran in a thread: cannot be pickled`."""
+
+
+@dataclass(slots=True, kw_only=True)
+class StepCall:
+    """One attempt at a step, or at one item of it, ready to be carried out.
+
+    Attributes:
+        step: The step as the plan has it.
+        value: The action's value with its expressions resolved (the prompt's text, the shell's command, ...).
+        args: `args` resolved.
+        options: The action's companion keys resolved (`system`, `model`, `replies`, `fields`, ...).
+        mode: inline, thread or process.
+        timeout: Seconds, or None; the engine cancels the call when it is over.
+        environment: The whole environment for a child: without secrets but those the step names, with the step's own.
+        cwd: The folder to work in.
+        plan_folder: What `./` in the plan is relative to.
+        idempotency_key: Stable over retries and resumes of this step (or item).
+        secrets: Values of the plan's secrets by name; never stored.
+    """
+
+    run_id: str
+    step: Step
+    attempt: int
+    item: int | None
+    value: Any
+    args: Mapping[str, Any]
+    options: Mapping[str, Any]
+    mode: str
+    timeout: float | None
+    environment: Mapping[str, str]
+    cwd: Path
+    plan_folder: Path
+    ports: CallPorts
+    idempotency_key: str = ""
+    tries: int = 1
+    secrets: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(slots=True)
+class Outcome:
+    """What came of a call: any Python value; the engine makes it a JSON value."""
+
+    output: Any
+
+
+class StepExecutor(Protocol):
+    """Carries out steps of one kind."""
+
+    async def execute(self, call: StepCall) -> Outcome:
+        """Do the work of one attempt and return its output. See the module's docstring for the duties."""
+
+
+class SkipStep(Exception):  # noqa: N818 - not an error: the step is skipped with a reason
+    """Signals that an `optional` step cannot run here and is skipped.
+
+    Args:
+        reason: Why, as a person reads it.
+    """
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason)
+        self.reason = reason
