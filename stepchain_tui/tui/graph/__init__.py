@@ -1,12 +1,49 @@
 """The drawing of a plan's graph on character cells: layers, wires, rails, collapsed siblings.
 
-Owns places and line characters; imports nothing from the house and no screen library.
+Owns places and line characters, and knows nothing of what a node means. Imports no other room and no textual.
 """
 
+from stepchain_tui.tui.graph.collapse import WIDEST, Collapsed, collapse
+from stepchain_tui.tui.graph.faces import STATUSES, Face, Faces
+from stepchain_tui.tui.graph.labels import LONGEST, cell_len, shorten
+from stepchain_tui.tui.graph.layers import read_links, topological_order
 from stepchain_tui.tui.graph.layout import Band, Box, Drawing, lay_out
-from stepchain_tui.tui.graph.raster import ASCII_LINES, CROSSING, DOWN, LEFT, LINES, RIGHT, UP, Raster, draw_text
+from stepchain_tui.tui.graph.paint import Painter, Run
+from stepchain_tui.tui.graph.picture import Kind, Picture
+from stepchain_tui.tui.graph.rails import LANE, RailRow, Rails, lay_rails
+from stepchain_tui.tui.graph.raster import CROSSING, DOWN, LEFT, LINES, NODE, RIGHT, UP, Raster, draw_text
 
 __all__ = (
-    "ASCII_LINES", "CROSSING", "DOWN", "LEFT", "LINES", "RIGHT", "UP",
-    "Band", "Box", "Drawing", "Raster", "draw_text", "lay_out",
+    "CROSSING",
+    "DOWN",
+    "LANE",
+    "LEFT",
+    "LINES",
+    "LONGEST",
+    "NODE",
+    "RIGHT",
+    "STATUSES",
+    "UP",
+    "WIDEST",
+    "Band",
+    "Box",
+    "Collapsed",
+    "Drawing",
+    "Face",
+    "Faces",
+    "Kind",
+    "Painter",
+    "Picture",
+    "RailRow",
+    "Rails",
+    "Raster",
+    "Run",
+    "cell_len",
+    "collapse",
+    "draw_text",
+    "lay_out",
+    "lay_rails",
+    "read_links",
+    "shorten",
+    "topological_order",
 )

@@ -28,9 +28,7 @@ class Collapsed:
     the first member of the set."""
 
 
-def collapse(
-    graph: Mapping[str, Sequence[str]], *, widest: int = WIDEST, opened: Collection[str] = ()
-) -> Collapsed:
+def collapse(graph: Mapping[str, Sequence[str]], *, widest: int = WIDEST, opened: Collection[str] = ()) -> Collapsed:
     """Contract what is alike and more than `widest` wide.
 
     Args:

@@ -113,9 +113,7 @@ def _nets(layered: Layered, layer: Iterable[int]) -> list[tuple[list[int], list[
     return [(sources, list(targets)) for targets, sources in nets.items()]
 
 
-def _cells(
-    layered: Layered, widths: Mapping[str, int], nets: list[list[tuple[list[int], list[int]]]]
-) -> list[int]:
+def _cells(layered: Layered, widths: Mapping[str, int], nets: list[list[tuple[list[int], list[int]]]]) -> list[int]:
     """Return the width of each item in cells."""
     entering = [0] * len(layered.rank)
     for channel in nets:

@@ -8,29 +8,31 @@ shows one wire on top of the other. Only ends of one net join.
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Mapping
 
 from stepchain_tui.tui.graph.layout import Band, Drawing
 from stepchain_tui.tui.graph.routing import Net
 
-UP, DOWN, LEFT, RIGHT, CROSSING = 1, 2, 4, 8, 16
+UP, DOWN, LEFT, RIGHT, CROSSING, NODE = 1, 2, 4, 8, 16, 32
+"""Bits of a mask: four directions, two wires that do not join, the place of a node on its rail."""
 
 _KEPT_BANDS = 96
 
 
-def _characters(lines: str) -> dict[int, str]:
-    return {mask: lines[mask % CROSSING] if mask < CROSSING else lines[UP | DOWN] for mask in range(2 * CROSSING)}
+def _characters(lines: str, node: str) -> dict[int, str]:
+    table = dict(enumerate(lines))
+    table.update({CROSSING | mask: lines[UP | DOWN] for mask in range(CROSSING)})
+    table.update({NODE | mask: node for mask in range(NODE)})
+    return table
 
 
-LINES = _characters(" │││─┘┐┤─└┌├─┴┬┼")
+LINES = _characters(" │││─┘┐┤─└┌├─┴┬┼", "●")
 """Mask to box-drawing character; a crossing shows the wire that goes down."""
-ASCII_LINES = _characters(" |||-+++-+++-+++")
+ASCII_LINES = _characters(" |||-+++-+++-+++", "o")
 """Mask to ASCII character, for terminals without box drawing."""
 
 _ACROSS = bytes((mask | LEFT | RIGHT) & 255 for mask in range(256))
-_DOWNWARDS = bytes(
-    (mask | UP | DOWN | (CROSSING if mask & (LEFT | RIGHT) else 0)) & 255 for mask in range(256)
-)
+_DOWNWARDS = bytes((mask | UP | DOWN | (CROSSING if mask & (LEFT | RIGHT) else 0)) & 255 for mask in range(256))
 
 
 class Raster:
@@ -59,7 +61,9 @@ class Raster:
         cells = self._bands.get(index)
         if cells is None:
             band = self._drawing.bands[index]
-            cells = bytes(draw_channel(band, self._drawing.width) if band.nets else draw_layer(band, self._drawing.width))
+            cells = bytes(
+                draw_channel(band, self._drawing.width) if band.nets else draw_layer(band, self._drawing.width)
+            )
             self._bands[index] = cells
             if len(self._bands) > _KEPT_BANDS:
                 self._bands.popitem(last=False)
@@ -132,6 +136,6 @@ def _join(cells: bytearray, net: Net, width: int) -> None:
         cells[low * width + net.jog] |= UP
 
 
-def draw_text(masks: Sequence[int] | bytes, characters: dict[int, str]) -> str:
+def draw_text(masks: bytes | bytearray, characters: Mapping[int, str]) -> str:
     """Return the masks of one row as text."""
-    return bytes(masks).decode("latin-1").translate(characters)
+    return masks.decode("latin-1").translate(characters)
