@@ -1,7 +1,8 @@
 """The filters of expressions: plain functions that pay before they work.
 
-Each takes the scope, the value before the bar and its arguments. Names and arguments are Jinja's where Jinja has them;
-`lines`, `split`, `fromjson`, `keys`, `values` and `quote` are ours. `default` is part of the language, not of this table.
+Each takes the scope, the value before the bar and its arguments. Names and arguments are Jinja's where Jinja has
+them; `lines`, `split`, `fromjson`, `keys`, `values` and `quote` are ours. `default` is part of the language, not of
+this table.
 """
 
 from __future__ import annotations

@@ -6,7 +6,7 @@ a plan and never changes. Nothing here recurses: chains of 10,000 steps are ordi
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from graphlib import CycleError, TopologicalSorter
@@ -78,7 +78,7 @@ class PlanGraph:
         """
         return self._reach(step_id, self.parents)
 
-    def topological(self) -> Iterator[str]:
+    def topological(self) -> Iterable[str]:
         """Yield all steps, parents before children.
 
         Raises:
