@@ -104,7 +104,7 @@ def set_step_key(text: str, step_id: str, key: str, value: Any) -> str:
     """
 
     def change(step: Any) -> None:
-        step[key] = value
+        step[key] = value if type(step) is dict else _written(value)
 
     return edit_text(text, step_id, change)
 
@@ -170,6 +170,24 @@ def _edit_yaml(text: str, step_id: str, change: Callable[[Any], None]) -> str:
     except (YAMLError, RecursionError) as error:
         raise UsageError(f"the plan's text cannot be read: {error}", hint="Mend its syntax first.") from None
     return out.getvalue() if not text.startswith("\ufeff") else "\ufeff" + out.getvalue()
+
+
+def _written(value: Any) -> Any:
+    """Return `value` as YAML shows it best: text of several lines as a block."""
+    from ruamel.yaml.scalarstring import LiteralScalarString
+
+    if isinstance(value, dict):
+        return {key: _written(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_written(item) for item in value]
+    if isinstance(value, str) and "\n" in value and _fits_block(value):
+        return LiteralScalarString(value)
+    return value
+
+
+def _fits_block(text: str) -> bool:
+    lines = text.split("\n")
+    return not text[0].isspace() and all(line.isprintable() and line == line.rstrip() for line in lines)
 
 
 def _find_step(data: Any, step_id: str) -> Any:
