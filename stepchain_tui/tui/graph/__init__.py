@@ -4,6 +4,7 @@ Owns places and line characters, and knows nothing of what a node means. Imports
 """
 
 from stepchain_tui.tui.graph.collapse import WIDEST, Collapsed, collapse
+from stepchain_tui.tui.graph.drawings import Drawings, GraphStyle
 from stepchain_tui.tui.graph.faces import STATUSES, Face, Faces
 from stepchain_tui.tui.graph.labels import LONGEST, cell_len, shorten
 from stepchain_tui.tui.graph.layers import read_links, topological_order
@@ -29,8 +30,10 @@ __all__ = (
     "Box",
     "Collapsed",
     "Drawing",
+    "Drawings",
     "Face",
     "Faces",
+    "GraphStyle",
     "Kind",
     "Painter",
     "Picture",

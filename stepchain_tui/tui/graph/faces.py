@@ -72,7 +72,10 @@ class Faces:
         if face is None:
             faces = {self._of_step.get(member, unknown) for member in members}
             first = min(sorted(faces), key=lambda face: _PRESSING.get(face.style_name, len(_PRESSING)))
-            marks = "".join(mark for mark in _MARKS if any(mark in face.marks for face in faces))
+            # A group is cached only if all of it is; one stale or pinned step is worth knowing.
+            marks = "".join(
+                mark for mark in _MARKS if (all if mark == "=" else any)(mark in face.marks for face in faces)
+            )
             face = self._of_group[node] = first._replace(marks=marks)
         return face
 

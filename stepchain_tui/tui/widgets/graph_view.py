@@ -25,67 +25,29 @@ from textual.worker import Worker, WorkerState
 from stepchain_tui.tui.graph import (
     STATUSES,
     Box,
-    Collapsed,
+    Drawings,
     Face,
     Faces,
+    GraphStyle,
     Kind,
     Painter,
     Picture,
     cell_len,
-    collapse,
-    read_links,
-    topological_order,
 )
 
 __all__ = ("Direction", "Face", "GraphStyle", "GraphView")
 
-GraphStyle = Literal["auto", "boxes", "pills", "rails"]
 Direction = Literal["up", "down", "left", "right"]
 
 _OPPOSITE: dict[Direction, Direction] = {"up": "down", "down": "up", "left": "right", "right": "left"}
 _THREAD_NODES = 300
 """Nodes from which on a drawing is made in a thread: with fewer it takes less than a frame or two."""
-_BOX_NODES = 60
-"""Most nodes for which boxes are tried when the style is chosen by itself."""
-_NARROW = 40
-"""Columns below which rails are chosen."""
-_BOX_MARKS = 3
-"""Cells kept free in a box, one per mark there can be, so that marks never move the drawing."""
 _DRAWING = "draw the graph"
 
 
-class _GraphMessage(Message):
-    """A message about one step of a view."""
+class GraphCanvas(ScrollView):
+    """A plan's graph on the screen: drawn in the way that fits, painted with what is true now, one step shining."""
 
-    def __init__(self, graph_view: GraphView, step_id: str) -> None:
-        super().__init__()
-        self.graph_view = graph_view
-        """The view it comes from."""
-        self.step_id = step_id
-        """The step it is about."""
-
-    @property
-    def control(self) -> GraphView:
-        """The view it comes from."""
-        return self.graph_view
-
-
-class GraphView(ScrollView, can_focus=True):
-    """A plan's graph that a person walks through.
-
-    A step's label is `GLYPH id` with its marks appended. More than eight alike steps side by side are drawn as one
-    group such as `fetch_1 … fetch_200 (200)`; `selected` then still names one step, and its group shines.
-    """
-
-    ALLOW_MAXIMIZE = True
-    BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("up,k", "move('up')", "Parent", id="graph.up", show=False),
-        Binding("down,j", "move('down')", "Child", id="graph.down", show=False),
-        Binding("left,h", "move('left')", "Left in the layer", id="graph.left", show=False),
-        Binding("right,l", "move('right')", "Right in the layer", id="graph.right", show=False),
-        Binding("enter", "open", "Open step", id="graph.open", show=False),
-        Binding("space", "fold", "Fold or unfold alike steps", id="graph.fold", show=False),
-    ]
     COMPONENT_CLASSES: ClassVar[set[str]] = {
         "graph--node",
         "graph--wire",
@@ -94,10 +56,10 @@ class GraphView(ScrollView, can_focus=True):
         *(f"graph--{status}" for status in STATUSES),
     }
     DEFAULT_CSS = """
-    GraphView {
+    GraphCanvas {
         & > .graph--node { color: $foreground; }
-        & > .graph--wire { color: $foreground 45%; }
-        & > .graph--wire-lit { color: $text-accent; text-style: bold; }
+        & > .graph--wire { color: $foreground 40%; }
+        & > .graph--wire-lit { color: $foreground; text-style: bold; }
         & > .graph--selected { text-style: bold reverse; }
         & > .graph--pending { color: $foreground 70%; }
         & > .graph--queued { color: $text-secondary; }
@@ -120,22 +82,13 @@ class GraphView(ScrollView, can_focus=True):
     ascii: reactive[bool] = reactive(False)
     """Draw with `+ - |` only, for terminals without box drawing. Glyphs are the caller's."""
 
-    class Selected(_GraphMessage):
-        """Signals that the user moved the highlight to another step."""
-
-    class Opened(_GraphMessage):
-        """Signals that the user opened a step, by enter or a double click."""
-
     def __init__(self, *, id: str | None = None, classes: str | None = None) -> None:  # noqa: A002 - Textual's name
         super().__init__(id=id, classes=classes)
-        self._graph: dict[str, tuple[str, ...]] = {}
-        self._collapsed: Collapsed = collapse({})
-        self._unfolded: set[str] = set()
         self._faces = Faces()
-        self._pictures: dict[Kind, Picture] = {}
+        self._drawings = Drawings(self._faces)
         self._painter: Painter | None = None
-        self._last_move: tuple[Direction, str, str] | None = None
         self._redraw_asked = False
+        self._in_work: tuple[int, Kind] | None = None
         self._rich_styles: dict[tuple[str, ...], Style] = {}
 
     # What the caller tells and asks.
@@ -151,12 +104,10 @@ class GraphView(ScrollView, can_focus=True):
         Raises:
             ValueError: A parent is unknown or the links form a cycle.
         """
-        _, above, below = read_links(parents)
-        topological_order(above, below)
-        self._graph = {step: tuple(ids) for step, ids in parents.items()}
-        self._fold_again()
-        if self.selected not in self._graph:
-            self.selected = next(iter(self._graph), None)
+        self._drawings.set_graph(parents)
+        self._show_fitting()
+        if self.selected not in parents:
+            self.selected = next(iter(parents), None)
 
     def set_status(self, step_id: str, glyph: str, style_name: str, marks: str = "") -> None:
         """Change how one step looks; see `Face`."""
@@ -175,35 +126,6 @@ class GraphView(ScrollView, can_focus=True):
             if painter.picture.kind != "boxes" and cell_len(self._faces.label(node)) > _room(painter.picture, box):
                 self._ask_redraw()
 
-    def search(self, text: str) -> list[str]:
-        """Return the ids of the steps that contain `text`, in the plan's order, whatever its case."""
-        wanted = text.casefold()
-        return [step for step in self._graph if wanted in step.casefold()] if wanted else []
-
-    def move(self, direction: Direction) -> bool:
-        """Move the highlight to a parent, a child, or a neighbour in the layer; say whether there was one.
-
-        Going back returns to the step one came from, not merely to the nearest.
-        """
-        here = self.selected_node
-        if self._painter is None or here is None or here not in self._painter.picture:
-            return False
-        target = self._target(self._painter.picture, here, direction)
-        if target is None:
-            return False
-        self._choose(target)
-        self._last_move = (direction, here, target)
-        return True
-
-    def toggle_fold(self) -> bool:
-        """Unfold the group of the selected step, or fold it again; say whether it belongs to one."""
-        key = self._collapsed.foldable.get(self.selected or "")
-        if key is None:
-            return False
-        self._unfolded ^= {key}
-        self._fold_again()
-        return True
-
     def scroll_to_selected(self) -> None:
         """Bring the selected step into view."""
         node = self.selected_node
@@ -211,12 +133,14 @@ class GraphView(ScrollView, can_focus=True):
             return
         box = self._painter.picture.box(node)
         region = Region(box.x, box.y, min(box.width, self.size.width), box.height)
+        if Region(*self.scroll_offset, *self.size).contains_region(region):
+            return
         self.scroll_to_region(region, spacing=Spacing(1, 2, 1, 2), animate=False, force=True)
 
     @property
     def selected_node(self) -> str | None:
         """The node that shines: the selected step, or the group it is folded into."""
-        return None if self.selected is None else self._collapsed.node_of.get(self.selected, self.selected)
+        return None if self.selected is None else self._drawings.collapsed.node_of.get(self.selected, self.selected)
 
     @property
     def picture(self) -> Picture | None:
@@ -225,65 +149,35 @@ class GraphView(ScrollView, can_focus=True):
 
     # How a drawing is made.
 
-    def _fold_again(self) -> None:
-        self._collapsed = collapse(self._graph, opened=self._unfolded)
-        self._faces.regroup(self._collapsed.groups, self._collapsed.node_of)
-        self._draw_again()
+    def _show_fitting(self) -> None:
+        """Show the drawing that suits the size of the widget, making it first if need be."""
+        space = self.container_size
+        if not self.is_mounted or not space:
+            return
+        kind = self._drawings.kind_for(self.style, *space)
+        if self._drawings.made(kind) or len(self._drawings.collapsed.graph) < _THREAD_NODES:
+            self._show(self._drawings.make(kind))
+        elif self._in_work != (self._drawings.edition, kind):
+            self._in_work = (self._drawings.edition, kind)
+            drawing = self._draw_in_thread(kind)
+            self.run_worker(drawing, name=_DRAWING, group=_DRAWING, exclusive=True, exit_on_error=False)
 
-    def _draw_again(self) -> None:
-        self._redraw_asked = False
-        self._pictures = {}
-        self._show_fitting()
+    async def _draw_in_thread(self, kind: Kind) -> None:
+        edition = self._drawings.edition
+        picture = await asyncio.to_thread(Picture, *self._drawings.order(kind))
+        self._in_work = None
+        if self._drawings.keep(picture, edition):
+            self._show(picture)
 
     def _ask_redraw(self) -> None:
         if not self._redraw_asked:
             self._redraw_asked = True
             self.call_after_refresh(self._draw_again)
 
-    def _show_fitting(self) -> None:
-        """Show the drawing that suits the size of the widget, making it first if need be."""
-        if not self.is_mounted or not self.container_size:
-            return
-        kind = self._kind()
-        graph = self._collapsed.graph
-        if kind in self._pictures:
-            self._show(self._pictures[kind])
-        elif len(graph) < _THREAD_NODES:
-            self._show(self._picture(kind))
-        else:
-            self.run_worker(
-                self._draw_in_thread(kind), name=_DRAWING, group=_DRAWING, exclusive=True, exit_on_error=False
-            )
-
-    def _kind(self) -> Kind:
-        if self.style != "auto":
-            return self.style
-        size = self.container_size
-        if size.width < _NARROW:
-            return "rails"
-        if len(self._collapsed.graph) > _BOX_NODES:
-            return "pills"
-        boxes = self._picture("boxes")
-        return "boxes" if boxes.width <= size.width and boxes.height <= size.height else "pills"
-
-    def _label_widths(self, kind: Kind) -> dict[str, int]:
-        widths = {}
-        for node in self._collapsed.graph:
-            cells, marks = cell_len(self._faces.label(node)), len(self._faces.face(node).marks)
-            widths[node] = cells - marks + (_BOX_MARKS if kind == "boxes" else max(1, marks))
-        return widths
-
-    def _picture(self, kind: Kind) -> Picture:
-        if kind not in self._pictures:
-            self._pictures[kind] = Picture(self._collapsed.graph, self._label_widths(kind), kind)
-        return self._pictures[kind]
-
-    async def _draw_in_thread(self, kind: Kind) -> None:
-        pictures = self._pictures
-        picture = await asyncio.to_thread(Picture, self._collapsed.graph, self._label_widths(kind), kind)
-        pictures[kind] = picture
-        if pictures is self._pictures:
-            self._show(picture)
+    def _draw_again(self) -> None:
+        self._redraw_asked = False
+        self._drawings.forget()
+        self._show_fitting()
 
     def on_worker_state_changed(self, event: Worker.StateChanged) -> None:
         """Tell the user when a drawing could not be made; the previous one stays."""
@@ -292,6 +186,8 @@ class GraphView(ScrollView, can_focus=True):
             self.notify(f"The graph could not be drawn: {event.worker.error!r}", severity="error", markup=False)
 
     def _show(self, picture: Picture) -> None:
+        if picture is self.picture:
+            return
         self._painter = Painter(picture, self._faces)
         self._painter.select(self.selected_node)
         self.virtual_size = Size(picture.width, picture.height)
@@ -316,11 +212,10 @@ class GraphView(ScrollView, can_focus=True):
 
     def validate_selected(self, step: str | None) -> str | None:
         """Refuse a step that is not in the graph."""
-        return step if step in self._graph else None
+        return step if step in self._drawings.graph else None
 
     def watch_selected(self) -> None:
         """Let the step and its wires shine, in view."""
-        self._last_move = None
         if self._painter is not None:
             self._painter.select(self.selected_node)
             self.scroll_to_selected()
@@ -334,54 +229,6 @@ class GraphView(ScrollView, can_focus=True):
         """Draw with other characters; names are shortened in another way too."""
         self._faces.ascii = ascii_only
         self._draw_again()
-
-    def on_click(self, event: events.Click) -> None:
-        """Select what was clicked; open it at a double click."""
-        offset = event.get_content_offset(self)
-        if offset is None or self._painter is None:
-            return
-        column, row = offset + self.scroll_offset
-        node = self._painter.picture.node_at(column - self._margin, row)
-        if node is None:
-            return
-        event.stop()
-        self._choose(node)
-        if event.chain == 2:
-            self.action_open()
-
-    def action_move(self, direction: Direction) -> None:
-        """Move the highlight."""
-        self.move(direction)
-
-    def action_open(self) -> None:
-        """Open the selected step, or unfold its group."""
-        if self.selected is None:
-            return
-        if self.selected in self._collapsed.node_of:
-            self.toggle_fold()
-        else:
-            self.post_message(self.Opened(self, self.selected))
-
-    def action_fold(self) -> None:
-        """Fold or unfold the group of the selected step."""
-        if not self.toggle_fold():
-            self.app.bell()
-
-    def _choose(self, node: str) -> None:
-        step = self._collapsed.groups.get(node, (node,))[0]
-        if self.selected_node != node:
-            self.selected = step
-            self.post_message(self.Selected(self, step))
-
-    def _target(self, picture: Picture, here: str, direction: Direction) -> str | None:
-        if self._last_move is not None:
-            before, origin, reached = self._last_move
-            if reached == here and before == _OPPOSITE[direction] and origin in picture:
-                return origin
-        if direction == "left" or direction == "right":
-            return picture.beside(here, -1 if direction == "left" else 1)
-        linked = picture.parents(here) if direction == "up" else picture.children(here)
-        return linked[0] if linked else None
 
     # How a row is painted.
 
@@ -416,7 +263,8 @@ class GraphView(ScrollView, can_focus=True):
             style = self.rich_style
             for name in names:
                 if name in self.COMPONENT_CLASSES:
-                    style += self.get_component_rich_style(name, partial=True)
+                    # The highlight lies over the colour of the status; the others stand on their own.
+                    style += self.get_component_rich_style(name, partial=name == "graph--selected")
             self._rich_styles[names] = style
         return style
 
@@ -424,3 +272,125 @@ class GraphView(ScrollView, can_focus=True):
 def _room(picture: Picture, box: Box) -> int:
     """Return the cells a box has for its label."""
     return box.width if picture.kind == "rails" else box.width - 2
+
+
+class _GraphMessage(Message):
+    """A message about one step of a view."""
+
+    def __init__(self, graph_view: GraphView, step_id: str) -> None:
+        super().__init__()
+        self.graph_view = graph_view
+        """The view it comes from."""
+        self.step_id = step_id
+        """The step it is about."""
+
+    @property
+    def control(self) -> GraphView:
+        """The view it comes from."""
+        return self.graph_view
+
+
+class GraphView(GraphCanvas, can_focus=True):
+    """A plan's graph that a person walks through.
+
+    A step's label is `GLYPH id` with its marks appended. More than eight alike steps side by side are drawn as one
+    group such as `fetch_1 … fetch_200 (200)`; `selected` then still names one step, and its group shines.
+    """
+
+    ALLOW_MAXIMIZE = True
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("up,k", "move('up')", "Parent", id="graph.up", show=False),
+        Binding("down,j", "move('down')", "Child", id="graph.down", show=False),
+        Binding("left,h", "move('left')", "Left in the layer", id="graph.left", show=False),
+        Binding("right,l", "move('right')", "Right in the layer", id="graph.right", show=False),
+        Binding("enter", "open", "Open step", id="graph.open", show=False),
+        Binding("space", "fold", "Fold or unfold alike steps", id="graph.fold", show=False),
+    ]
+
+    class Selected(_GraphMessage):
+        """Signals that the user moved the highlight to another step."""
+
+    class Opened(_GraphMessage):
+        """Signals that the user opened a step, by enter or a double click."""
+
+    def __init__(self, *, id: str | None = None, classes: str | None = None) -> None:  # noqa: A002 - Textual's name
+        super().__init__(id=id, classes=classes)
+        self._last_move: tuple[Direction, str, str] | None = None
+        self._clicked = False
+
+    def search(self, text: str) -> list[str]:
+        """Return the ids of the steps that contain `text`, in the plan's order, whatever its case."""
+        wanted = text.casefold()
+        return [step for step in self._drawings.graph if wanted in step.casefold()] if wanted else []
+
+    def move(self, direction: Direction) -> bool:
+        """Move the highlight to a parent, a child, or a neighbour in the layer; say whether there was one.
+
+        Going back returns to the step one came from, not merely to the nearest.
+        """
+        here = self.selected_node
+        if self._painter is None or here is None or here not in self._painter.picture:
+            return False
+        target = self._target(self._painter.picture, here, direction)
+        if target is None:
+            return False
+        self._choose(target)
+        self._last_move = (direction, here, target)
+        return True
+
+    def toggle_fold(self) -> bool:
+        """Unfold the group of the selected step, or fold it again; say whether it belongs to one."""
+        if self.selected is None or not self._drawings.toggle(self.selected):
+            return False
+        self._show_fitting()
+        return True
+
+    def on_click(self, event: events.Click) -> None:
+        """Select what was clicked; open it at a double click."""
+        if event.chain == 2 and self._clicked:
+            # The first click may have scrolled: what was meant is what it selected, wherever it is by now.
+            self.action_open()
+            return
+        offset = event.get_content_offset(self)
+        if offset is None or self._painter is None:
+            return
+        column, row = offset + self.scroll_offset
+        node = self._painter.picture.node_at(column - self._margin, row)
+        self._clicked = node is not None
+        if node is not None:
+            self._choose(node)
+
+    def action_move(self, direction: Direction) -> None:
+        """Move the highlight."""
+        self.move(direction)
+
+    def action_open(self) -> None:
+        """Open the selected step, or unfold its group."""
+        if self.selected is None:
+            return
+        if self.selected in self._drawings.collapsed.node_of:
+            self.toggle_fold()
+        else:
+            self.post_message(self.Opened(self, self.selected))
+
+    def action_fold(self) -> None:
+        """Fold or unfold the group of the selected step."""
+        if not self.toggle_fold():
+            self.app.bell()
+
+    def _choose(self, node: str) -> None:
+        step = self._drawings.collapsed.groups.get(node, (node,))[0]
+        if self.selected_node != node:
+            self.selected = step
+            self._last_move = None
+            self.post_message(self.Selected(self, step))
+
+    def _target(self, picture: Picture, here: str, direction: Direction) -> str | None:
+        if self._last_move is not None:
+            before, origin, reached = self._last_move
+            if reached == here and before == _OPPOSITE[direction] and origin in picture:
+                return origin
+        if direction == "left" or direction == "right":
+            return picture.beside(here, -1 if direction == "left" else 1)
+        linked = picture.parents(here) if direction == "up" else picture.children(here)
+        return linked[0] if linked else None
