@@ -1,0 +1,124 @@
+"""What went wrong in the sandbox, as the error that the engine knows."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from stepchain_tui.run.failures import AttemptError
+from stepchain_tui.run.status import ErrorType
+
+if TYPE_CHECKING:
+    from pydantic_monty import Frame, MontyRuntimeError, MontySyntaxError
+
+SOURCE_LIMIT = 300
+"""Characters of a source line that an error keeps."""
+TRACEBACK_LIMIT = 16_000
+
+SUBSET = (
+    "The sandbox runs a subset of Python: no class inheritance, yield, del, except*, input(), files, network, "
+    "environment or packages; modules such as math, json, re, datetime, collections, itertools, functools, random, "
+    "decimal and csv are there. A `function:` step has all of Python."
+)
+_OUTSIDE = (
+    "The sandbox reaches no files, environment or network: pass what the code needs in `args`, "
+    "or use a `function:` or `shell:` step."
+)
+_MISTAKES = {"TypeError", "AttributeError", "NameError", "UnboundLocalError", "SyntaxError", "IndentationError"}
+_UNSUPPORTED = "The monty syntax parser does not yet support "
+_REFUSED = " is not supported in this environment"
+
+
+def syntax_failure(error: MontySyntaxError, name: str) -> AttemptError:
+    """Return the failure of code that cannot be parsed."""
+    return AttemptError(
+        f"{error}{_place(error.traceback())}",
+        error_type=ErrorType.USER_ERROR,
+        hint="Mend the code at the place named.",
+        remote_traceback=_traceback(error, name),
+        exception="SyntaxError",
+        details=_details(error.traceback()),
+    )
+
+
+def runtime_failure(error: MontyRuntimeError, name: str, time_limit: float, memory_limit: int) -> AttemptError:
+    """Return the failure of code that raised, or went over a limit.
+
+    Args:
+        error: What the sandbox says.
+        name: What the snippet is called in tracebacks.
+        time_limit: Seconds it had.
+        memory_limit: Bytes it had.
+    """
+    kind = type(error.exception()).__name__
+    text = error.display("msg")
+    frames = error.traceback()
+    if kind == "TimeoutError" and not frames:
+        return timeout_failure(time_limit)
+    message, error_type, hint = _judge(kind, text, memory_limit)
+    return AttemptError(
+        f"{message}{_place(frames)}",
+        error_type=error_type,
+        hint=hint,
+        remote_traceback=_traceback(error, name),
+        exception=kind,
+        details=_details(frames),
+    )
+
+
+def timeout_failure(time_limit: float) -> AttemptError:
+    """Return the failure of code that took longer than it may."""
+    return AttemptError(
+        f"the code ran longer than its {time_limit:g} s",
+        error_type=ErrorType.TIMEOUT,
+        hint="Raise the step's `timeout`, or do less in it.",
+        exception="TimeoutError",
+    )
+
+
+def _judge(kind: str, text: str, memory_limit: int) -> tuple[str, ErrorType, str]:
+    if kind == "NotImplementedError" and text.startswith(_UNSUPPORTED):
+        return f"the sandbox does not have {text.removeprefix(_UNSUPPORTED)}", ErrorType.USER_ERROR, SUBSET
+    if kind in ("ModuleNotFoundError", "ImportError"):
+        return text, ErrorType.USER_ERROR, SUBSET
+    if kind == "PermissionError" or text.endswith(_REFUSED):
+        return text.replace("this environment", "the sandbox"), ErrorType.USER_ERROR, _OUTSIDE
+    if kind == "MemoryError":
+        megabytes = memory_limit / 1024 / 1024
+        hint = f"A snippet has {megabytes:g} MB. Work on less at a time, or use a `function:` step."
+        return text or "the code needs more memory than it may have", ErrorType.TOOL_ERROR, hint
+    if kind == "RecursionError":
+        return text, ErrorType.TOOL_ERROR, "Calls are nested too deeply: use a loop."
+    if kind in ("NameError", "UnboundLocalError"):
+        hint = "Names come from `args`. " + SUBSET
+        return text, ErrorType.USER_ERROR, hint
+    if kind == "TimeoutError":
+        return text or kind, ErrorType.TIMEOUT, "The code raised it itself: see the traceback."
+    if kind in _MISTAKES:
+        return text or kind, ErrorType.USER_ERROR, "Mend the code at the place named."
+    return text or kind, ErrorType.TOOL_ERROR, "The code raised it: see the traceback."
+
+
+def _innermost(frames: Sequence[Frame]) -> Frame | None:
+    """Return the last frame in the snippet itself, not in a text that it gave to `eval`."""
+    inside = [frame for frame in frames if frame.filename != "<string>"]
+    return inside[-1] if inside else None
+
+
+def _place(frames: Sequence[Frame]) -> str:
+    frame = _innermost(frames)
+    return f" (line {frame.line}, column {frame.column})" if frame else ""
+
+
+def _details(frames: Sequence[Frame]) -> dict[str, Any]:
+    frame = _innermost(frames)
+    if frame is None:
+        return {}
+    source = (frame.source_line or "")[:SOURCE_LIMIT]
+    return {"line": frame.line, "column": frame.column, "source": source}
+
+
+def _traceback(error: MontySyntaxError | MontyRuntimeError, name: str) -> str:
+    text = error.display("traceback").replace('File "<python-input-0>"', f'File "{name}"')
+    lines = (line if len(line) <= SOURCE_LIMIT else line[:SOURCE_LIMIT] + " ..." for line in text.split("\n"))
+    return "\n".join(lines)[-TRACEBACK_LIMIT:]
