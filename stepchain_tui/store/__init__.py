@@ -1,1 +1,20 @@
-"""(room)"""
+"""Where runs are kept: one contract (`AbstractStore`), in a SQLite file (`SQLiteStore`) or in memory (`MemoryStore`).
+
+Imports `core`, `plan` and `run` only, and knows nothing of engines and screens.
+"""
+
+from stepchain_tui.store.base import AbstractStore, Batch, Command, LogLine, RunLock, RunSummary, StepSummary
+from stepchain_tui.store.memory import MemoryStore
+from stepchain_tui.store.sqlite import SQLiteStore
+
+__all__ = (
+    "AbstractStore",
+    "Batch",
+    "Command",
+    "LogLine",
+    "MemoryStore",
+    "RunLock",
+    "RunSummary",
+    "SQLiteStore",
+    "StepSummary",
+)

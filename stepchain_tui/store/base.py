@@ -47,7 +47,8 @@ class RunSummary(msgspec.Struct, frozen=True, kw_only=True):
     """One row of the history, kept beside the events so that history never folds.
 
     `status` is the stored one; `owner_alive` tells whether a living engine holds the run, None where it does not
-    matter. `shown_status` is what every reader shows.
+    matter. `shown_status` is what every reader shows. `steps_done` counts the steps that ended, however they did;
+    `steps_failed` those of them that failed or timed out.
     """
 
     run_id: str
@@ -69,10 +70,16 @@ class RunSummary(msgspec.Struct, frozen=True, kw_only=True):
     owner_alive: bool | None = None
 
     @property
+    def could_be_live(self) -> bool:
+        """Whether the run, as stored, should have a living owner: running, waiting, or pending with an owner."""
+        if self.status is RunStatus.PENDING:
+            return self.owner is not None
+        return self.status in (RunStatus.RUNNING, RunStatus.WAITING)
+
+    @property
     def shown_status(self) -> RunStatus:
-        """The status, with `interrupted` for a run that should be running and whose engine is gone."""
-        live = self.status in (RunStatus.RUNNING, RunStatus.WAITING)
-        return RunStatus.INTERRUPTED if live and self.owner_alive is False else self.status
+        """The status, with `interrupted` for a run that should be live and whose engine is gone."""
+        return RunStatus.INTERRUPTED if self.owner_alive is False and self.could_be_live else self.status
 
 
 class StepSummary(msgspec.Struct, frozen=True, kw_only=True):
@@ -160,11 +167,34 @@ class AbstractStore(ABC):
 
     @abstractmethod
     async def flush(self) -> None:
-        """Return when all that was committed so far is durable. Raises the error of a batch that failed."""
+        """Return when all that was committed so far is durable.
+
+        Raises the error of a batch that failed and had no `done` to be told.
+        """
+
+    @abstractmethod
+    def set_redactor(self, run_id: str, redactor: Redactor | None) -> None:
+        """Set what is secret in a run: the one gate.
+
+        From now on every string value that `commit` stores for the run (events, log lines, summary rows, answers)
+        has these secrets taken out; ids, statuses, hashes, places of files and all keys are left alone. None lifts
+        it. The engine sets it before the first commit of a run and lifts it when it lets go of the run's lock.
+        """
+
+    @abstractmethod
+    async def delete_run(self, run_id: str) -> None:
+        """Forget a run: events, rows, logs, commands, and the large values that no other run shares.
+
+        Raises:
+            UnknownRunError: There is no such run.
+            RunLockedError: A living process owns it.
+        """
 
     @abstractmethod
     def keep(self, value: Any, redactor: Redactor | None = None) -> Kept:
         """Return a JSON value as events carry it, secrets taken out, a large one in a file named by its content.
+
+        Without a redactor the secrets of all runs that have a gate (`set_redactor`) are taken out.
 
         Raises:
             AttemptError: user_error, the JSON is over 10 MB; the hint says to write a file.
@@ -178,7 +208,21 @@ class AbstractStore(ABC):
 
     @abstractmethod
     async def read_events(self, run_id: str, after: int = 0, limit: int | None = None) -> list[Event]:
-        """Return a run's events with `seq > after`, by `seq`. Raises UnknownRunError."""
+        """Return a run's events with `seq > after`, by `seq`.
+
+        Raises:
+            UnknownRunError: There is no such run.
+            StoreError: An event cannot be read; names the run and its `seq`.
+        """
+
+    @abstractmethod
+    def read_raw_events(
+        self, run_id: str, after: int = 0, limit: int | None = None
+    ) -> AsyncIterator[tuple[int, str, str, bytes]]:
+        """Yield `(seq, type, step_id, JSON)` of a run's events with `seq > after`, without decoding them whole.
+
+        An event that cannot be read has an empty type and hides no other. Raises UnknownRunError.
+        """
 
     async def load_state(self, run_id: str) -> RunState:
         """Return the fold of all events of a run. Raises UnknownRunError."""

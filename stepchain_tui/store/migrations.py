@@ -1,0 +1,194 @@
+"""The schema as a list of steps that only go forward.
+
+Each migration is a named function, applied in one transaction together with its own number (`PRAGMA user_version`).
+A file with a higher number than this list was written by a newer version and is refused; a file with another
+`application_id` belongs to another program and is never touched.
+
+How rows are addressed: a run has a small integer key. An event's row id is `key << 32 | seq`, a log line's is
+`key << 32 | n`, a step row's is `key << 32 | position`, so that a run's rows are neighbours, need no second index
+and are appended in order. A log line's `place` is `log step << 32 | position within that step's log`.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Callable
+
+from stepchain_tui.core.errors import StoreError
+
+APPLICATION_ID = 0x53746550
+"""Says that a SQLite file is a StepChain store ("SteP")."""
+SHIFT = 32
+"""Bits of a row id that number rows within a run."""
+
+_FIRST = """
+CREATE TABLE runs (
+    key INTEGER PRIMARY KEY,
+    run_id TEXT NOT NULL UNIQUE,
+    goal TEXT NOT NULL,
+    plan_path TEXT NOT NULL,
+    created_at INTEGER NOT NULL,
+    parent_run_id TEXT,
+    status TEXT NOT NULL,
+    reason TEXT NOT NULL,
+    started_at INTEGER,
+    finished_at INTEGER,
+    steps_total INTEGER NOT NULL,
+    steps_done INTEGER NOT NULL,
+    steps_failed INTEGER NOT NULL,
+    input_tokens INTEGER NOT NULL,
+    output_tokens INTEGER NOT NULL,
+    last_seq INTEGER NOT NULL,
+    log_lines INTEGER NOT NULL DEFAULT 0,
+    indexed_seq INTEGER NOT NULL DEFAULT 0,
+    indexed_lines INTEGER NOT NULL DEFAULT 0
+);
+CREATE INDEX runs_by_age ON runs (created_at DESC, key DESC);
+CREATE INDEX runs_that_live ON runs (status) WHERE status IN ('pending', 'running', 'waiting');
+
+CREATE TABLE owners (
+    run INTEGER PRIMARY KEY,
+    record TEXT,
+    workers TEXT
+);
+
+CREATE TABLE events (
+    id INTEGER PRIMARY KEY,
+    data BLOB NOT NULL
+);
+
+CREATE TABLE steps (
+    id INTEGER PRIMARY KEY,
+    step_id TEXT NOT NULL,
+    kind TEXT NOT NULL,
+    status TEXT NOT NULL,
+    attempts INTEGER NOT NULL,
+    error_type TEXT,
+    error TEXT NOT NULL,
+    started_at INTEGER,
+    finished_at INTEGER
+);
+
+CREATE TABLE log_steps (
+    id INTEGER PRIMARY KEY,
+    run INTEGER NOT NULL,
+    step_id TEXT NOT NULL,
+    lines INTEGER NOT NULL,
+    UNIQUE (run, step_id)
+);
+CREATE TABLE log_sources (
+    id INTEGER PRIMARY KEY,
+    step INTEGER NOT NULL,
+    attempt INTEGER NOT NULL,
+    item INTEGER NOT NULL,
+    lines INTEGER NOT NULL,
+    first INTEGER NOT NULL,
+    last INTEGER NOT NULL,
+    UNIQUE (step, attempt, item)
+);
+CREATE TABLE logs (
+    id INTEGER PRIMARY KEY,
+    place INTEGER NOT NULL,
+    source INTEGER NOT NULL,
+    stream ANY NOT NULL,
+    at INTEGER NOT NULL,
+    text TEXT NOT NULL
+);
+CREATE UNIQUE INDEX logs_by_place ON logs (place);
+
+CREATE TABLE commands (
+    number INTEGER PRIMARY KEY AUTOINCREMENT,
+    id TEXT NOT NULL UNIQUE,
+    run_id TEXT NOT NULL,
+    command TEXT NOT NULL,
+    arguments TEXT NOT NULL,
+    sender TEXT NOT NULL,
+    sent_at INTEGER NOT NULL,
+    answer TEXT
+);
+CREATE INDEX commands_to_answer ON commands (run_id, number) WHERE answer IS NULL;
+
+CREATE TABLE blobs (
+    sha256 TEXT PRIMARY KEY,
+    bytes INTEGER NOT NULL,
+    uses INTEGER NOT NULL
+) WITHOUT ROWID;
+
+CREATE VIRTUAL TABLE log_words USING fts5 (
+    text, content = 'logs', content_rowid = 'id', detail = none, columnsize = 0,
+    tokenize = "unicode61 remove_diacritics 0"
+);
+CREATE VIRTUAL TABLE event_words USING fts5 (
+    text, content = '', detail = none, columnsize = 0, tokenize = "unicode61 remove_diacritics 0"
+);
+
+CREATE VIEW event_lines AS
+    SELECT runs.run_id, events.id & 0xffffffff AS seq, json_extract(CAST(events.data AS TEXT), '$.type') AS type,
+           json_extract(CAST(events.data AS TEXT), '$.step_id') AS step_id, CAST(events.data AS TEXT) AS data
+    FROM events JOIN runs ON runs.key = events.id >> 32;
+"""
+
+
+def the_first_tables(connection: sqlite3.Connection) -> None:
+    """Create runs, owners, events, steps, logs, commands, blobs and the word indexes."""
+    run_script(connection, _FIRST)
+
+
+MIGRATIONS: list[Callable[[sqlite3.Connection], None]] = [the_first_tables]
+"""Every migration ever shipped, in order; entries are never changed, only added."""
+
+
+def run_script(connection: sqlite3.Connection, script: str) -> None:
+    """Carry out several statements within the transaction that is open (`executescript` would commit it)."""
+    statement = ""
+    for line in script.splitlines(keepends=True):
+        statement += line
+        if sqlite3.complete_statement(statement):
+            connection.execute(statement)
+            statement = ""
+
+
+def check_version(connection: sqlite3.Connection, location: str) -> int:
+    """Return the number of migrations that a file has had, 0 for an empty one.
+
+    Raises:
+        StoreError: The file belongs to another program, or was written by a newer version.
+    """
+    (application,) = connection.execute("PRAGMA application_id").fetchone()
+    (version,) = connection.execute("PRAGMA user_version").fetchone()
+    (tables,) = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
+    if application != APPLICATION_ID and (tables or application or version):
+        raise StoreError(
+            f"{location} is not a StepChain store but a database of another program",
+            hint="Name another file with --store or $STEPCHAIN_STORE; nothing was changed in this one.",
+        )
+    if version > len(MIGRATIONS):
+        raise StoreError(
+            f"the store {location} was written by a newer version of StepChain (schema {version}, "
+            f"this one knows {len(MIGRATIONS)})",
+            hint="Upgrade StepChain, or name another file with --store.",
+        )
+    return int(version)
+
+
+def migrate(connection: sqlite3.Connection, location: str) -> list[str]:
+    """Bring a file up to this version and return the names of the migrations that were applied.
+
+    The connection must be in autocommit mode. Two processes may call this at once: the second finds nothing to do.
+    """
+    applied: list[str] = []
+    while check_version(connection, location) < len(MIGRATIONS):
+        connection.execute("BEGIN IMMEDIATE")
+        try:
+            version = check_version(connection, location)
+            if version < len(MIGRATIONS):
+                MIGRATIONS[version](connection)
+                connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
+                connection.execute(f"PRAGMA user_version = {version + 1}")
+                applied.append(MIGRATIONS[version].__name__)
+            connection.execute("COMMIT")
+        except BaseException:
+            if connection.in_transaction:
+                connection.execute("ROLLBACK")
+            raise
+    return applied

@@ -1,0 +1,357 @@
+"""`SQLiteStore`: runs in one SQLite file, durable from the first event.
+
+This class only joins the parts: rows are made on the caller's thread (`rows`), a writer stores them (`writer`,
+`tables`), an aiosqlite reader reads beside it (`reader`, `logs`, `search`), and large values are files (`blobs`).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sqlite3
+from collections.abc import AsyncIterator, Callable, Sequence
+from pathlib import Path
+from typing import Any, Literal, TypeVar
+
+from stepchain_tui.core.errors import StepChainError, StoreError
+from stepchain_tui.core.paths import store_path
+from stepchain_tui.core.secrets import Redactor
+from stepchain_tui.core.values import encode_json, to_json_value
+from stepchain_tui.run.events import Event
+from stepchain_tui.run.status import RunStatus
+from stepchain_tui.run.values import Kept
+from stepchain_tui.store import locks, search, upkeep
+from stepchain_tui.store.base import (
+    AbstractStore,
+    Batch,
+    Command,
+    LogLine,
+    RunLock,
+    RunSummary,
+    StepSummary,
+)
+from stepchain_tui.store.blobs import FileBlobs, keep_value, value_of
+from stepchain_tui.store.connect import connect_reader_once, connect_writer, prepare_file
+from stepchain_tui.store.feed import Feed
+from stepchain_tui.store.logs import LogReader
+from stepchain_tui.store.migrations import migrate
+from stepchain_tui.store.problems import store_error
+from stepchain_tui.store.reader import Reader
+from stepchain_tui.store.rows import RowMaker, micros
+from stepchain_tui.store.writer import DirectWriter, ThreadWriter, Writer
+
+T = TypeVar("T")
+
+
+class SQLiteStore(AbstractStore):
+    """Keeps runs in a SQLite file.
+
+    Args:
+        path: The file; by default `$STEPCHAIN_STORE`, else `runs.db` in the user's data folder.
+        durability: `process`: what was committed survives the death of the process (WAL, NORMAL); `power`: it
+            survives a power cut as well (WAL, FULL).
+        threaded: Whether a thread of its own writes; by default only under `power`. Without it `commit` stores the
+            batch before it returns.
+    """
+
+    def __init__(
+        self,
+        path: str | os.PathLike[str] | None = None,
+        *,
+        durability: Literal["process", "power"] = "process",
+        threaded: bool | None = None,
+    ) -> None:
+        self.path = store_path(path)
+        self.location = str(self.path)
+        self.durability = durability
+        self.read_only = False
+        self._threaded = durability == "power" if threaded is None else threaded
+        self._real = Path(os.path.realpath(self.path))
+        self._locks = self._real.with_name(self._real.name + ".locks")
+        self._blobs = FileBlobs(self._real.with_name(self._real.name + ".files"), sync=durability == "power")
+        self._maker = RowMaker()
+        self._feed = Feed()
+        self._writer: Writer | None = None
+        self._reader: Reader | None = None
+        self._logs: LogReader | None = None
+        self._idle = upkeep.IdleIndexing(self._index_some)
+        self._opening = asyncio.Lock()
+        self.unclean_end = False
+
+    @property
+    def folder(self) -> Path | None:
+        """The folder for the store's large values."""
+        return self._blobs.folder
+
+    # --- opening and closing
+
+    async def open(self, *, read_only: bool = False) -> None:
+        """Make the store ready; see `AbstractStore.open`."""
+        async with self._opening:
+            if self._reader is not None:
+                return
+            self.read_only = read_only
+            try:
+                await asyncio.to_thread(prepare_file, self._real, read_only=read_only)
+                if read_only:
+                    await asyncio.to_thread(connect_reader_once, self._real)
+                else:
+                    connection = await asyncio.to_thread(self._open_writer)
+                    make = ThreadWriter if self._threaded else DirectWriter
+                    self._writer = make(connection, self.location, self._wake, self._maker.forget)
+            except (sqlite3.Error, OSError) as error:
+                raise store_error(error, self.location) from error
+            self._reader = Reader(self._real, self.owner_alive)
+            self._logs = LogReader(self._reader)
+            self._feed.open()
+            if self._writer is not None:
+                self._idle.begin()
+
+    def _open_writer(self) -> sqlite3.Connection:
+        alone = locks.enter(self._locks, self.location)
+        connection: sqlite3.Connection | None = None
+        try:
+            self.unclean_end = alone and upkeep.left_open(self._real)
+            connection = connect_writer(self._real, durability=self.durability)
+            if self.unclean_end:
+                upkeep.check_after_unclean_end(connection, self._real)
+            migrate(connection, self.location)
+        except BaseException:
+            if connection is not None:
+                connection.close()
+            locks.leave(self._locks)
+            raise
+        return connection
+
+    async def close(self) -> None:
+        """Write out what is queued and let everything go; may be called twice."""
+        async with self._opening:
+            self._feed.close()
+            reader, writer = self._reader, self._writer
+            self._reader = self._writer = self._logs = None
+            try:
+                if reader is not None:
+                    await reader.close()
+            finally:
+                if writer is not None:
+                    try:
+                        await self._idle.end(writer)
+                    finally:
+                        await writer.close()
+                        locks.leave(self._locks)
+            if writer is not None:
+                writer.raise_error()
+
+    def _wake(self) -> None:
+        self._feed.wake()
+        self._idle.wake()
+
+    def _writing(self) -> Writer:
+        if self._writer is None:
+            if self._reader is None:
+                raise self._closed()
+            raise StoreError(
+                f"the store {self.location} was opened for reading only", hint="Open it with `open()` to write."
+            )
+        return self._writer
+
+    def _reading(self) -> Reader:
+        if self._reader is None:
+            raise self._closed()
+        return self._reader
+
+    def _reading_logs(self) -> LogReader:
+        if self._logs is None:
+            raise self._closed()
+        return self._logs
+
+    def _closed(self) -> StoreError:
+        return StoreError(f"the store {self.location} is not open", hint="Open it with `await store.open()` first.")
+
+    # --- writing
+
+    def commit(self, batch: Batch, done: Callable[[BaseException | None], None] | None = None) -> None:
+        """Store a batch in one transaction; see `AbstractStore.commit`."""
+        writer = self._writer or self._writing()
+        writer.raise_error()
+        try:
+            rows = self._maker.rows(batch)
+        except StepChainError as error:
+            if done is None:
+                raise
+            done(error)
+            return
+        writer.commit(rows, done)
+
+    async def flush(self) -> None:
+        """Return when all that was committed so far is durable."""
+        await self._writing().flush()
+
+    def set_redactor(self, run_id: str, redactor: Redactor | None) -> None:
+        """Set what is secret in a run; see `AbstractStore.set_redactor`."""
+        self._maker.set_redactor(run_id, redactor)
+
+    def keep(self, value: Any, redactor: Redactor | None = None) -> Kept:
+        """Return a JSON value as events carry it; see `AbstractStore.keep`."""
+        return keep_value(value, self._maker.gates_for(redactor), self._blob_files)
+
+    def _blob_files(self) -> FileBlobs:
+        self._writing()
+        return self._blobs
+
+    async def write(self, job: Callable[[sqlite3.Connection], T]) -> T:
+        """Carry out `job` in a transaction of its own, after everything committed so far."""
+        return await self._writing().run(job)
+
+    async def delete_run(self, run_id: str) -> None:
+        """Forget a run; see `AbstractStore.delete_run`."""
+        self._writing()
+        lock = self.acquire_run(run_id)
+        try:
+            unused = await self.write(lambda connection: upkeep.delete_run(connection, run_id))
+        finally:
+            lock.release()
+        await asyncio.to_thread(self._blobs.remove, unused, older_than=0.0)
+
+    # --- reading
+
+    async def load_value(self, kept: Kept) -> Any:
+        """Return the whole value that `keep` was given."""
+        if kept.blob is None:
+            return kept.value
+        return await asyncio.to_thread(value_of, kept, lambda: self._blobs)
+
+    async def read_events(self, run_id: str, after: int = 0, limit: int | None = None) -> list[Event]:
+        """Return a run's events with `seq > after`; see `AbstractStore.read_events`."""
+        return await self._reading().events(run_id, after, limit)
+
+    def read_raw_events(
+        self, run_id: str, after: int = 0, limit: int | None = None
+    ) -> AsyncIterator[tuple[int, str, str, bytes]]:
+        """Yield `(seq, type, step_id, JSON)`; see `AbstractStore.read_raw_events`."""
+        return self._reading().raw_events(run_id, after, limit)
+
+    async def list_runs(
+        self,
+        *,
+        limit: int = 100,
+        offset: int = 0,
+        text: str = "",
+        statuses: Sequence[RunStatus] = (),
+        plan_path: str = "",
+    ) -> list[RunSummary]:
+        """Return runs, newest first; see `AbstractStore.list_runs`."""
+        return await self._reading().list_runs(limit, offset, text, statuses, plan_path)
+
+    async def get_run(self, run_id: str) -> RunSummary:
+        """Return one run's row by its id or a unique prefix of it."""
+        return await self._reading().get_run(run_id)
+
+    async def list_steps(self, run_id: str) -> list[StepSummary]:
+        """Return the rows of a run's steps in plan order."""
+        return await self._reading().list_steps(run_id)
+
+    async def read_log(
+        self,
+        run_id: str,
+        *,
+        step_id: str | None = None,
+        attempt: int | None = None,
+        item: int | None = None,
+        after: int = 0,
+        before: int | None = None,
+        limit: int = 1000,
+        newest: bool = False,
+    ) -> list[LogLine]:
+        """Return log lines by number; see `AbstractStore.read_log`."""
+        return await self._reading_logs().lines(
+            run_id,
+            step_id=step_id,
+            attempt=attempt,
+            item=item,
+            after=after,
+            before=before,
+            limit=limit,
+            newest=newest,
+        )
+
+    async def count_log(self, run_id: str, *, step_id: str | None = None, attempt: int | None = None) -> int:
+        """Return how many log lines there are."""
+        return await self._reading_logs().count(run_id, step_id=step_id, attempt=attempt)
+
+    async def read_log_page(
+        self, run_id: str, *, step_id: str, attempt: int | None = None, offset: int = 0, limit: int = 200
+    ) -> list[LogLine]:
+        """Return the lines at positions `offset` to `offset + limit` of a step's log."""
+        return await self._reading_logs().page(run_id, step_id=step_id, attempt=attempt, offset=offset, limit=limit)
+
+    async def search(self, text: str, *, run_id: str | None = None, limit: int = 100) -> list[dict[str, Any]]:
+        """Return hits in logs, outputs and errors; see `AbstractStore.search`."""
+        return await search.search(self._reading(), text, run_id, limit)
+
+    # --- commands and changes
+
+    async def send_command(self, command: Command) -> None:
+        """Store a command; durable when this returns."""
+        arguments = to_json_value(command.arguments)
+        for gate in self._maker.gates_for(None):
+            arguments = gate.value(arguments)
+        await self.write(
+            lambda connection: upkeep.insert_command(
+                connection, command, encode_json(arguments).decode(), micros(command.sent_at) or 0
+            )
+        )
+
+    async def pending_commands(self, run_ids: Sequence[str]) -> list[Command]:
+        """Return the unanswered commands for these runs in the order they were sent."""
+        return await self._reading().pending_commands(run_ids)
+
+    async def get_command(self, command_id: str) -> Command | None:
+        """Return a command with its answer, or None."""
+        return await self._reading().command(command_id)
+
+    async def data_version(self) -> int:
+        """Return a number that changes whenever any connection has written."""
+        return await self._reading().data_version()
+
+    def changes(self, poll: float = 0.05) -> AsyncIterator[None]:
+        """Yield at once, and then each time the store may hold something new, until it is closed."""
+        return self._feed.follow(self._version, poll)
+
+    async def _version(self) -> int:
+        return -1 if self._reader is None else await self._reader.data_version()
+
+    # --- ownership
+
+    def acquire_run(self, run_id: str) -> RunLock:
+        """Take the run's lock for this process; raises RunLockedError."""
+        writer = self._writing()
+        lock = locks.acquire(self._locks, run_id, self.location)
+        writer.tables.forget([run_id])
+        self._maker.forget(run_id)
+        return lock
+
+    def owner_alive(self, run_id: str) -> bool:
+        """Return whether a living process holds the run's lock."""
+        return locks.is_locked(locks.lock_path(self._locks, run_id))
+
+    async def read_workers(self, run_id: str) -> list[dict[str, Any]]:
+        """Return what the last owner recorded of its pool workers."""
+        return await self._reading().workers(run_id)
+
+    # --- upkeep
+
+    async def _index_some(self) -> int:
+        return 0 if self._writer is None else await self._writer.run(search.index_some)
+
+    async def integrity_check(self, *, full: bool = False) -> list[str]:
+        """Return what is wrong with the file and the large values beside it; an empty list is good news."""
+        return await upkeep.integrity_check(self._reading(), self._blobs, full=full)
+
+    async def rebuild_summaries(self, run_id: str) -> list[str]:
+        """Fold a run's events anew, write its summary rows from that, and return what was different."""
+        return await upkeep.rebuild_summaries(self, self._maker, run_id)
+
+    async def sweep_files(self) -> int:
+        """Remove files of large values that nothing refers to and return their number."""
+        return await upkeep.sweep_files(self._reading(), self._blobs)

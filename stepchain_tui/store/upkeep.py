@@ -1,0 +1,225 @@
+"""Looking after a store: checks, deleting runs, rebuilding summaries, indexing in idle time."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import sqlite3
+import time
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from stepchain_tui.core.errors import StepChainError, StoreError, UnknownRunError
+from stepchain_tui.run.events import decode_event
+from stepchain_tui.run.state import RunState
+from stepchain_tui.store.base import Batch, Command
+from stepchain_tui.store.blobs import GRACE_SECONDS, FileBlobs
+from stepchain_tui.store.migrations import SHIFT
+from stepchain_tui.store.reader import Reader
+from stepchain_tui.store.rows import RowMaker, blobs_in
+from stepchain_tui.store.search import index_some, unindex
+from stepchain_tui.store.writer import Writer
+
+if TYPE_CHECKING:
+    from stepchain_tui.store.sqlite import SQLiteStore
+
+_SPAN = 1 << SHIFT
+_QUICK_CHECK_BYTES = 256 * 1024 * 1024
+"""Over this size only the small tables are checked on opening; `stepchain doctor` checks all."""
+_QUIET_SECONDS = 0.5
+_PAUSE_SECONDS = 0.01
+_CLOSING_SECONDS = 0.2
+
+
+# --- checks
+
+
+def left_open(path: Path) -> bool:
+    """Return whether the last process that wrote the store did not close it: its write-ahead log is still there."""
+    wal = path.with_name(path.name + "-wal")
+    return wal.exists() and wal.stat().st_size > 0
+
+
+def check_after_unclean_end(connection: sqlite3.Connection, path: Path) -> None:
+    """Look for damage after an unclean end.
+
+    Raises:
+        StoreError: The database is damaged.
+    """
+    tables = [""] if path.stat().st_size < _QUICK_CHECK_BYTES else ["('runs')", "('steps')", "('commands')"]
+    for table in tables:
+        found = connection.execute(f"PRAGMA quick_check{table}").fetchone()
+        if found and found[0] != "ok":
+            raise StoreError(
+                f"the store {path} is damaged: {found[0]}",
+                hint="`stepchain doctor` looks at the whole store; keep a copy of the file before you try anything.",
+            )
+
+
+async def integrity_check(reader: Reader, blobs: FileBlobs, *, full: bool) -> list[str]:
+    """Return what is wrong; `full` also compares indexes with tables, reads every event and every large value."""
+    rows = await reader.fetch("PRAGMA integrity_check" if full else "PRAGMA quick_check")
+    problems = [str(row[0]) for row in rows if row[0] != "ok"]
+    for sha256, uses in await reader.fetch("SELECT sha256, uses FROM blobs"):
+        try:
+            if full:
+                await asyncio.to_thread(blobs.get, sha256)
+            elif not await asyncio.to_thread(blobs.path(sha256).exists):
+                problems.append(f"the file of a large output is missing: {blobs.path(sha256)} ({uses} uses)")
+        except StepChainError as error:
+            problems.append(str(error))
+    if full:
+        for (run_id,) in await reader.fetch("SELECT run_id FROM runs ORDER BY key"):
+            problems += await _check_run(reader, run_id)
+    return problems
+
+
+async def _check_run(reader: Reader, run_id: str) -> list[str]:
+    expected = 1
+    async for seq, _, _, data in reader.raw_events(run_id, 0, None):
+        if seq != expected:
+            return [f"run '{run_id}': event {expected} is missing"]
+        try:
+            decode_event(data)
+        except StoreError as error:
+            return [f"run '{run_id}': event {seq}: {error}"]
+        expected += 1
+    return []
+
+
+# --- single writes
+
+
+def insert_command(connection: sqlite3.Connection, command: Command, arguments: str, sent_at: int) -> None:
+    """Store a command. Raises UnknownRunError, and StoreError for an id that was used before."""
+    if connection.execute("SELECT 1 FROM runs WHERE run_id = ?", (command.run_id,)).fetchone() is None:
+        raise UnknownRunError(command.run_id)
+    try:
+        connection.execute(
+            "INSERT INTO commands (id, run_id, command, arguments, sender, sent_at) VALUES (?, ?, ?, ?, ?, ?)",
+            (command.id, command.run_id, command.command, arguments, command.sender, sent_at),
+        )
+    except sqlite3.IntegrityError:
+        raise StoreError(
+            f"a command with the id '{command.id}' was sent before", hint="Give each command an id of its own."
+        ) from None
+
+
+def delete_run(connection: sqlite3.Connection, run_id: str) -> list[str]:
+    """Remove a run and return the hashes of the large values that nothing refers to any more."""
+    row = connection.execute("SELECT key, indexed_lines, indexed_seq FROM runs WHERE run_id = ?", (run_id,)).fetchone()
+    if row is None:
+        raise UnknownRunError(run_id)
+    key, indexed_lines, indexed_seq = row
+    first, end = key << SHIFT, (key + 1) << SHIFT
+    unindex(connection, key, indexed_lines, indexed_seq)
+    used: list[str] = []
+    for (data,) in connection.execute("SELECT data FROM events WHERE id >= ? AND id < ?", (first, end)):
+        if b'"sha256":"' in data:
+            with contextlib.suppress(StoreError):
+                used += [blob.sha256 for blob in blobs_in(decode_event(data))]
+    connection.executemany("UPDATE blobs SET uses = uses - 1 WHERE sha256 = ?", [(sha256,) for sha256 in used])
+    unused = connection.execute("DELETE FROM blobs WHERE uses <= 0 RETURNING sha256").fetchall()
+    for table in ("events", "steps", "logs"):
+        connection.execute(f"DELETE FROM {table} WHERE id >= ? AND id < ?", (first, end))
+    connection.execute("DELETE FROM log_sources WHERE step IN (SELECT id FROM log_steps WHERE run = ?)", (key,))
+    for statement in ("log_steps WHERE run", "owners WHERE run", "runs WHERE key"):
+        connection.execute(f"DELETE FROM {statement} = ?", (key,))
+    connection.execute("DELETE FROM commands WHERE run_id = ?", (run_id,))
+    return [sha256 for (sha256,) in unused]
+
+
+async def sweep_files(reader: Reader, blobs: FileBlobs) -> int:
+    """Remove files that no event refers to; fresh ones stay, their event may be on its way."""
+    names = await asyncio.to_thread(blobs.names)
+    known = {sha256 for (sha256,) in await reader.fetch("SELECT sha256 FROM blobs")}
+    return await asyncio.to_thread(
+        blobs.remove, [name for name in names if name not in known], older_than=GRACE_SECONDS
+    )
+
+
+async def rebuild_summaries(store: SQLiteStore, maker: RowMaker, run_id: str) -> list[str]:
+    """Fold a run's events, rewrite its rows from them, and return what was different before."""
+    summary, steps = await store.get_run(run_id), await store.list_steps(run_id)
+    state: RunState = await store.load_state(run_id)
+    lock = store.acquire_run(run_id)
+    try:
+        await store.write(lambda connection: _reset_seq(connection, run_id, state.last_seq))
+        store.commit(Batch(states={run_id: state}, touched={run_id: None}))
+        await store.flush()
+    finally:
+        lock.release()
+        maker.forget(run_id)
+    after, steps_after = await store.get_run(run_id), await store.list_steps(run_id)
+    different = [
+        f"{name}: {getattr(summary, name)!r} is {getattr(after, name)!r}"
+        for name in summary.__struct_fields__
+        if name != "owner_alive" and getattr(summary, name) != getattr(after, name)
+    ]
+    before = {step.step_id: step for step in steps}
+    different += [f"step '{step.step_id}'" for step in steps_after if before.pop(step.step_id, None) != step]
+    return different + [f"step '{step_id}' is not of this run" for step_id in before]
+
+
+def _reset_seq(connection: sqlite3.Connection, run_id: str, last_seq: int) -> None:
+    connection.execute("UPDATE runs SET last_seq = ? WHERE run_id = ?", (last_seq, run_id))
+
+
+# --- indexing in idle time
+
+
+def _index_chunk(connection: sqlite3.Connection) -> int:
+    return index_some(connection)
+
+
+class IdleIndexing:
+    """Indexes a few rows at a time when nothing was committed for half a second.
+
+    Args:
+        index: Indexes some rows and returns how many it looked at; 0 when all is done.
+    """
+
+    def __init__(self, index: Callable[[], Awaitable[int]]) -> None:
+        self._index = index
+        self._task: asyncio.Task[None] | None = None
+        self._commits = 0
+
+    def begin(self) -> None:
+        """Index what earlier processes left, once it is quiet."""
+        self.wake()
+
+    def wake(self) -> None:
+        """Note a commit; on the loop's thread."""
+        self._commits += 1
+        if self._task is None:
+            with contextlib.suppress(RuntimeError):  # a store that is used without a loop is indexed by the next one
+                self._task = asyncio.get_running_loop().create_task(self._work(), name="stepchain-store-indexing")
+
+    async def _work(self) -> None:
+        left = 1
+        try:
+            while left:
+                seen = self._commits
+                await asyncio.sleep(_QUIET_SECONDS)
+                while left and seen == self._commits:
+                    left = await self._index()
+                    seen = self._commits
+                    await asyncio.sleep(_PAUSE_SECONDS)
+        except StepChainError:
+            return  # searching looks through what is not indexed, so nothing is lost
+        finally:
+            self._task = None
+
+    async def end(self, writer: Writer) -> None:
+        """Stop, and index for a moment where this store has written something."""
+        task, self._task = self._task, None
+        if task is not None:
+            task.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await task
+        until = time.monotonic() + (_CLOSING_SECONDS if self._commits > 1 else 0.0)
+        with contextlib.suppress(StepChainError):
+            while time.monotonic() < until and await writer.run(_index_chunk):
+                pass
+        self._commits = 0
