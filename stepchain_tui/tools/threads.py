@@ -1,0 +1,181 @@
+"""Threads for functions: our own, never the loop's default executor, and never in the way of the interpreter's end.
+
+A Python thread cannot be killed. Cancelling a call gives up its result at once, asks the function to stop (a coroutine
+is cancelled, a plain function can look at `ctx.cancelled`), and leaves `finished` open until the thread is free again,
+so that whoever counts slots can keep this one taken.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import contextvars
+import queue
+import threading
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+MAX_THREADS = 64
+_IDLE_SECONDS = 30.0
+
+_Work = Callable[[], Any]
+
+
+class ThreadCall:
+    """One call on its way through a thread.
+
+    Attributes:
+        result: The function's result or exception; cancelled at once when the call is cancelled.
+        finished: Done when the thread is free again.
+    """
+
+    def __init__(self, work: _Work, on_cancel: Callable[[], None] | None = None) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._work = work
+        self._on_cancel = on_cancel
+        self._context = contextvars.copy_context()
+        self._lock = threading.Lock()
+        self._started = False
+        self._task: tuple[asyncio.AbstractEventLoop, asyncio.Task[Any]] | None = None
+        self.cancelled = False
+        self.result: asyncio.Future[Any] = self._loop.create_future()
+        self.finished: asyncio.Future[None] = self._loop.create_future()
+
+    @property
+    def stuck(self) -> bool:
+        """Whether the call was cancelled and its function still runs."""
+        return self.cancelled and not self.finished.done()
+
+    def cancel(self) -> None:
+        """Give up the result and ask the function to stop."""
+        self.result.cancel()
+        if self._on_cancel is not None:
+            self._on_cancel()
+        with self._lock:
+            self.cancelled = True
+            started, task = self._started, self._task
+        if not started:
+            self._set_finished()
+        elif task is not None:
+            with contextlib.suppress(RuntimeError):  # its loop has just ended: so has the function
+                task[0].call_soon_threadsafe(task[1].cancel)
+
+    def run(self) -> None:
+        """Do the work; called by the thread."""
+        with self._lock:
+            if self.cancelled:
+                return
+            self._started = True
+        value, error = None, None
+        try:
+            value = self._context.run(self._work)
+        except BaseException as raised:  # noqa: BLE001 - the border of the thread: handed to the caller as it is
+            error = raised
+        with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits any more
+            self._loop.call_soon_threadsafe(self._tell, value, error)
+
+    def run_coroutine(self, coroutine: Coroutine[Any, Any, Any]) -> Any:
+        """Run a coroutine to its end in this thread; it is really cancelled when the call is."""
+
+        async def main() -> Any:
+            task = asyncio.current_task()
+            assert task is not None
+            with self._lock:
+                self._task = (asyncio.get_running_loop(), task)
+                late = self.cancelled
+            try:
+                if late:
+                    coroutine.close()
+                    raise asyncio.CancelledError
+                return await coroutine
+            finally:
+                with self._lock:
+                    self._task = None
+
+        return asyncio.run(main())
+
+    def _tell(self, value: Any, error: BaseException | None) -> None:
+        if not self.result.done():
+            if error is None:
+                self.result.set_result(value)
+            elif isinstance(error, StopIteration):
+                self.result.set_exception(RuntimeError("the function raised StopIteration"))
+            elif isinstance(error, asyncio.CancelledError):
+                self.result.set_exception(RuntimeError("the function cancelled itself"))
+            else:
+                self.result.set_exception(error)
+        self._set_finished()
+
+    def _set_finished(self) -> None:
+        if not self.finished.done():
+            self.finished.set_result(None)
+
+
+class ThreadPool:
+    """Threads that come when they are needed and go when they are not.
+
+    Args:
+        size: Calls at once; more wait for a thread.
+    """
+
+    def __init__(self, size: int = MAX_THREADS) -> None:
+        self._size = size
+        self._calls: queue.SimpleQueue[ThreadCall | None] = queue.SimpleQueue()
+        self._lock = threading.Lock()
+        self._threads = 0
+        self._idle = 0
+        self._closed = False
+        self._running: set[ThreadCall] = set()
+
+    def submit(self, work: _Work, on_cancel: Callable[[], None] | None = None) -> ThreadCall:
+        """Have `work` called in a thread, in a copy of the caller's context."""
+        call = self.make(work, on_cancel)
+        self.enqueue(call)
+        return call
+
+    def make(self, work: _Work, on_cancel: Callable[[], None] | None = None) -> ThreadCall:
+        """Return a call that `enqueue` starts; it runs in a copy of the context of now."""
+        return ThreadCall(work, on_cancel)
+
+    def enqueue(self, call: ThreadCall) -> None:
+        """Have a call that was made beforehand carried out."""
+        if self._closed:
+            raise RuntimeError("the pool of threads is closed")
+        self._running.add(call)
+        call.finished.add_done_callback(lambda _: self._running.discard(call))
+        self._calls.put(call)
+        with self._lock:
+            if self._idle < self._calls.qsize() and self._threads < self._size:
+                self._threads += 1
+                threading.Thread(target=self._serve, name="stepchain-function", daemon=True).start()
+
+    @property
+    def stuck(self) -> list[ThreadCall]:
+        """The calls that were cancelled and still run."""
+        return [call for call in self._running if call.stuck]
+
+    async def close(self) -> None:
+        """Cancel what runs and let the threads go; a stuck function does not hold this up."""
+        self._closed = True
+        for call in list(self._running):
+            call.cancel()
+        with self._lock:
+            for _ in range(self._threads):
+                self._calls.put(None)
+
+    def _serve(self) -> None:
+        while True:
+            with self._lock:
+                self._idle += 1
+            try:
+                call = self._calls.get(timeout=_IDLE_SECONDS)
+            except queue.Empty:
+                call = None
+            with self._lock:
+                self._idle -= 1
+                if call is None and (self._closed or self._calls.empty()):
+                    self._threads -= 1
+                    return
+            if call is not None:
+                call.run()
+                del call

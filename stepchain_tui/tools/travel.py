@@ -1,0 +1,87 @@
+"""How a function and its arguments get into another process: by name where they have one there, else by value."""
+
+from __future__ import annotations
+
+import pickle
+import sys
+from collections.abc import Callable, Mapping
+from importlib.machinery import PathFinder
+from pathlib import Path
+from typing import Any
+
+from stepchain_tui.tools.remote import NotPicklableError
+
+_PLAIN = (str, int, float, bool, type(None))
+
+
+def reference_of(function: Callable[..., Any]) -> tuple[str, str] | None:
+    """Return `(reference, folder)` of a function that lives in a file another process cannot import by name.
+
+    Such are modules that were loaded by path: pickled by name they do not arrive.
+    """
+    module_name = getattr(function, "__module__", None) or ""
+    name = getattr(function, "__qualname__", "")
+    module = sys.modules.get(module_name)
+    file = getattr(module, "__file__", None)
+    if module_name == "__main__" or not name or "<" in name or file is None or not file.endswith(".py"):
+        return None
+    top = module_name.partition(".")[0]
+    if top in sys.builtin_module_names or PathFinder.find_spec(top, None) is not None:
+        return None
+    return f"{file}:{name}", str(Path(file).parent)
+
+
+def pack(function: Callable[..., Any] | None, args: Mapping[str, Any], label: str) -> tuple[bytes, bool]:
+    """Return `{"function", "args"}` as bytes, and whether dill made them.
+
+    Raises:
+        NotPicklableError: Names the object that cannot travel.
+    """
+    content = {"function": function, "args": dict(args)}
+    if function is None and _is_plain(content["args"]):
+        return pickle.dumps(content, protocol=pickle.HIGHEST_PROTOCOL), False
+    import dill
+
+    try:
+        return dill.dumps(content, recurse=True), True
+    except Exception as error:
+        # Picklers call the user's __reduce__, which may raise anything.
+        reason = f"{type(error).__name__}: {error}".strip()
+        raise NotPicklableError(_culprit(function, args, label), reason[:300]) from error
+
+
+def _is_plain(value: Any) -> bool:
+    if type(value) in _PLAIN:
+        return True
+    if type(value) is dict:
+        return all(type(key) is str and _is_plain(item) for key, item in value.items())
+    return type(value) is list and all(map(_is_plain, value))
+
+
+def _culprit(function: Callable[..., Any] | None, args: Mapping[str, Any], label: str) -> str:
+    """Return the name of the object that cannot be pickled."""
+    for name, value in args.items():
+        if not _travels(value):
+            return f"argument '{name}' of {label} ({type(value).__name__})"
+    code, closure = getattr(function, "__code__", None), getattr(function, "__closure__", None) or ()
+    for name, cell in zip(getattr(code, "co_freevars", ()), closure, strict=False):
+        if not _travels(cell.cell_contents):
+            return f"closure variable '{name}' of {label} ({type(cell.cell_contents).__name__})"
+    names = getattr(function, "__globals__", {})
+    for name in getattr(code, "co_names", ()):
+        if name in names and not _travels(names[name]):
+            return f"global '{name}' of {label} ({type(names[name]).__name__})"
+    owner = getattr(function, "__self__", None)
+    if owner is not None and not _travels(owner):
+        return f"the object of method {label} ({type(owner).__name__})"
+    return label
+
+
+def _travels(value: Any) -> bool:
+    import dill
+
+    try:
+        dill.dumps(value, recurse=True)
+    except Exception:  # noqa: BLE001 - as in `pack`
+        return False
+    return True

@@ -1,0 +1,53 @@
+"""What travels between a pool and its workers.
+
+To a worker: frames of `length, pickle`; the owner is trusted. From a worker: frames of `tag, call, length, bytes`
+whose bytes are JSON or text, so that the owner never unpickles what came out of a function.
+"""
+
+from __future__ import annotations
+
+import socket
+import struct
+from typing import Any, TypedDict
+
+REQUEST_HEAD = struct.Struct(">Q")
+REPLY_HEAD = struct.Struct(">cQQ")
+RESULT, ERROR, LOG = b"R", b"E", b"L"
+MAX_REPLY = 64 * 1024 * 1024
+"""Bytes of JSON that a result may have; the store takes less."""
+
+
+class Request(TypedDict):
+    """One call, as a worker gets it.
+
+    Attributes:
+        call: Its number, given back with every reply.
+        reference: `./file.py:name` or `package.module:name`; empty when the function is in `payload`.
+        folder: What the reference is relative to.
+        payload: The pickled `{"function": ..., "args": ...}`; `function` is None where there is a reference.
+        by_value: Whether the payload needs dill.
+        context: The facts of the `StepContext`.
+        environment: The whole environment for the call, or None for the worker's own.
+        cwd: The folder to work in, or None for the worker's own.
+    """
+
+    call: int
+    reference: str
+    folder: str
+    payload: bytes
+    by_value: bool
+    context: dict[str, Any]
+    environment: dict[str, str] | None
+    cwd: str | None
+
+
+def read_exactly(connection: socket.socket, size: int) -> bytes | None:
+    """Return `size` bytes, or None when the other side is gone."""
+    data = bytearray(size)
+    view, done = memoryview(data), 0
+    while done < size:
+        count = connection.recv_into(view[done:])
+        if not count:
+            return None
+        done += count
+    return bytes(data)

@@ -1,0 +1,229 @@
+"""A worker process: takes one call at a time, runs it in its main thread, answers in JSON.
+
+It leads its own session, knows nothing of the owner's `__main__`, and prints into two pipes that the owner reads. It
+does not outlive its owner: a thread waits on a pipe whose other end only the owner has and then ends the whole group;
+on Linux the kernel also ends the worker itself, should a C function never let that thread run.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import faulthandler
+import inspect
+import io
+import os
+import pickle
+import signal
+import socket
+import sys
+import threading
+from typing import Any, NoReturn
+
+from stepchain_tui.core.values import encode_json, to_json_value
+from stepchain_tui.tools import wire
+
+_PR_SET_PDEATHSIG = 1
+
+
+class _TerminatedError(SystemExit):
+    """Signals SIGTERM inside a function, so that its `finally` blocks run."""
+
+
+def main(control: int, lifeline: int, owner: int) -> None:
+    """Serve calls until the owner is gone.
+
+    Args:
+        control: Descriptor of the socket for calls and replies.
+        lifeline: Descriptor of a pipe that ends with the owner.
+        owner: Process id of the owner.
+    """
+    os.set_inheritable(control, False)
+    os.set_inheritable(lifeline, False)
+    _die_with(owner, lifeline)
+    faulthandler.enable()
+    for stream in (sys.stdout, sys.stderr):
+        assert isinstance(stream, io.TextIOWrapper)
+        stream.reconfigure(encoding="utf-8", errors="backslashreplace", line_buffering=True)
+    signal.signal(signal.SIGTERM, _terminate)
+    connection = socket.socket(fileno=control)
+    setup = _receive(connection)
+    if setup is None:
+        os._exit(0)
+    sys.path[:] = setup["sys_path"]
+    server = _Server(connection)
+    while (request := _receive(connection)) is not None:
+        server.serve(request)
+    os._exit(0)
+
+
+class _Server:
+    """Carries out calls one after the other and leaves the process as it was between them."""
+
+    def __init__(self, connection: socket.socket) -> None:
+        self._connection = connection
+        self._sending = threading.Lock()
+        self._home = os.getcwd()  # noqa: PTH109 - text is what chdir takes back
+        self._environment = dict(os.environ)
+
+    def serve(self, request: wire.Request) -> None:
+        """Carry out one call and answer it."""
+        number = request["call"]
+        try:
+            self._enter(request)
+            tag, body = wire.RESULT, self._run(request)
+        except _TerminatedError:
+            _leave(143)
+        except BaseException as error:  # noqa: BLE001 - the worker's border: whatever a function raises is reported
+            tag, body = wire.ERROR, _describe(error)
+        self._restore(request)
+        _flush()
+        self._send(tag, number, body)
+
+    def _run(self, request: wire.Request) -> bytes:
+        from stepchain_tui.tools.context import StepContext
+        from stepchain_tui.tools.functions import arguments_for, call_shape, shared_loader
+
+        number = request["call"]
+        payload = _unpack(request)
+        if request["reference"]:
+            loaded = shared_loader().load(request["reference"], request["folder"])
+            function, shape = loaded.function, loaded.shape
+        else:
+            function = payload["function"]
+            shape = call_shape(function)
+        context = StepContext(
+            **request["context"], write=lambda text: self._send(wire.LOG, number, text.encode("utf-8", "replace"))
+        )
+        positional, keywords = arguments_for(shape, payload["args"], context)
+        value = function(*positional, **keywords)
+        if inspect.isawaitable(value):
+            value = _await(value)
+        return _result(value)
+
+    def _enter(self, request: wire.Request) -> None:
+        if request["environment"] is not None:
+            _set_environment(request["environment"])
+        if request["cwd"] is not None:
+            os.chdir(request["cwd"])
+
+    def _restore(self, request: wire.Request) -> None:
+        if dict(os.environ) != self._environment:
+            _set_environment(self._environment)
+        os.chdir(self._home)
+
+    def _send(self, tag: bytes, number: int, body: bytes) -> None:
+        with self._sending:
+            self._connection.sendall(wire.REPLY_HEAD.pack(tag, number, len(body)) + body)
+
+
+def _receive(connection: socket.socket) -> Any:
+    try:
+        head = wire.read_exactly(connection, wire.REQUEST_HEAD.size)
+        body = wire.read_exactly(connection, wire.REQUEST_HEAD.unpack(head)[0]) if head else None
+    except (OSError, _TerminatedError):
+        os._exit(0)
+    return pickle.loads(body) if body is not None else None
+
+
+def _unpack(request: wire.Request) -> dict[str, Any]:
+    if not request["by_value"]:
+        return pickle.loads(request["payload"])  # type: ignore[no-any-return]
+    import dill
+
+    try:
+        return dill.loads(request["payload"])  # type: ignore[no-any-return]
+    except Exception as error:
+        from stepchain_tui.run.failures import AttemptError
+        from stepchain_tui.run.status import ErrorType
+
+        raise AttemptError(
+            f"the function or an argument cannot be rebuilt in a process: {type(error).__name__}: {error}",
+            error_type=ErrorType.USER_ERROR,
+            hint="Use mode: thread, or put the function in a file of its own and name it.",
+            exception=type(error).__name__,
+        ) from error
+
+
+def _await(value: Any) -> Any:
+    import asyncio
+
+    async def run() -> Any:
+        return await value
+
+    return asyncio.run(run())
+
+
+def _result(value: Any) -> bytes:
+    from stepchain_tui.run.failures import AttemptError
+    from stepchain_tui.run.status import ErrorType
+
+    try:
+        body = encode_json(to_json_value(value))
+    except Exception as error:
+        raise AttemptError(
+            f"the result ({type(value).__name__}) cannot be made a JSON value: {error}",
+            error_type=ErrorType.USER_ERROR,
+            hint=getattr(error, "hint", "") or "Return text, numbers, lists and dicts, or write a file.",
+            exception=type(error).__name__,
+        ) from error
+    if len(body) > wire.MAX_REPLY:
+        raise AttemptError(
+            f"the result has {len(body) / 1e6:.0f} MB as JSON, more than {wire.MAX_REPLY / 1e6:.0f} MB",
+            error_type=ErrorType.USER_ERROR,
+            hint="Write it to a file and return the file's path.",
+        )
+    return body
+
+
+def _describe(error: BaseException) -> bytes:
+    from stepchain_tui.tools.remote import describe_error
+
+    return encode_json(to_json_value(describe_error(error)))
+
+
+def _set_environment(environment: dict[str, str]) -> None:
+    for name in os.environ.keys() - environment.keys():
+        del os.environ[name]
+    for name, value in environment.items():
+        if os.environ.get(name) != value:
+            os.environ[name] = value
+
+
+def _flush() -> None:
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except (OSError, ValueError):  # the function closed or broke its stream; the next call gets a new one
+            _reopen()
+    ctypes.pythonapi.fflush(None)
+
+
+def _reopen() -> None:
+    sys.stdout = io.TextIOWrapper(io.FileIO(1, "w", closefd=False), "utf-8", "backslashreplace", line_buffering=True)
+    sys.stderr = io.TextIOWrapper(io.FileIO(2, "w", closefd=False), "utf-8", "backslashreplace", line_buffering=True)
+
+
+def _terminate(_number: int, _frame: object) -> NoReturn:
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    raise _TerminatedError(143)
+
+
+def _leave(code: int) -> NoReturn:
+    _flush()
+    os._exit(code)
+
+
+def _die_with(owner: int, lifeline: int) -> None:
+    """End this worker and its group when the owner ends."""
+
+    def watch() -> None:
+        try:
+            os.read(lifeline, 1)
+        finally:
+            os.killpg(0, signal.SIGKILL)
+
+    threading.Thread(target=watch, name="stepchain-lifeline", daemon=True).start()
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != owner:
+        os.killpg(0, signal.SIGKILL)
