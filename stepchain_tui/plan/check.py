@@ -22,11 +22,12 @@ def check_plan(plan: Plan, folder: Path | None) -> list[Problem]:
         plan: The plan, its shape already validated.
         folder: What `./` is relative to; None leaves files unchecked.
     """
-    data = plan.model_dump(exclude_unset=True, by_alias=True)
-    return [
-        Problem(0, 0, path_text(mistake.location), mistake.message, mistake.suggestion)
-        for mistake in find_mistakes(data, folder)
-    ]
+    try:
+        data = plan.model_dump(exclude_unset=True, by_alias=True)
+        mistakes = find_mistakes(data, folder)
+    except (RecursionError, ValueError) as error:
+        mistakes = [Mistake((), f"a value in the plan is nested too deeply, or within itself: {error}")]
+    return [Problem(0, 0, path_text(mistake.location), mistake.message, mistake.suggestion) for mistake in mistakes]
 
 
 def require_valid(plan: Plan, folder: Path | None) -> None:

@@ -211,7 +211,7 @@ class _Compiler:
         def cut(scope: Scope, value: Any) -> Any:
             if not isinstance(value, str | list | tuple):
                 raise ExpressionError(f"{where} is {type_name(value)}; only lists and text have parts")
-            scope.spend_items(len(value))
+            scope.spend(len(value))
             return value[slice(*(bound(scope) if bound else None for bound in bounds))]
 
         return cut

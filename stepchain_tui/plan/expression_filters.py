@@ -19,11 +19,14 @@ import msgspec
 from stepchain_tui.core.values import decode_json, encode_json
 from stepchain_tui.plan.expression_values import (
     CONTAINERS,
+    ITEM_COST,
+    NAME_LENGTH,
     RESULT_LIMIT,
     ExpressionError,
     MissingValueError,
     Scope,
     check_number,
+    depth_of,
     items_of,
     number,
     reach,
@@ -46,6 +49,8 @@ def _key(item: Any, attribute: Any) -> Any:
     """Return the part of `item` that a dotted `attribute` names."""
     if attribute is None:
         return item
+    if isinstance(attribute, str) and len(attribute) > NAME_LENGTH:
+        raise ExpressionError(f"the name of an attribute has at most {NAME_LENGTH} characters")
     for part in str(attribute).split(".") if isinstance(attribute, str) else [attribute]:
         position = int(part) if isinstance(part, str) and part.isascii() and part.isdigit() and len(part) < 10 else part
         item = reach(item, part if isinstance(item, Mapping) else position, "an item")
@@ -150,7 +155,7 @@ def tojson(scope: Scope, value: Any, indent: int | None = None) -> str:
     if indent is None:
         return data.decode()
     width = min(max(int(indent), 0), 8)
-    scope.spend(weight * (width + 1))
+    scope.spend(weight // ITEM_COST * width * depth_of(scope, value))
     return msgspec.json.format(data, indent=width).decode()
 
 
@@ -226,6 +231,8 @@ def lower(scope: Scope, value: Any) -> str:
 def trim(scope: Scope, value: Any, chars: str | None = None) -> str:
     """Return a text without white space, or `chars`, at its ends."""
     scope.spend(len(_text(value)))
+    if chars is not None and len(_text(chars)) > NAME_LENGTH:
+        raise ExpressionError(f"trim takes at most {NAME_LENGTH} characters")
     return str(value.strip(chars))
 
 

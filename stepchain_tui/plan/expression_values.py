@@ -15,9 +15,11 @@ from stepchain_tui.core.values import encode_json
 
 RESULT_LIMIT = 10 * 1024 * 1024
 """Bytes of text, or of the JSON of any other value, that an expression may give."""
-WORK_LIMIT = 8 * RESULT_LIMIT
+WORK_LIMIT = 16 * RESULT_LIMIT
 """Units of work that one evaluation may do: a character is one unit, an item of a list eight."""
 ITEM_COST = 8
+NAME_LENGTH = 200
+"""Characters of a key that an expression computes, where it is used on many items."""
 INTEGER_BITS = 1024
 """Whole numbers beyond this size are refused."""
 CONTAINERS = (list, tuple, Mapping)
@@ -50,7 +52,26 @@ class ExpressionError(StepChainError, ValueError):
 
 
 class MissingValueError(ExpressionError):
-    """Signals a name, key or item that is not there; `| default(...)` answers it."""
+    """Signals a name, key or item that is not there; `| default(...)` answers it.
+
+    The closest name is looked for only when the error leaves its expression: `map` may raise and answer thousands.
+    """
+
+    _near: tuple[Any, Any] = ("", ())
+
+    @classmethod
+    def near(cls, message: str, name: Any, known: Any) -> MissingValueError:
+        """Return the error for `name`, which is not among `known`."""
+        error = cls(message)
+        error._near = (name, known)
+        return error
+
+    def within(self, expression: str) -> ExpressionError:
+        """Return the same error, naming the expression it happened in and the closest name."""
+        name, known = self._near
+        if isinstance(name, str) and len(name) <= NAME_LENGTH and len(known) <= 500:
+            self.suggestion = suggest(name, known)
+        return super().within(expression)
 
 
 class Scope:
@@ -129,14 +150,17 @@ def reach(value: Any, key: Any, where: str) -> Any:
         try:
             return value[key]
         except (KeyError, TypeError):
-            close = suggest(key, value) if isinstance(key, str) else ""
-            raise MissingValueError(f"{where} has no key {key!r}", suggestion=close) from None
+            raise MissingValueError.near(f"{where} has no key {_short(key)}", key, value) from None
     if isinstance(value, list | tuple | str) and type(key) is int:
         if -len(value) <= key < len(value):
             return value[key]
         raise MissingValueError(f"{where} has {len(value)} items, none at {key}")
     extra = "; `| fromjson` reads JSON text" if isinstance(value, str) else ""
-    raise MissingValueError(f"{where} is {type_name(value)} and has no {key!r}{extra}")
+    raise MissingValueError(f"{where} is {type_name(value)} and has no {_short(key)}{extra}")
+
+
+def _short(key: Any) -> str:
+    return repr(key[:80] if isinstance(key, str) else key) if isinstance(key, str | int | float) else type_name(key)
 
 
 def items_of(scope: Scope, value: Any) -> list[Any]:
@@ -145,6 +169,19 @@ def items_of(scope: Scope, value: Any) -> list[Any]:
         raise ExpressionError(f"expected a list, got {type_name(value)}")
     scope.spend_items(len(value))
     return list(value)
+
+
+def depth_of(scope: Scope, value: Any) -> int:
+    """Return how many levels of lists and mappings `value` has, having paid for finding out."""
+    depth, level = 0, [value]
+    while level := [part for part in level if isinstance(part, CONTAINERS)]:
+        depth += 1
+        following: list[Any] = []
+        for part in level:
+            scope.spend_items(len(part))
+            following.extend(part.values() if isinstance(part, Mapping) else part)
+        level = following
+    return depth
 
 
 def render(scope: Scope, value: Any) -> str:

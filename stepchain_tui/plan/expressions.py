@@ -36,6 +36,7 @@ CHAIN_RESULT = "CHAIN_RESULT"
 _CHAIN = re.compile(r"\bCHAIN_RESULT\b")
 _STATEMENT = re.compile(r"\{%-?\s*(?:if|for|set|macro|include|import|from|block|extends|call|filter|raw|with|do)\b")
 _KEPT_ESCAPES = frozenset("\\'\"abfnrtvxNuU\n")
+_CACHED_LENGTH = 20_000
 _ABSENT = object()
 Resolve = Callable[[Scope], Any]
 
@@ -94,7 +95,10 @@ def compile_template(value: Any) -> Template:
     """
     if isinstance(value, str):
         return _text_template(value)
-    resolve, uses, chained = _structure(value)
+    try:
+        resolve, uses, chained = _structure(value)
+    except RecursionError:
+        raise ExpressionError("a value is nested too deeply") from None
     return Template(value, resolve if uses or _has_expression(value) else None, tuple(dict.fromkeys(uses)), chained)
 
 
@@ -162,8 +166,15 @@ def _structure(value: Any) -> tuple[Resolve | None, tuple[Use, ...], bool]:
     return resolve_all, uses, chained
 
 
-@lru_cache(maxsize=8192)
 def _text_template(text: str) -> Template:
+    """Return the compiled form of a text; only texts that hold something to compile, and short ones, are kept."""
+    if "{{" not in text and "{%" not in text:
+        return Template(text, None, (), CHAIN_RESULT in text and _CHAIN.search(text) is not None)
+    return _compiled_text(text) if len(text) <= _CACHED_LENGTH else _compiled_text.__wrapped__(text)
+
+
+@lru_cache(maxsize=8192)
+def _compiled_text(text: str) -> Template:
     chained = CHAIN_RESULT in text and _CHAIN.search(text) is not None
     if _STATEMENT.search(text):
         raise ExpressionError("statements in {% %} are not supported, only {{ expressions }}")
@@ -171,7 +182,7 @@ def _text_template(text: str) -> Template:
         return Template(text, None, (), chained)
     parts = _parts(text)
     uses = tuple(dict.fromkeys(use for part in parts if isinstance(part, Expression) for use in part.uses))
-    if _is_lone(text):
+    if _is_one(parts):
         return Template(text, next(part for part in parts if isinstance(part, Expression)), uses, chained)
 
     def resolve(scope: Scope) -> str:
@@ -185,15 +196,15 @@ def _text_template(text: str) -> Template:
 
 def _is_lone(text: str) -> bool:
     """Whether `text` is one expression with nothing but white space around it."""
-    if not text.lstrip().startswith("{{"):
-        return False
-    parts = _parts(text)
+    return text.lstrip().startswith("{{") and _is_one(_parts(text))
+
+
+def _is_one(parts: tuple[str | Expression, ...]) -> bool:
     return sum(isinstance(part, Expression) for part in parts) == 1 and not any(
         isinstance(part, str) and part.strip() for part in parts
     )
 
 
-@lru_cache(maxsize=8192)
 def _parts(text: str) -> tuple[str | Expression, ...]:
     """Return `text` cut into literal text and expressions."""
     parts: list[str | Expression] = []

@@ -18,7 +18,7 @@ from stepchain_tui.core.values import encode_json, to_json_value
 from stepchain_tui.plan.expressions import CHAIN_RESULT, walk_text
 from stepchain_tui.plan.functions import function_location, module_file
 from stepchain_tui.plan.kinds import ActionKind
-from stepchain_tui.plan.models import ACTION_KEYS, Defaults, Plan, Step, function_reference
+from stepchain_tui.plan.models import ACTION_KEYS, Defaults, Plan, PlanModel, Step, function_reference
 
 HASHED_KEYS = (
     *ACTION_KEYS,
@@ -115,7 +115,7 @@ def content_hash(
                 facts[key] = value
     if step.dependencies and any(CHAIN_RESULT in text for _, text in walk_text([step.args, step.request])):
         facts["chain"] = step.dependencies[-1]
-    ordered = {key: to_json_value(facts[key]) for key in sorted(facts)}
+    ordered = {key: to_json_value(_as_written(facts[key])) for key in sorted(facts)}
     return hashlib.sha256(encode_json(ordered)).hexdigest()
 
 
@@ -123,6 +123,13 @@ def content_hashes(plan: Plan, plan_folder: Path) -> dict[str, str]:
     """Return the hash of every step of `plan` by id; each file is read once."""
     files = FileHashes()
     return {step.id: content_hash(step, plan_folder, defaults=plan.defaults, files=files) for step in plan.steps}
+
+
+def _as_written(value: Any) -> Any:
+    """Return a part of a plan with the keys that were written, so that a key of a later release changes no hash."""
+    if isinstance(value, dict):
+        return {key: _as_written(item) for key, item in value.items()}
+    return value.model_dump(exclude_unset=True, by_alias=True) if isinstance(value, PlanModel) else value
 
 
 def _callable_hash(function: Callable[..., Any]) -> str:

@@ -65,7 +65,7 @@ def read_plan_text(path: Path) -> str:
     if len(data) > FILE_LIMIT:
         raise PlanError([f"{path}: {_TOO_LARGE}"], hint="Keep data out of the plan: read it from files in its steps.")
     try:
-        return data.decode("utf-8-sig")
+        return data.decode("utf-8")
     except UnicodeDecodeError as error:
         line = data.count(b"\n", 0, error.start) + 1
         column = error.start - data.rfind(b"\n", 0, error.start)
@@ -105,6 +105,7 @@ _TOO_LARGE = f"larger than {FILE_LIMIT // (1024 * 1024)} MB, which no plan file 
 def _read(text: str, folder: Path, check_files: bool) -> tuple[Plan | None, list[Problem]]:
     if len(text) > FILE_LIMIT or (not text.isascii() and len(text.encode("utf-8", "replace")) > FILE_LIMIT):
         return None, [Problem(1, 1, "plan", _TOO_LARGE)]
+    text = text.removeprefix("\ufeff")
     fast = _read_json(text)
     if fast is not None:
         plan, mistakes = _check(fast, folder, check_files)
@@ -155,6 +156,8 @@ def _read_json(text: str) -> Any:
         return None
     try:
         data = json.loads(text, object_pairs_hook=_without_doubles, parse_constant=_refuse)
+        if "\\u" in text:
+            json.dumps(data, ensure_ascii=False).encode()
     except (ValueError, RecursionError):
         return None
     return data if not _is_deep(data) else None

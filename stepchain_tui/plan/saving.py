@@ -153,6 +153,8 @@ def _edit_yaml(text: str, step_id: str, change: Callable[[Any], None]) -> str:
     from ruamel.yaml import YAML
     from ruamel.yaml.error import YAMLError
 
+    if "\r\n" in text:
+        return _edit_yaml(text.replace("\r\n", "\n"), step_id, change).replace("\n", "\r\n")
     yaml = YAML(typ="rt")
     yaml.preserve_quotes = True
     yaml.width = 1_000_000

@@ -128,7 +128,7 @@ class TreeBuilder:
         """Take a scalar."""
         mark = event.start_mark
         is_key = bool(self._open) and self._open[-1].pairs is not None and self._keys[-1] is None
-        self._add(Node(event.value if is_key else self._value(event), mark.line, mark.column), event)
+        self._add(Node(self._value(event, is_key), mark.line, mark.column), event)
 
     def open_list(self, event: Any) -> None:
         """Take the beginning of a list."""
@@ -225,11 +225,13 @@ class TreeBuilder:
                     node.pairs[name] = pair
                     node.data[name] = pair[1].data
 
-    def _value(self, event: Any) -> Any:
+    def _value(self, event: Any, is_key: bool) -> Any:
         text = event.value
         if not text.isascii() and any("\ud800" <= letter <= "\udfff" for letter in text):
             self.problems.append(self._stop(event, "the text has half a character (a lone surrogate)").problem)
             return text.encode("utf-8", "replace").decode()
+        if is_key:
+            return text
         tag = event.tag and str(event.tag).replace("!!", _TAGS)
         if tag and tag != "!":
             if not str(tag).startswith(_TAGS) or str(tag).removeprefix(_TAGS) not in (
