@@ -5,6 +5,7 @@ Owns places and line characters, and knows nothing of what a node means. Imports
 
 from stepchain_tui.tui.graph.collapse import WIDEST, Collapsed, collapse
 from stepchain_tui.tui.graph.drawings import Drawings, GraphStyle
+from stepchain_tui.tui.graph.emphasis import Emphasis
 from stepchain_tui.tui.graph.faces import STATUSES, Face, Faces
 from stepchain_tui.tui.graph.labels import LONGEST, cell_len, shorten
 from stepchain_tui.tui.graph.layers import read_links, topological_order
@@ -12,7 +13,8 @@ from stepchain_tui.tui.graph.layout import Band, Box, Drawing, lay_out
 from stepchain_tui.tui.graph.paint import Painter, Run
 from stepchain_tui.tui.graph.picture import Kind, Picture
 from stepchain_tui.tui.graph.rails import LANE, RailRow, Rails, lay_rails
-from stepchain_tui.tui.graph.raster import CROSSING, DOWN, LEFT, LINES, NODE, RIGHT, UP, Raster, draw_text
+from stepchain_tui.tui.graph.raster import CROSSING, DOWN, LEFT, LINES, NODE, RIGHT, UP, Raster, draw_channel, draw_text
+from stepchain_tui.tui.graph.routing import Net, Pin, assign_rows
 
 __all__ = (
     "CROSSING",
@@ -31,18 +33,23 @@ __all__ = (
     "Collapsed",
     "Drawing",
     "Drawings",
+    "Emphasis",
     "Face",
     "Faces",
     "GraphStyle",
     "Kind",
+    "Net",
     "Painter",
     "Picture",
+    "Pin",
     "RailRow",
     "Rails",
     "Raster",
     "Run",
+    "assign_rows",
     "cell_len",
     "collapse",
+    "draw_channel",
     "draw_text",
     "lay_out",
     "lay_rails",

@@ -48,6 +48,11 @@ class Faces:
         self._group_of: Mapping[str, str] = {}
         self._of_group: dict[str, Face] = {}
 
+    def use_ascii(self, ascii_only: bool) -> None:
+        """Show names and unknown statuses with or without characters outside ASCII."""
+        self.ascii = ascii_only
+        self._of_group.clear()
+
     def regroup(self, groups: Mapping[str, tuple[str, ...]], group_of: Mapping[str, str]) -> None:
         """Take over groups: node to its steps, and step to its node."""
         self._groups, self._group_of = groups, group_of

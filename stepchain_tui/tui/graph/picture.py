@@ -10,11 +10,11 @@ from bisect import bisect_left, bisect_right
 from collections.abc import Mapping, Sequence
 from typing import Literal, Protocol
 
-from stepchain_tui.tui.graph.emphasis import LIT_ACROSS, LIT_DOWN, Emphasis
+from stepchain_tui.tui.graph.emphasis import LIT_DOWN, Emphasis
 from stepchain_tui.tui.graph.layers import read_links
 from stepchain_tui.tui.graph.layout import Box, lay_out
 from stepchain_tui.tui.graph.rails import lay_rails
-from stepchain_tui.tui.graph.raster import CROSSING, LEFT, RIGHT, Raster, draw_text
+from stepchain_tui.tui.graph.raster import CROSSING, Raster, draw_text
 
 Kind = Literal["boxes", "pills", "rails"]
 
@@ -106,7 +106,7 @@ class Picture:
             self._drawn, self.hidden = layered, layered.hidden
         self._layer_of = {node: layer for layer in self._drawn.layers for node in layer}
         self.width, self.height = self._drawn.width, self._drawn.height
-        self.box, self.boxes_at = self._drawn.box, self._drawn.boxes_at
+        self.box, self.boxes_at, self.masks = self._drawn.box, self._drawn.boxes_at, self._drawn.masks
 
     def __contains__(self, node: object) -> bool:
         return node in self._number
@@ -168,18 +168,12 @@ class Picture:
         if emphasis is None or not 0 <= row < self.height:
             return [(draw_text(masks, characters), False)]
         lit = self._drawn.lit(emphasis, row, first, end)
-        cells = bytearray(masks)
+        # A crossing shows the wire that goes down: it does not shine for the one below it.
+        shines = [bool(bits & LIT_DOWN if mask & CROSSING else bits) for mask, bits in zip(masks, lit, strict=True)]
         runs: list[tuple[str, bool]] = []
         start = 0
-        for index in range(len(cells)):
-            if cells[index] & CROSSING and lit[index] == LIT_ACROSS:
-                # The lit wire goes over the other one.
-                cells[index] = LEFT | RIGHT
-            if bool(lit[index]) != bool(lit[start]):
-                runs.append((draw_text(cells[start:index], characters), bool(lit[start])))
+        for index in range(1, len(masks) + 1):
+            if index == len(masks) or shines[index] != shines[start]:
+                runs.append((draw_text(masks[start:index], characters), shines[start]))
                 start = index
-        runs.append((draw_text(cells[start:], characters), bool(lit[start])))
         return runs
-
-
-__all__ = ("LIT_ACROSS", "LIT_DOWN", "Kind", "Picture")

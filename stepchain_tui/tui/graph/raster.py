@@ -84,13 +84,13 @@ def draw_channel(band: Band, width: int) -> bytearray:
     """Return the masks of a channel, row after row, `width` cells each."""
     cells = bytearray(width * band.height)
     for net in band.nets:
-        for row, (first, last) in _runs(net):
+        for row, (first, last) in net.runs():
             start = row * width
             cells[start + first] |= RIGHT
             cells[start + last] |= LEFT
             _fill(cells, start + first + 1, start + last, 1, _ACROSS)
     for net in band.nets:
-        for column, top, bottom in _drops(net, band.height):
+        for column, top, bottom in net.drops(band.height):
             _fill(cells, top * width + column, bottom * width + column, width, _DOWNWARDS)
     # Ends last: they belong to the wire they meet, so they must not be taken for crossings.
     for net in band.nets:
@@ -102,27 +102,6 @@ def draw_channel(band: Band, width: int) -> bytearray:
 def _fill(cells: bytearray, start: int, end: int, step: int, table: bytes) -> None:
     if start < end:
         cells[start:end:step] = cells[start:end:step].translate(table)
-
-
-def _runs(net: Net) -> list[tuple[int, tuple[int, int]]]:
-    """Return (row, (first column, last column)) of what runs sideways."""
-    if net.row < 0:
-        return []
-    if net.jog < 0:
-        return [(net.row, net.upper_span())]
-    return [(net.row, net.upper_span()), (net.low_row, net.lower_span())]
-
-
-def _drops(net: Net, height: int) -> list[tuple[int, int, int]]:
-    """Return (column, first row, end row) of what goes down, without the cells where it joins its own row."""
-    if net.row < 0:
-        return [(net.tops[0].column, 0, height)]
-    low = net.row if net.jog < 0 else net.low_row
-    drops = [(pin.column, 0, net.row) for pin in net.tops]
-    drops.extend((pin.column, low + 1, height) for pin in net.bottoms)
-    if net.jog >= 0:
-        drops.append((net.jog, net.row + 1, low))
-    return drops
 
 
 def _join(cells: bytearray, net: Net, width: int) -> None:

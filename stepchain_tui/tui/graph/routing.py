@@ -57,6 +57,29 @@ class Net:
         columns.append(self.jog)
         return min(columns), max(columns)
 
+    def runs(self) -> list[tuple[int, tuple[int, int]]]:
+        """Return (row, (first column, last column)) of what runs sideways."""
+        if self.row < 0:
+            return []
+        if self.jog < 0:
+            return [(self.row, self.upper_span())]
+        return [(self.row, self.upper_span()), (self.low_row, self.lower_span())]
+
+    def drops(self, height: int) -> list[tuple[int, int, int]]:
+        """Return (column, first row, end row) of what goes down, without the cells on its own rows.
+
+        Args:
+            height: Rows of the channel.
+        """
+        if self.row < 0:
+            return [(self.tops[0].column, 0, height)]
+        low = self.row if self.jog < 0 else self.low_row
+        drops = [(pin.column, 0, self.row) for pin in self.tops]
+        drops.extend((pin.column, low + 1, height) for pin in self.bottoms)
+        if self.jog >= 0:
+            drops.append((self.jog, self.row + 1, low))
+        return drops
+
 
 def choose_entries(first: int, last: int, wanted: Sequence[tuple[int, bool]], taken: set[int]) -> list[int]:
     """Return one column per incoming net on the top edge of a box, in the order given.

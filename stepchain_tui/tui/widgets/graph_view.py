@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import ClassVar, Literal
 
 from rich.segment import Segment
@@ -159,7 +160,7 @@ class GraphCanvas(ScrollView):
             self._show(self._drawings.make(kind))
         elif self._in_work != (self._drawings.edition, kind):
             self._in_work = (self._drawings.edition, kind)
-            drawing = self._draw_in_thread(kind)
+            drawing = partial(self._draw_in_thread, kind)
             self.run_worker(drawing, name=_DRAWING, group=_DRAWING, exclusive=True, exit_on_error=False)
 
     async def _draw_in_thread(self, kind: Kind) -> None:
@@ -227,7 +228,7 @@ class GraphCanvas(ScrollView):
 
     def watch_ascii(self, ascii_only: bool) -> None:
         """Draw with other characters; names are shortened in another way too."""
-        self._faces.ascii = ascii_only
+        self._faces.use_ascii(ascii_only)
         self._draw_again()
 
     # How a row is painted.
