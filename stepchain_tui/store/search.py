@@ -186,7 +186,8 @@ async def _log_hits(reader: Reader, query: Query, key: int | None, limit: int) -
     wanted = " AND runs.indexed_lines < runs.log_lines" if query.words else ""
     rows = await reader.fetch(
         f"SELECT {columns.format('runs CROSS JOIN logs')} WHERE {behind} "
-        f"AND logs.id <= (runs.key << 32) + runs.log_lines{wanted}{ids}{likes} ORDER BY runs.key DESC, logs.id DESC LIMIT ?",
+        f"AND logs.id <= (runs.key << 32) + runs.log_lines{wanted}{ids}{likes} "
+        "ORDER BY runs.key DESC, logs.id DESC LIMIT ?",
         (*values, *query.likes, limit * 4),
     )
     return found + [row for row in rows if query.fits(row[5])]

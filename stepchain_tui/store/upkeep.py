@@ -220,6 +220,7 @@ class IdleIndexing:
                 await task
         until = time.monotonic() + (_CLOSING_SECONDS if self._commits > 1 else 0.0)
         with contextlib.suppress(StepChainError):
-            while time.monotonic() < until and await writer.run(_index_chunk):
-                pass
+            left = 1
+            while left and time.monotonic() < until:
+                left = await writer.run(_index_chunk)
         self._commits = 0
