@@ -47,7 +47,7 @@ class SystemClock:
 
         Looks again at least every minute, so that a laptop that slept wakes its waits on time.
         """
-        while (left := (moment - self.now()).total_seconds()) > 0:
+        while (left := (moment - self.now()).total_seconds()) > 0:  # noqa: ASYNC110 - it is the clock itself
             await asyncio.sleep(min(left, 60.0))
 
 

@@ -1,1 +1,26 @@
-"""(room)"""
+"""A plan being carried out: `Engine` decides which step when; `Executor` and `AsyncExecutor` are its faces.
+
+Imports `executors` and what is below; knows nothing of screens or the command line.
+"""
+
+from stepchain_tui.engine.async_executor import AsyncExecutor
+from stepchain_tui.engine.engine import Engine, RunHandle
+from stepchain_tui.engine.executor import Executor
+from stepchain_tui.engine.results import StepResult, step_results
+from stepchain_tui.engine.scheduler import Scheduler
+from stepchain_tui.engine.service import EngineService, error_record, load_source
+from stepchain_tui.engine.source import RunSource
+
+__all__ = (
+    "AsyncExecutor",
+    "Engine",
+    "EngineService",
+    "Executor",
+    "RunHandle",
+    "RunSource",
+    "Scheduler",
+    "StepResult",
+    "error_record",
+    "load_source",
+    "step_results",
+)

@@ -8,6 +8,7 @@ retries, slots or stores.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -65,6 +66,7 @@ class StepCall:
         plan_folder: What `./` in the plan is relative to.
         idempotency_key: Stable over retries and resumes of this step (or item).
         secrets: Values of the plan's secrets by name; never stored.
+        lingering: Set by an executor whose work cannot be stopped (a thread): done when the work has really ended.
     """
 
     run_id: str
@@ -83,6 +85,7 @@ class StepCall:
     idempotency_key: str = ""
     tries: int = 1
     secrets: Mapping[str, str] = field(default_factory=dict)
+    lingering: asyncio.Future[None] | None = None
 
 
 @dataclass(slots=True)

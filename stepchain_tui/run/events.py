@@ -225,12 +225,13 @@ class StepWaiting(_StepBase, frozen=True, kw_only=True, omit_defaults=True, tag=
     """Signals that a step waits for a person.
 
     Attributes:
-        reason: `approval` or `breakpoint`.
+        reason: `approval`, `breakpoint`, or `interrupted` (cut off so often that we ask before another try).
         question: What is asked.
         fields: What the answer may hold: name -> an input's specification as JSON.
         deadline: When the wait ends by itself.
         on_timeout: What then holds: `deny` or `approve`.
-        attempt: The attempt that waits, None for a breakpoint before it.
+        attempt: The attempt that waits, None for a wait before it.
+        item: Index of the map's item that waits, or None.
     """
 
     reason: str
@@ -239,6 +240,7 @@ class StepWaiting(_StepBase, frozen=True, kw_only=True, omit_defaults=True, tag=
     deadline: datetime | None = None
     on_timeout: str = ""
     attempt: int | None = None
+    item: int | None = None
 
 
 class StepResumed(_StepBase, frozen=True, kw_only=True, omit_defaults=True, tag="step.resumed"):
@@ -247,6 +249,7 @@ class StepResumed(_StepBase, frozen=True, kw_only=True, omit_defaults=True, tag=
     answer: Any = None
     by: str = ""
     attempt: int | None = None
+    item: int | None = None
 
 
 class StepRetryScheduled(_AttemptBase, frozen=True, kw_only=True, omit_defaults=True, tag="step.retry_scheduled"):
@@ -319,9 +322,13 @@ class StepCancelled(_StepBase, frozen=True, kw_only=True, omit_defaults=True, ta
 
 
 class StepInterrupted(_AttemptBase, frozen=True, kw_only=True, omit_defaults=True, tag="step.interrupted"):
-    """Signals that an attempt was cut off by the end of its engine or by pause-now; it costs no try."""
+    """Signals that an attempt was cut off by the end of its engine or by pause-now; it costs no try.
+
+    `asked` tells that somebody wanted it; only the others count towards asking before a step is tried again.
+    """
 
     reason: str = ""
+    asked: bool = False
 
 
 class StepInvalidated(_StepBase, frozen=True, kw_only=True, omit_defaults=True, tag="step.invalidated"):

@@ -246,7 +246,7 @@ class RunState:
                 self._move(step, StepStatus.PENDING)
                 self._end_attempt(step, None, event.attempt, AttemptStatus.INTERRUPTED, event, reason=event.reason)
                 step.tries = max(0, step.tries - 1)
-                step.interruptions += 1
+                step.interruptions += 0 if event.asked else 1
                 step.reason, step.waiting, step.keep_items = event.reason, None, True
             case e.StepInvalidated():
                 self._invalidate(event)
@@ -261,6 +261,7 @@ class RunState:
             case e.StepResumed():
                 step = self.steps[event.step_id]
                 self._move(step, StepStatus.RUNNING if event.attempt else StepStatus.PENDING)
+                step.interruptions = 0
                 step.waiting, step.reason = None, ""
             case e.StepPinned():
                 step = self.steps[event.step_id]
@@ -396,7 +397,7 @@ class RunState:
     def _expand(self, event: e.StepExpanded) -> None:
         step = self.steps[event.step_id]
         before = step.items or []
-        step.items = []
+        step.items, step.keep_items = [], False
         for index, outline in enumerate(event.items):
             made = before[index].attempt if index < len(before) else 0
             item = ItemState(index, outline.key, outline.value, attempt=made)
@@ -417,6 +418,8 @@ class RunState:
         step.marks -= {Mark.STALE, Mark.CACHED}
         for item in step.items or ():
             item.tries = 0
+            if item.status is not StepStatus.SUCCEEDED:
+                item.status = StepStatus.PENDING
 
     def _move(self, step: StepState, to: StepStatus) -> None:
         before = step.status

@@ -1,0 +1,183 @@
+"""Questions to a person: a step waits, holds no slot, and goes on with the answer."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+
+from stepchain_tui.core.errors import CommandRefusedError, InputError
+from stepchain_tui.engine.work import Work
+from stepchain_tui.plan import InputSpec, Plan
+from stepchain_tui.plan.inputs import resolve_inputs
+from stepchain_tui.run import events as e
+from stepchain_tui.run.failures import Failure
+from stepchain_tui.run.state import StepState
+from stepchain_tui.run.status import ErrorType
+
+if TYPE_CHECKING:
+    from stepchain_tui.engine.driver import Driver
+
+APPROVAL = "approval"
+INTERRUPTED = "interrupted"
+
+
+@dataclass(slots=True)
+class _Open:
+    """A question that nobody has answered yet."""
+
+    work: Work | None
+    waiting: e.StepWaiting
+    deadline: asyncio.Task[None] | None = None
+
+
+class Approvals:
+    """The open questions of one run."""
+
+    def __init__(self, driver: Driver) -> None:
+        self._driver = driver
+        self.open: dict[str, _Open] = {}
+
+    @property
+    def steps(self) -> tuple[str, ...]:
+        """Ids of the steps that wait."""
+        return tuple(sorted(self.open))
+
+    def ask(self, work: Work) -> None:
+        """Ask what an approve step asks; its attempt has begun."""
+        step, call = work.step.step, work.call
+        assert call is not None
+        deadline = None
+        if step.timeout is not None:
+            deadline = self._driver.core.clock.now() + self._driver.core.seconds(step.timeout)
+        fields = {name: spec.model_dump(mode="json", exclude_unset=True) for name, spec in (step.fields or {}).items()}
+        self._wait(
+            work,
+            step_id=step.id,
+            reason=APPROVAL,
+            question=str(call.value),
+            fields=fields,
+            deadline=deadline,
+            on_timeout=(step.on_timeout.value if step.on_timeout else "deny") if deadline else "",
+            attempt=work.attempt,
+            item=work.item,
+        )
+
+    def ask_before_another_try(self, step: StepState) -> None:
+        """Ask before a step that was cut off again and again is tried once more."""
+        times = step.interruptions
+        self._wait(
+            None,
+            step_id=step.id,
+            reason=INTERRUPTED,
+            question=f"{step.id} was cut off {times} times by the end of its engine. Try it again?",
+        )
+
+    def _wait(self, work: Work | None, **fields: Any) -> None:
+        self._driver.emit(e.StepWaiting, **fields)
+        step = self._driver.state.steps[fields["step_id"]]
+        assert step.waiting is not None
+        self._register(work, step.waiting)
+
+    def take_up(self, step: StepState) -> None:
+        """Go on waiting for an answer that was asked for by an earlier engine."""
+        waiting = step.waiting
+        assert waiting is not None
+        work = None
+        if waiting.attempt is not None:
+            work = Work(self._driver.prepared(step.id), waiting.item, tries=step.tries - 1, attempt=waiting.attempt)
+        self._register(work, waiting)
+
+    def _register(self, work: Work | None, waiting: e.StepWaiting) -> None:
+        found = _Open(work, waiting)
+        self.open[waiting.step_id] = found
+        if waiting.deadline is not None and not self._driver.passive:
+            core = self._driver.core
+            found.deadline = core.loop.create_task(
+                self._answer_at(waiting.deadline, waiting.step_id), name=f"deadline of {waiting.step_id}"
+            )
+
+    async def _answer_at(self, moment: datetime, step_id: str) -> None:
+        await self._driver.core.clock.sleep_until(moment)
+        found = self.open[step_id]
+        found.deadline = None
+        self.answer(step_id, approved=found.waiting.on_timeout == "approve", fields={}, by="timeout")
+        self._driver.settle()
+
+    def check(self, step_id: str, approved: bool, fields: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the fields of an answer, typed.
+
+        Raises:
+            CommandRefusedError: The step does not wait, or the fields do not fit; it goes on waiting.
+        """
+        found = self.open.get(step_id)
+        if found is None:
+            status = self._driver.state.step(step_id).status
+            raise CommandRefusedError(f"step '{step_id}' is {status} and waits for no answer")
+        if not approved:
+            return {}
+        asked = Plan(
+            steps=(), inputs={name: InputSpec.model_validate(spec) for name, spec in found.waiting.fields.items()}
+        )
+        try:
+            return resolve_inputs(asked, fields, self._driver.source.working_folder)
+        except InputError as error:
+            raise CommandRefusedError(str(error), hint=error.hint or "Answer again.") from error
+
+    def answer(self, step_id: str, *, approved: bool, fields: dict[str, Any], by: str) -> None:
+        """Go on with an answer whose fields were checked."""
+        driver = self._driver
+        found = self.open.pop(step_id)
+        if found.deadline is not None:
+            found.deadline.cancel()
+        waiting, work = found.waiting, found.work
+        said = {"approved": approved, "fields": fields}
+        driver.emit(e.StepResumed, step_id=step_id, answer=said, by=by, attempt=waiting.attempt, item=waiting.item)
+        if waiting.reason == INTERRUPTED:
+            if approved:
+                driver.consider(step_id)
+            else:
+                driver.emit(e.StepCancelled, step_id=step_id, reason=f"not tried again, said {by}")
+                driver.step_ended(step_id)
+            return
+        assert work is not None
+        where: dict[str, Any] = {"step_id": step_id, "attempt": work.attempt}
+        output = driver.core.store.keep(said, driver.source.redactor)
+        failure = None if approved else _denied(by)
+        if work.item is not None:
+            if failure is None:
+                driver.emit(e.ItemSucceeded, **where, item=work.item, output=output)
+            else:
+                driver.emit(e.ItemFailed, **where, item=work.item, error=failure)
+            driver.maps.item_ended(step_id)
+            return
+        if failure is None:
+            driver.emit(e.StepSucceeded, **where, output=output)
+            driver.step_ended(step_id)
+        else:
+            driver.fail_step(step_id, work.attempt, failure, output)
+
+    def withdraw(self, step_id: str) -> Work | None:
+        """Stop waiting without an answer; returns the attempt that waited."""
+        found = self.open.pop(step_id, None)
+        if found is None:
+            return None
+        if found.deadline is not None:
+            found.deadline.cancel()
+        return found.work
+
+    def drop_alarms(self) -> None:
+        """Let go of the deadlines; the questions stay open in the state."""
+        for found in self.open.values():
+            if found.deadline is not None:
+                found.deadline.cancel()
+
+
+def _denied(by: str) -> Failure:
+    if by == "timeout":
+        message, hint = "nobody answered in time, which counts as a no", "Rerun the step to be asked again."
+    else:
+        message, hint = f"denied by {by or 'a person'}", "Rerun the step to be asked again."
+    return Failure(error_type=ErrorType.USER_ERROR, message=message, exception="Denied", hint=hint)

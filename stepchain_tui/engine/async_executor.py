@@ -1,0 +1,112 @@
+"""`AsyncExecutor`: document 000's executor inside the caller's event loop, a face of the engine."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from stepchain_tui.core.errors import NotAvailableError
+from stepchain_tui.core.settings import Settings
+from stepchain_tui.engine.engine import Engine, RunHandle
+from stepchain_tui.engine.results import StepResult, step_results
+from stepchain_tui.engine.scheduler import Scheduler
+from stepchain_tui.engine.source import RunSource
+from stepchain_tui.plan import DEFAULT_MAX_CONCURRENT, Plan, resolve_inputs
+from stepchain_tui.store.base import AbstractStore, Command
+
+if TYPE_CHECKING:
+    from stepchain_tui.engine.executor import Executor
+
+
+class AsyncExecutor:
+    """Carries plans out concurrently in the caller's event loop (document 000).
+
+    Args:
+        executor: A configured `Executor` whose client and store are used.
+        scheduler: The order of ready steps.
+        max_concurrent: How many steps may run at once; a plan that writes its own keeps it.
+        telemetry: Not available yet.
+        store: Where runs are kept, instead of the executor's; the user's store if neither is given.
+        client: An `LLMClient` for prompt steps, instead of the executor's.
+    """
+
+    def __init__(
+        self,
+        executor: Executor | None = None,
+        scheduler: Scheduler | None = None,
+        max_concurrent: int = DEFAULT_MAX_CONCURRENT,
+        telemetry: Any = None,
+        *,
+        store: AbstractStore | None = None,
+        client: Any = None,
+        settings: Settings | None = None,
+    ) -> None:
+        if telemetry is not None:
+            raise NotAvailableError("telemetry is not available yet", hint="Leave it out.")
+        self.scheduler = scheduler or Scheduler()
+        self.max_concurrent = max_concurrent
+        self.client = client if client is not None else getattr(executor, "client", None)
+        self._store = store or getattr(executor, "store", None)
+        self._settings = settings or Settings()
+
+    @property
+    def store(self) -> AbstractStore:
+        """Where runs are kept."""
+        if self._store is None:
+            from stepchain_tui.store import SQLiteStore
+
+            self._store = SQLiteStore(durability=self._settings.durability)
+        return self._store
+
+    async def execute_plan(
+        self, plan: Plan, run_id: str, resume: bool = True, *, inputs: Mapping[str, Any] | None = None
+    ) -> list[StepResult]:
+        """Carry a plan out; a run id that is known goes on with that run.
+
+        Args:
+            plan: The plan.
+            run_id: Names the run; the same id is the same run.
+            resume: Go on from what a former call left; False starts over in the same run, old attempts stay.
+            inputs: Values of the plan's inputs.
+
+        Returns:
+            The result of every step, in plan order. A plan that waits for a person's answer returns with that step
+            waiting; answer it and call again.
+
+        Raises:
+            PlanError: The plan cannot run; nothing was run.
+            RunLockedError: A living engine owns the run.
+        """
+        folder = Path.cwd()
+        source = RunSource(
+            plan=self._with_concurrency(plan), folder=folder, inputs=resolve_inputs(plan, inputs or {}, folder)
+        )
+        async with Engine(self.store, settings=self._settings, scheduler=self.scheduler, client=self.client) as engine:
+            handle = await engine.start(source, run_id=run_id, resume=resume, detach=True)
+            try:
+                await handle.wait()
+            except asyncio.CancelledError:
+                await asyncio.shield(_cancel(engine, handle))
+                raise
+            return await step_results(engine.store, handle.state)
+
+    def _with_concurrency(self, plan: Plan) -> Plan:
+        if "max_concurrent" in plan.model_fields_set and self.max_concurrent == DEFAULT_MAX_CONCURRENT:
+            return plan
+        return plan.model_copy(update={"max_concurrent": self.max_concurrent})
+
+
+async def _cancel(engine: Engine, handle: RunHandle) -> None:
+    """Cancel a run whose caller was cancelled, and wait until its work has ended."""
+    command = Command(
+        id=f"cancel-{handle.run_id}",
+        run_id=handle.run_id,
+        command="cancel",
+        sender="the caller",
+        sent_at=engine.core.clock.now(),
+    )
+    if handle.live:
+        await engine.apply(command)
+        await handle.wait()

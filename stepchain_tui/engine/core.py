@@ -1,0 +1,58 @@
+"""What all runs of one engine process share: the store and its recorder, the clock, the executors, the cap."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from datetime import timedelta
+from typing import TYPE_CHECKING
+
+from stepchain_tui.core.clock import Clock
+from stepchain_tui.core.settings import Settings
+from stepchain_tui.engine.hashes import StepHasher
+from stepchain_tui.engine.recorder import Recorder
+from stepchain_tui.engine.scheduler import Scheduler, Slots
+from stepchain_tui.store.base import AbstractStore
+
+if TYPE_CHECKING:
+    from stepchain_tui.engine.driver import Driver
+    from stepchain_tui.executors.factory import Executors
+
+
+class EngineCore:
+    """The shared parts; made by `Engine.open` on the loop that carries the runs out."""
+
+    def __init__(
+        self,
+        store: AbstractStore,
+        recorder: Recorder,
+        executors: Executors,
+        *,
+        settings: Settings,
+        clock: Clock,
+        scheduler: Scheduler,
+    ) -> None:
+        self.store = store
+        self.recorder = recorder
+        self.executors = executors
+        self.settings = settings
+        self.clock = clock
+        self.scheduler = scheduler
+        self.slots = Slots(settings.max_running)
+        self.starving: set[Driver] = set()
+        """Runs that wait for a slot of the cap over all runs."""
+        self.hasher = StepHasher()
+        self.loop = asyncio.get_running_loop()
+        self.thread_id = threading.get_ident()
+
+    def seconds(self, number: float) -> timedelta:
+        """Return a duration."""
+        return timedelta(seconds=number)
+
+    def give_back_slot(self) -> None:
+        """Free a slot of the cap and let the runs that wait for one look."""
+        self.slots.taken -= 1
+        if self.starving:
+            starving, self.starving = self.starving, set()
+            for driver in starving:
+                self.loop.call_soon(driver.settle)

@@ -1,0 +1,406 @@
+"""The engine of one process: it owns runs, carries them out, and takes commands for them."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import socket
+from collections.abc import Callable
+from types import TracebackType
+from typing import Any, Self
+
+import psutil
+
+from stepchain_tui.core.clock import Clock, SystemClock
+from stepchain_tui.core.errors import CommandRefusedError, InternalError, UnknownRunError
+from stepchain_tui.core.ids import check_run_id, new_run_id
+from stepchain_tui.core.settings import Settings
+from stepchain_tui.engine.control import apply_command
+from stepchain_tui.engine.core import EngineCore
+from stepchain_tui.engine.driver import Driver
+from stepchain_tui.engine.recorder import Journal, Listener, Recorder
+from stepchain_tui.engine.revival import give_fresh_tries, revise, source_of, start_over
+from stepchain_tui.engine.scheduler import Scheduler
+from stepchain_tui.engine.source import RunSource
+from stepchain_tui.engine.takeover import end_what_was_left, record_death
+from stepchain_tui.executors.factory import Executors
+from stepchain_tui.plan.check import require_valid
+from stepchain_tui.run import events as e
+from stepchain_tui.run.state import RunState
+from stepchain_tui.run.status import RunStatus
+from stepchain_tui.store.base import AbstractStore, Command, RunLock
+
+STALE_COMMAND = 30.0
+"""Seconds after which a command that nobody took is refused: its sender has long gone."""
+
+
+class RunHandle:
+    """One run as whoever started it sees it."""
+
+    def __init__(self, driver: Driver | None, state: RunState, recorder: Recorder) -> None:
+        self._driver = driver
+        self._recorder = recorder
+        self.state = state
+        self.run_id = state.run_id
+
+    async def wait(self) -> RunStatus:
+        """Return the status in which this process let go of the run.
+
+        Raises:
+            StoreError: The store failed; what was reported before is in it.
+        """
+        if self._driver is None:
+            return self.state.status
+        return await asyncio.shield(self._driver.done)
+
+    @property
+    def live(self) -> bool:
+        """Whether this process is still carrying the run out."""
+        return self._driver is not None and not self._driver.done.done()
+
+    def subscribe(self, listener: Listener) -> Callable[[], None]:
+        """Call `listener` with events once they are durable; returns what ends it."""
+        return self._recorder.subscribe(self.run_id, listener)
+
+
+class Engine:
+    """Carries out runs in the current event loop. Use it with `async with`.
+
+    Args:
+        store: Where runs are kept; opened and closed by the engine.
+        settings: The user's settings.
+        clock: Time.
+        scheduler: The order of ready steps.
+        client: An `LLMClient` for prompt steps instead of the one the environment describes.
+    """
+
+    def __init__(
+        self,
+        store: AbstractStore,
+        *,
+        settings: Settings | None = None,
+        clock: Clock | None = None,
+        scheduler: Scheduler | None = None,
+        client: Any = None,
+    ) -> None:
+        self.store = store
+        self._settings = settings or Settings()
+        self.clock = clock or SystemClock()
+        self._scheduler = scheduler or Scheduler()
+        self._client = client
+        self._core: EngineCore | None = None
+        self._drivers: dict[str, Driver] = {}
+        self._locks: dict[str, RunLock] = {}
+        self._watcher: asyncio.Task[None] | None = None
+
+    @property
+    def core(self) -> EngineCore:
+        """The parts that runs share; there after `open`."""
+        if self._core is None:
+            raise InternalError("the engine is not open")
+        return self._core
+
+    @property
+    def live_runs(self) -> tuple[str, ...]:
+        """Ids of the runs that this process carries out."""
+        return tuple(self._drivers)
+
+    async def __aenter__(self) -> Self:
+        await self.open()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.close()
+
+    async def open(self) -> None:
+        """Open the store and get ready."""
+        await self.store.open()
+        recorder = Recorder(self.store, self._store_failed)
+        executors = Executors(settings=self._settings, client=self._client, on_workers_changed=self._workers_changed)
+        self._core = EngineCore(
+            self.store,
+            recorder,
+            executors,
+            settings=self._settings,
+            clock=self.clock,
+            scheduler=self._scheduler,
+        )
+        self._watcher = asyncio.get_running_loop().create_task(self._watch_commands(), name="commands")
+
+    async def close(self, reason: str = "its engine ended") -> None:
+        """Interrupt what is live, end all workers and close the store."""
+        if self._core is None:
+            return
+        drivers = list(self._drivers.values())
+        for driver in drivers:
+            driver.shut_down(reason)
+        if drivers:
+            await asyncio.wait([driver.done for driver in drivers])
+        if self._watcher is not None:
+            self._watcher.cancel()
+            await asyncio.gather(self._watcher, return_exceptions=True)
+        await self._core.executors.close()
+        self._core = None
+        await self.store.close()
+
+    # --- runs
+
+    async def start(
+        self,
+        source: RunSource,
+        *,
+        run_id: str | None = None,
+        fresh: bool = False,
+        resume: bool = True,
+        detach: bool = False,
+    ) -> RunHandle:
+        """Start a run of a plan; a run id that is known goes on with it.
+
+        Args:
+            source: The plan with its inputs.
+            run_id: The run's id, made if None.
+            fresh: A known run starts over, its old attempts stay.
+            resume: A known run may be gone on with; False is the same as `fresh`.
+            detach: Let go of the run when only a person's answer can go on with it.
+
+        Raises:
+            PlanError: The plan cannot run.
+            RunLockedError: A living engine owns the run.
+        """
+        require_valid(source.plan, source.folder)
+        run_id = check_run_id(run_id) if run_id else new_run_id(self.clock.now())
+        lock = self.store.acquire_run(run_id)
+        try:
+            state = await self._known_state(run_id)
+            if state is not None:
+                return await self._revive(state, lock, source, fresh=fresh or not resume, detach=detach)
+            journal = self._journal(run_id, RunState())
+            journal.emit(
+                e.RunCreated,
+                goal=source.plan.goal,
+                plan=source.plan_json(),
+                steps=source.outlines(),
+                plan_path=str(source.path or ""),
+                plan_text=source.text,
+                plan_folder=str(source.folder),
+                working_folder=str(source.working_folder),
+                inputs=source.stored_inputs,
+                secret_inputs=source.secret_inputs,
+                max_concurrent=source.plan.max_concurrent,
+            )
+            self.core.recorder.touch_all(run_id)
+            journal.emit(e.RunStarted, owner=_this_process(), version=_version())
+            return self._drive(journal, source, lock, detach=detach)
+        except BaseException:
+            self._let_go(run_id, lock)
+            raise
+
+    async def resume(self, run_id: str, *, inputs: dict[str, Any] | None = None, detach: bool = False) -> RunHandle:
+        """Go on with a run, with the plan it keeps; a run that succeeded is left as it is.
+
+        Raises:
+            UnknownRunError: The store does not hold it.
+            RunLockedError: A living engine owns it.
+            InputError: A secret input is not given again.
+        """
+        return await self._go_on(run_id, inputs, detach, None)
+
+    async def rerun(
+        self,
+        run_id: str,
+        step_id: str,
+        *,
+        downstream: bool = False,
+        inputs: dict[str, Any] | None = None,
+        detach: bool = False,
+        sender: str = "",
+    ) -> RunHandle:
+        """Run one step of a stopped run again, with all that follows it if `downstream`."""
+        command = self._command(run_id, "rerun", {"step": step_id, "downstream": downstream}, sender)
+        return await self._go_on(run_id, inputs, detach, command)
+
+    async def apply(self, command: Command) -> dict[str, Any]:
+        """Apply a command to a run that this process carries out, or that nobody does; returns its answer.
+
+        Raises:
+            RunLockedError: A living engine of another process owns the run: send the command to the store.
+        """
+        driver = self._drivers.get(command.run_id)
+        if driver is not None:
+            answer = apply_command(driver, command)
+            await self.core.recorder.settle()
+            return answer
+        lock = self.store.acquire_run(command.run_id)
+        try:
+            state = await self.store.load_state(command.run_id)
+            journal = self._journal(command.run_id, state)
+            await self._bury_owner(journal)
+            source = source_of(state, dict.fromkeys(state.secret_inputs, ""))
+            self.store.set_redactor(command.run_id, source.redactor)
+            driver = Driver(self.core, source, journal, detach=True, passive=True)
+            driver.start()
+            answer = apply_command(driver, command)
+            await self.core.recorder.settle()
+            return answer
+        finally:
+            lock.release()
+
+    # --- how a run comes to be carried out
+
+    async def _go_on(
+        self, run_id: str, inputs: dict[str, Any] | None, detach: bool, command: Command | None
+    ) -> RunHandle:
+        run_id = (await self.store.get_run(run_id)).run_id
+        lock = self.store.acquire_run(run_id)
+        try:
+            state = await self.store.load_state(run_id)
+            source = source_of(state, inputs)
+            return await self._revive(state, lock, source, detach=detach, command=command)
+        except BaseException:
+            self._let_go(run_id, lock)
+            raise
+
+    async def _revive(
+        self,
+        state: RunState,
+        lock: RunLock,
+        source: RunSource,
+        *,
+        detach: bool,
+        fresh: bool = False,
+        command: Command | None = None,
+    ) -> RunHandle:
+        run_id = state.run_id
+        journal = self._journal(run_id, state)
+        self.store.set_redactor(run_id, source.redactor)
+        await self._bury_owner(journal)
+        await self._refuse_old_commands(journal)
+        if fresh:
+            start_over(journal)
+        revised = revise(journal, source, self.core.hasher)
+        if revised:
+            self.core.recorder.touch_all(run_id)
+        if command is None:
+            unfinished = revised and any(not step.ended for step in state.steps.values())
+            if state.status is RunStatus.SUCCEEDED and not fresh and not unfinished:
+                await self.core.recorder.settle()
+                self._let_go(run_id, lock)
+                return RunHandle(None, state, self.core.recorder)
+            if not fresh:
+                give_fresh_tries(journal, source.graph)
+        reason = "fresh start" if fresh else "resumed"
+        if command is None:
+            journal.emit(e.RunResumed, reason=reason, owner=_this_process())
+            return self._drive(journal, source, lock, detach=detach)
+        return await self._drive_command(journal, source, lock, command, detach=detach)
+
+    async def _drive_command(
+        self, journal: Journal, source: RunSource, lock: RunLock, command: Command, *, detach: bool
+    ) -> RunHandle:
+        """Begin with a command that is checked first: if it is refused, the run stays as it was."""
+        driver = Driver(self.core, source, journal, detach=detach, passive=True)
+        driver.start()
+        answer = apply_command(driver, command)
+        if not answer["ok"]:
+            await self.core.recorder.settle()
+            raise CommandRefusedError(answer["message"], hint=answer.get("hint", ""))
+        if journal.state.status is not RunStatus.RUNNING:
+            journal.emit(e.RunResumed, reason=command.command)
+        return self._drive(journal, source, lock, detach=detach)
+
+    def _drive(self, journal: Journal, source: RunSource, lock: RunLock, *, detach: bool) -> RunHandle:
+        run_id = journal.run_id
+        self.store.set_redactor(run_id, source.redactor)
+        recorder = self.core.recorder
+        recorder.owner(run_id, _this_process())
+        recorder.workers([run_id], self.core.executors.workers())
+        driver = Driver(self.core, source, journal, detach=detach)
+        self._drivers[run_id] = driver
+        self._locks[run_id] = lock
+        driver.done.add_done_callback(lambda _: self._run_left(run_id))
+        driver.start()
+        return RunHandle(driver, journal.state, recorder)
+
+    async def _known_state(self, run_id: str) -> RunState | None:
+        try:
+            return await self.store.load_state(run_id)
+        except UnknownRunError:
+            return None
+
+    async def _bury_owner(self, journal: Journal) -> None:
+        """End what a dead owner left running, then record its death."""
+        state = journal.state
+        summary = await self.store.get_run(state.run_id)
+        if summary.owner is None and state.status is not RunStatus.RUNNING:
+            return
+        ended = await end_what_was_left(self.store, state)
+        record_death(journal)
+        self.core.recorder.owner(state.run_id, None)
+        self.core.recorder.workers([state.run_id], [])
+        if ended:
+            await self.core.recorder.settle()
+
+    async def _refuse_old_commands(self, journal: Journal) -> None:
+        now = self.clock.now()
+        for command in await self.store.pending_commands([journal.run_id]):
+            if (now - command.sent_at).total_seconds() > STALE_COMMAND:
+                answer = {"ok": False, "message": "nobody took this command in time", "kind": "refused"}
+                self.core.recorder.answer(command.id, answer)
+
+    def _journal(self, run_id: str, state: RunState) -> Journal:
+        return Journal(run_id, state, self.core.recorder, self.clock)
+
+    def _command(self, run_id: str, name: str, arguments: dict[str, Any], sender: str) -> Command:
+        now = self.clock.now()
+        return Command(
+            id=f"local-{new_run_id(now)}",
+            run_id=run_id,
+            command=name,
+            arguments=arguments,
+            sender=sender or f"process {os.getpid()}",
+            sent_at=now,
+        )
+
+    def _run_left(self, run_id: str) -> None:
+        driver = self._drivers.pop(run_id, None)
+        if driver is not None and not driver.done.cancelled():
+            driver.done.exception()  # whoever waits for the run is told; nobody has to
+        if (lock := self._locks.pop(run_id, None)) is not None:
+            lock.release()
+
+    def _let_go(self, run_id: str, lock: RunLock) -> None:
+        if run_id not in self._drivers:
+            lock.release()
+
+    # --- what the outside tells
+
+    async def _watch_commands(self) -> None:
+        async for _ in self.store.changes():
+            if not self._drivers:
+                continue
+            for command in await self.store.pending_commands(list(self._drivers)):
+                driver = self._drivers.get(command.run_id)
+                if driver is not None and not driver.done.done():
+                    apply_command(driver, command)
+
+    async def _workers_changed(self, workers: list[dict[str, Any]]) -> None:
+        """Return once it is durable which workers we have: a new one gets its first call only then."""
+        if self._core is not None and self._drivers:
+            self._core.recorder.workers(list(self._drivers), workers)
+            await self._core.recorder.settle()
+
+    def _store_failed(self, error: BaseException) -> None:
+        for driver in list(self._drivers.values()):
+            driver.abort(error)
+
+
+def _this_process() -> e.OwnerRecord:
+    return e.OwnerRecord(pid=os.getpid(), process_started_at=psutil.Process().create_time(), host=socket.gethostname())
+
+
+def _version() -> str:
+    from stepchain_tui import __version__
+
+    return __version__

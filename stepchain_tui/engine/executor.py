@@ -1,0 +1,77 @@
+"""`Executor`: document 000's synchronous executor, a thin face of `AsyncExecutor`."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Mapping
+from typing import Any
+
+from stepchain_tui.core.errors import NotAvailableError
+from stepchain_tui.core.settings import Settings
+from stepchain_tui.engine.async_executor import AsyncExecutor
+from stepchain_tui.engine.results import StepResult
+from stepchain_tui.plan import Plan
+from stepchain_tui.store.base import AbstractStore
+
+
+class Executor:
+    """Carries plans out and returns when they are done (document 000). Works inside a running loop too.
+
+    Args:
+        client: An `LLMClient` for prompt steps; OpenAI, as the environment describes it, if None.
+        store: Where runs are kept; the user's SQLite store if None, so that the app's history has them.
+        compression_strategy: Not available yet.
+        telemetry: Not available yet.
+    """
+
+    def __init__(
+        self,
+        client: Any = None,
+        store: AbstractStore | None = None,
+        compression_strategy: Any = None,
+        telemetry: Any = None,
+        *,
+        settings: Settings | None = None,
+    ) -> None:
+        for name, value in (("compression_strategy", compression_strategy), ("telemetry", telemetry)):
+            if value is not None:
+                raise NotAvailableError(f"{name} is not available yet", hint="Leave it out.")
+        self.client = client
+        self._async = AsyncExecutor(store=store, client=client, settings=settings)
+
+    @property
+    def store(self) -> AbstractStore:
+        """Where runs are kept."""
+        return self._async.store
+
+    def execute_plan(
+        self, plan: Plan, run_id: str, resume: bool = True, *, inputs: Mapping[str, Any] | None = None
+    ) -> list[StepResult]:
+        """Carry a plan out; see `AsyncExecutor.execute_plan`."""
+        outcome: list[list[StepResult]] = []
+        errors: list[BaseException] = []
+
+        def run() -> None:
+            try:
+                outcome.append(asyncio.run(self._async.execute_plan(plan, run_id, resume, inputs=inputs)))
+            except BaseException as error:  # noqa: BLE001 - carried to the caller's thread, where it is raised
+                errors.append(error)
+
+        if _loop_is_running():
+            thread = threading.Thread(target=run, name=f"run {run_id}")
+            thread.start()
+            thread.join()
+        else:
+            run()
+        if errors:
+            raise errors[0]
+        return outcome[0]
+
+
+def _loop_is_running() -> bool:
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return False
+    return True

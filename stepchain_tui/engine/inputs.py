@@ -1,0 +1,170 @@
+"""What an attempt is given: expressions resolved over the run's results, as the call that its executor gets."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any
+
+from stepchain_tui.core.errors import UsageError
+from stepchain_tui.engine.ports import AttemptPorts
+from stepchain_tui.engine.prepared import PreparedStep
+from stepchain_tui.engine.work import Work
+from stepchain_tui.executors.types import StepCall
+from stepchain_tui.plan import ActionKind
+from stepchain_tui.plan.expressions import Template
+from stepchain_tui.run.state import RunState
+from stepchain_tui.run.values import Kept
+
+if TYPE_CHECKING:
+    from stepchain_tui.engine.core import EngineCore
+    from stepchain_tui.engine.driver import Driver
+    from stepchain_tui.engine.source import RunSource
+
+CACHED_VALUES = 32
+"""Large values of one run that are kept in memory."""
+_NO_ENVIRONMENT: dict[str, str] = {}
+
+
+class InputResolver:
+    """Resolves the inputs of one run's attempts from its state; large results are loaded first, off the loop."""
+
+    def __init__(self, core: EngineCore, source: RunSource, state: RunState) -> None:
+        self._core = core
+        self._source = source
+        self._state = state
+        self._loaded: OrderedDict[str, Any] = OrderedDict()
+
+    # --- large values
+
+    def missing(self, work: Work) -> list[Kept]:
+        """Return the kept values that must be loaded before the work's expressions can be resolved."""
+        prepared = work.step
+        references: Iterable[str] = ()
+        if not prepared.is_map or work.item is not None:
+            references = prepared.references
+        elif prepared.for_each.references:
+            references = prepared.for_each.references
+        if work.item is None and prepared.when is not None:
+            references = {*references, *prepared.when.references}
+        found = [output for name in references if (output := self._state.steps[name].output) is not None]
+        if work.item is not None and (items := self._state.steps[prepared.id].items):
+            found.append(items[work.item].value)
+        return [kept for kept in found if kept.blob is not None and kept.blob.sha256 not in self._loaded]
+
+    async def load(self, values: list[Kept]) -> None:
+        """Load large values into memory."""
+        for kept in values:
+            if kept.blob is not None:
+                self._loaded[kept.blob.sha256] = await self._core.store.load_value(kept)
+        while len(self._loaded) > max(CACHED_VALUES, len(values)):
+            self._loaded.popitem(last=False)
+
+    def value_of(self, kept: Kept | None) -> Any:
+        """Return a kept value; a large one was loaded before."""
+        if kept is None:
+            return None
+        return kept.value if kept.blob is None else self._loaded[kept.blob.sha256]
+
+    # --- expressions
+
+    def context(self, references: Iterable[str], item: int | None, step_id: str) -> dict[str, Any]:
+        """Return what expressions may read."""
+        steps = {}
+        for name in references:
+            step = self._state.steps.get(name)
+            if step is not None:
+                error = step.error.message if step.error else None
+                steps[name] = {"output": self.value_of(step.output), "status": step.status.value, "error": error}
+        started = self._state.started_at
+        found: dict[str, Any] = {
+            "steps": steps,
+            "inputs": self._source.inputs,
+            "secrets": self._source.secrets,
+            "run": {"id": self._state.run_id, "started_at": started.isoformat() if started else ""},
+        }
+        items = self._state.steps[step_id].items
+        if item is not None and items is not None:
+            found["item"] = self.value_of(items[item].value)
+            found["index"] = item
+        return found
+
+    def wanted(self, work: Work) -> bool:
+        """Return whether the step's `when` is true, or not written."""
+        when = work.step.when
+        return when is None or bool(self.evaluate(when, work.step.id))
+
+    def evaluate(self, template: Template, step_id: str) -> Any:
+        """Return the value of a step's expression."""
+        return template.resolve(self.context(template.references, None, step_id))
+
+    def items_of(self, prepared: PreparedStep) -> list[Any]:
+        """Return the list that a map goes over.
+
+        Raises:
+            UsageError: The expression gives something else than a list.
+        """
+        found = self.evaluate(prepared.for_each, prepared.id)
+        if not isinstance(found, list | tuple):
+            raise UsageError(
+                f"for_each needs a list and got {type(found).__name__}",
+                hint="Use a filter such as `| list`, `| lines` or `| keys`, or mend the step that gives the value.",
+            )
+        return list(found)
+
+    # --- calls
+
+    def call_for(self, work: Work, driver: Driver) -> tuple[StepCall, Kept]:
+        """Return the call of one attempt, and its input as it is kept."""
+        prepared, source, step = work.step, self._source, work.step.step
+        resolved = prepared.resolve(self.context(prepared.references, work.item, prepared.id))
+        kept = prepared.constant_input
+        if kept is None:
+            kept = self._core.store.keep(resolved.as_json(), source.redactor)
+            if prepared.is_constant:
+                prepared.constant_input = kept
+        environment = _NO_ENVIRONMENT
+        if prepared.kind is ActionKind.SHELL or prepared.mode == "process":
+            environment = {**source.child_environment(step), **self._own_variables(work), **resolved.env}
+        work.ports = AttemptPorts(driver, work)
+        call = StepCall(
+            run_id=self._state.run_id,
+            step=step,
+            attempt=0,
+            item=work.item,
+            value=resolved.value,
+            args=resolved.args,
+            options=resolved.options,
+            mode=prepared.mode,
+            timeout=prepared.timeout,
+            environment=environment,
+            cwd=resolved.cwd,
+            plan_folder=source.folder,
+            ports=work.ports,
+            idempotency_key=self._idempotency_key(work),
+            tries=work.tries + 1,
+            secrets=source.secrets,
+        )
+        return call, kept
+
+    def _own_variables(self, work: Work) -> dict[str, str]:
+        found = {"STEPCHAIN_RUN_ID": self._state.run_id, "STEPCHAIN_STEP_ID": work.step.id}
+        found["STEPCHAIN_IDEMPOTENCY_KEY"] = self._idempotency_key(work)
+        if work.item is not None:
+            found["STEPCHAIN_ITEM"] = str(work.item)
+        return found
+
+    def _idempotency_key(self, work: Work) -> str:
+        """Return a key that stays the same over retries and resumes of this step or item."""
+        item = "" if work.item is None else f":{work.item}"
+        return f"{self._state.run_id}:{work.step.id}{item}"
+
+    def content_hash(self, prepared: PreparedStep) -> str:
+        """Return the hash of what the step does right now, the code behind it included."""
+        return self._core.hasher.hash_of(prepared.step, self._source)
+
+    def model_label(self, work: Work) -> str:
+        """Return the model that the attempt goes to, or an empty string."""
+        if work.step.kind is not ActionKind.PROMPT or work.call is None:
+            return ""
+        return self._core.executors.model_label(work.call.options)

@@ -1,0 +1,198 @@
+"""Maps: one step over many items. The map itself holds no slot, its items do.
+
+The list is expanded once and kept. An item that succeeded is not done again by any resume; only a rerun expands anew.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from stepchain_tui.core.values import encode_json, to_json_value
+from stepchain_tui.engine.attempt import failed
+from stepchain_tui.engine.scheduler import Slots
+from stepchain_tui.engine.work import Stop, Work
+from stepchain_tui.plan import ActionKind
+from stepchain_tui.run import events as e
+from stepchain_tui.run.failures import AttemptError, Failure
+from stepchain_tui.run.state import ItemState, StepState
+from stepchain_tui.run.status import ErrorType, StepStatus
+
+if TYPE_CHECKING:
+    from stepchain_tui.engine.driver import Driver
+
+_LIVE = (StepStatus.PENDING, StepStatus.RUNNING, StepStatus.RETRYING)
+_BAD = (StepStatus.FAILED, StepStatus.TIMED_OUT, StepStatus.CANCELLED)
+
+
+@dataclass(slots=True)
+class _OpenMap:
+    """A map that is being carried out: its own attempt, its items' slots and how many are not yet ended."""
+
+    work: Work
+    slots: Slots
+    left: int
+    cancelled: str | None = None
+    skipped: str | None = None
+
+
+class Maps:
+    """The open maps of one run."""
+
+    def __init__(self, driver: Driver) -> None:
+        self._driver = driver
+        self._open: dict[str, _OpenMap] = {}
+
+    def has_room(self, step_id: str) -> bool:
+        """Return whether one more item of the map may run."""
+        return self._open[step_id].slots.free
+
+    def took(self, step_id: str) -> None:
+        """Count an item's slot."""
+        self._open[step_id].slots.taken += 1
+
+    def gave_back(self, step_id: str) -> None:
+        """Count an item's slot as free; the map may have ended meanwhile."""
+        if (found := self._open.get(step_id)) is not None:
+            found.slots.taken -= 1
+
+    def is_open(self, step_id: str) -> bool:
+        """Return whether the map is being carried out."""
+        return step_id in self._open
+
+    def expand(self, work: Work) -> None:
+        """Make the items of a map whose attempt has begun, and queue them."""
+        driver, prepared = self._driver, work.step
+        step = driver.state.steps[prepared.id]
+        if not (step.keep_items and step.items is not None):
+            try:
+                outlines = tuple(self._outline(item) for item in driver.inputs.items_of(prepared))
+            except Exception as error:  # noqa: BLE001 - the plan's expression: becomes the step's failure
+                driver.conclude(work, failed(error, prepared.kind))
+                return
+            driver.emit(e.StepExpanded, step_id=prepared.id, attempt=work.attempt, items=outlines)
+        items = step.items or []
+        at_once = 1 if prepared.kind is ActionKind.APPROVE else prepared.step.max_concurrent or len(items) or 1
+        left = sum(item.status in _LIVE for item in items)
+        self._open[prepared.id] = _OpenMap(work, Slots(at_once), left)
+        for item in items:
+            self._queue(work, item)
+        if not left:
+            self._finish(prepared.id)
+
+    def _outline(self, item: Any) -> e.ItemOutline:
+        value = to_json_value(item)
+        key = hashlib.blake2b(encode_json(value), digest_size=16).hexdigest()
+        return e.ItemOutline(key=key, value=self._driver.core.store.keep(value, self._driver.source.redactor))
+
+    def _queue(self, work: Work, item: ItemState) -> None:
+        again = Work(work.step, item.index, item.tries)
+        if item.status is StepStatus.RETRYING and item.retry_at is not None:
+            self._driver.set_alarm(again, item.retry_at)
+        elif item.status in _LIVE:
+            self._driver.enqueue(again)
+
+    def item_ended(self, step_id: str) -> None:
+        """Take note that an item has a result; the last one ends the map."""
+        found = self._open.get(step_id)
+        if found is None:
+            return
+        found.left -= 1
+        if found.left <= 0:
+            self._finish(step_id)
+
+    def skip(self, work: Work, reason: str) -> None:
+        """Skip the whole map, because an item of it found out that it cannot run here."""
+        found = self._open[work.step.id]
+        found.skipped = reason
+        self._driver.emit(e.ItemCancelled, step_id=work.step.id, item=work.item, attempt=work.attempt, reason=reason)
+        self._call_off(work.step.id, reason)
+        self.item_ended(work.step.id)
+
+    def cancel(self, step_id: str, reason: str) -> None:
+        """Call a map off: running items are stopped, the others do not start."""
+        found = self._open[step_id]
+        found.cancelled = reason
+        self._call_off(step_id, reason)
+        if found.left <= 0:
+            self._finish(step_id)
+
+    def _call_off(self, step_id: str, reason: str) -> None:
+        driver, found = self._driver, self._open[step_id]
+        for work in driver.queue.waiting():
+            if work.step.id == step_id and work.item is not None:
+                work.withdrawn = True
+        for key, (_, task) in list(driver.alarms.items()):
+            if key[0] == step_id:
+                task.cancel()
+                del driver.alarms[key]
+        for item in driver.state.steps[step_id].items or []:
+            running = driver.bodies.get((step_id, item.index))
+            if running is not None:
+                driver.stop_body(running, Stop.CANCEL, reason)
+            elif item.status in _LIVE:
+                driver.emit(e.ItemCancelled, step_id=step_id, item=item.index, attempt=0, reason=reason)
+                found.left -= 1
+
+    def interrupt(self, reason: str, *, asked: bool) -> None:
+        """Send the open maps back to pending, when no item of them runs any more."""
+        for step_id, found in list(self._open.items()):
+            if self._driver.state.steps[step_id].status is StepStatus.RUNNING:
+                self._driver.emit(
+                    e.StepInterrupted, step_id=step_id, attempt=found.work.attempt, reason=reason, asked=asked
+                )
+            del self._open[step_id]
+
+    # --- the end of a map
+
+    def _finish(self, step_id: str) -> None:
+        driver, found = self._driver, self._open.pop(step_id)
+        step = driver.state.steps[step_id]
+        if found.cancelled is not None:
+            driver.emit(e.StepCancelled, step_id=step_id, attempt=found.work.attempt, reason=found.cancelled)
+            driver.step_ended(step_id)
+        elif found.skipped is not None:
+            driver.emit(e.StepSkipped, step_id=step_id, attempt=found.work.attempt, reason=found.skipped)
+            driver.step_ended(step_id)
+        elif any(item.output is not None and item.output.blob is not None for item in step.items or ()):
+            driver.side_task(self._finish_large(found, step), f"gather {step_id}")
+        else:
+            self._end(found, step, [item.output.value if item.output else None for item in step.items or ()])
+
+    async def _finish_large(self, found: _OpenMap, step: StepState) -> None:
+        try:
+            values = [
+                await self._driver.core.store.load_value(item.output) if item.output else None
+                for item in step.items or ()
+            ]
+        except Exception as error:  # noqa: BLE001 - a kept value that cannot be read: becomes the step's failure
+            self._driver.conclude(found.work, failed(error, found.work.step.kind))
+            return
+        self._end(found, step, values)
+
+    def _end(self, found: _OpenMap, step: StepState, values: list[Any]) -> None:
+        driver, attempt = self._driver, found.work.attempt
+        bad = [item for item in step.items or () if item.status in _BAD]
+        try:
+            output = driver.core.store.keep(values, driver.source.redactor)
+        except AttemptError as error:
+            driver.fail_step(step.id, attempt, Failure.of(error, error.error_type))
+            return
+        if bad:
+            driver.fail_step(step.id, attempt, _items_failed(step, bad), output)
+            return
+        driver.emit(e.StepSucceeded, step_id=step.id, attempt=attempt, output=output)
+        driver.step_ended(step.id)
+
+
+def _items_failed(step: StepState, bad: list[ItemState]) -> Failure:
+    first = bad[0]
+    cause = first.error.message if first.error else first.status.value
+    return Failure(
+        error_type=first.error.error_type if first.error else ErrorType.UNKNOWN,
+        message=f"{len(bad)} of {len(step.items or ())} items failed; item {first.index}: {cause}",
+        exception=first.error.exception if first.error else "",
+        hint="The other items' results are kept: a resume runs only the failed ones.",
+        details={"failed_items": [item.index for item in bad[:100]]},
+    )

@@ -1,0 +1,139 @@
+"""What an attempt tells the engine while it runs: its output as log lines, its process, a model's answers."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from typing import TYPE_CHECKING
+
+from stepchain_tui.run import events as e
+from stepchain_tui.store.base import LogLine
+
+if TYPE_CHECKING:
+    from stepchain_tui.engine.driver import Driver
+    from stepchain_tui.engine.work import Work
+
+LONGEST_LINE = 64 * 1024
+"""Characters after which a line is cut into several."""
+TEXT_DELAY = 0.1
+"""Seconds after which a piece of streamed text is stored although its line has not ended."""
+THREAD_BUFFER = 1_000_000
+"""Characters a thread may be ahead of the loop before its `print` waits."""
+
+
+class AttemptPorts:
+    """The ports of one attempt (`executors.types.CallPorts`)."""
+
+    def __init__(self, driver: Driver, work: Work) -> None:
+        self._driver = driver
+        self._work = work
+        self._core = driver.core
+        self._partial: dict[str, str] = {}
+        self._text_timer_set = False
+        self._condition = threading.Condition()
+        self._from_thread: list[tuple[str, str]] = []
+        self._thread_size = 0
+
+    def log(self, stream: str, text: str) -> None:
+        """Keep a piece of output as lines; what has no line end yet waits for it."""
+        if not text:
+            return
+        *lines, rest = (self._partial.get(stream, "") + text).split("\n")
+        for line in lines:
+            self._write(stream, line.removesuffix("\r"))
+        while len(rest) > LONGEST_LINE:
+            self._write(stream, rest[:LONGEST_LINE])
+            rest = rest[LONGEST_LINE:]
+        self._partial[stream] = rest
+        if rest and stream == "text" and not self._text_timer_set:
+            self._text_timer_set = True
+            self._core.loop.call_later(TEXT_DELAY, self._write_piece)
+
+    def log_from_thread(self, stream: str, text: str) -> None:
+        """Keep a piece of output, from any thread; a thread that is far ahead of the loop waits for it."""
+        on_loop = threading.get_ident() == self._core.thread_id
+        with self._condition:
+            if not self._from_thread:
+                self._core.loop.call_soon_threadsafe(self._drain)
+            self._from_thread.append((stream, text))
+            self._thread_size += len(text)
+            if not on_loop:
+                self._condition.wait_for(lambda: self._thread_size < THREAD_BUFFER, timeout=30)
+
+    def _drain(self) -> None:
+        with self._condition:
+            pieces, self._from_thread, self._thread_size = self._from_thread, [], 0
+            self._condition.notify_all()
+        for stream, text in pieces:
+            self.log(stream, text)
+
+    def note(self, text: str) -> None:
+        """Keep a line of the engine's own in the attempt's log."""
+        self._write("engine", text)
+
+    async def spawned(self, pid: int, process_group: int, process_started_at: float) -> None:
+        """Return once it is durable that the attempt has this process."""
+        durable = asyncio.Event()
+        self._driver.emit(
+            e.StepSpawned,
+            step_id=self._work.step.id,
+            attempt=self._work.attempt,
+            item=self._work.item,
+            pid=pid,
+            process_group=process_group,
+            process_started_at=process_started_at,
+        )
+        self._core.recorder.after_commit(durable.set)
+        await durable.wait()
+
+    def model_turn(
+        self,
+        *,
+        model: str,
+        response_id: str = "",
+        input_tokens: int | None = None,
+        output_tokens: int | None = None,
+        duration: float = 0.0,
+    ) -> None:
+        """Keep one answer of a model as an event."""
+        self._driver.emit(
+            e.ModelTurn,
+            step_id=self._work.step.id,
+            attempt=self._work.attempt,
+            item=self._work.item,
+            model=model,
+            response_id=response_id,
+            input_tokens=input_tokens,
+            output_tokens=output_tokens,
+            duration=duration,
+        )
+
+    def warn(self, text: str) -> None:
+        """Keep a warning with the result and in the log."""
+        self._work.warnings.append(text)
+        self.note(f"warning: {text}")
+
+    def end(self) -> None:
+        """Store what had no line end."""
+        self._drain()
+        for stream, rest in self._partial.items():
+            if rest:
+                self._write(stream, rest)
+        self._partial.clear()
+
+    def _write_piece(self) -> None:
+        self._text_timer_set = False
+        if piece := self._partial.pop("text", ""):
+            self._write("text+", piece)
+
+    def _write(self, stream: str, text: str) -> None:
+        work = self._work
+        line = LogLine(
+            at=self._core.clock.now(),
+            step_id=work.step.id,
+            attempt=work.attempt,
+            item=-1 if work.item is None else work.item,
+            stream=stream,
+            text=text,
+        )
+        self._core.recorder.log(self._driver.run_id, line)

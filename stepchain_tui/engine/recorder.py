@@ -1,0 +1,164 @@
+"""Collects what happens in all runs of this process and stores it, one commit a tick of the event loop.
+
+What is emitted in one tick is stored together: the parent's `succeeded` and its children's `started` share a commit.
+A body starts from `after_commit`, so it never runs before the event that says so is durable.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import defaultdict
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from stepchain_tui.core.clock import Clock
+from stepchain_tui.run import events as e
+from stepchain_tui.run.state import RunState
+from stepchain_tui.store.base import AbstractStore, Batch, LogLine
+
+LOG_DELAY = 0.05
+"""Seconds that log lines wait for others when nothing else is to be stored."""
+LOG_BATCH = 2_000
+"""Log lines after which they wait no longer."""
+
+Listener = Callable[[list[e.Event]], None]
+
+
+class Recorder:
+    """The one writer of an engine process.
+
+    Args:
+        store: An open store.
+        on_failure: Called once, with the error, when a batch could not be stored; nothing is stored from then on.
+    """
+
+    def __init__(self, store: AbstractStore, on_failure: Callable[[BaseException], None]) -> None:
+        self.store = store
+        self.failure: BaseException | None = None
+        self._on_failure = on_failure
+        self._loop = asyncio.get_running_loop()
+        self._batch = Batch()
+        self._after: list[Callable[[], None]] = []
+        self._listeners: dict[str, list[Listener]] = defaultdict(list)
+        self._scheduled = False
+        self._log_timer: asyncio.TimerHandle | None = None
+
+    def subscribe(self, run_id: str, listener: Listener) -> Callable[[], None]:
+        """Call `listener` with a run's events once they are durable; returns what ends it."""
+        self._listeners[run_id].append(listener)
+
+        def unsubscribe() -> None:
+            if listener in self._listeners[run_id]:
+                self._listeners[run_id].remove(listener)
+
+        return unsubscribe
+
+    def record(self, state: RunState, event: e.Event, step_id: str | None) -> None:
+        """Store an event that was just applied to `state` with the next commit."""
+        batch, run_id = self._batch, event.run_id
+        batch.events.append(event)
+        if run_id not in batch.states:
+            batch.states[run_id] = state
+            batch.touched.setdefault(run_id, set())
+        touched = batch.touched[run_id]
+        if touched is not None and step_id is not None:
+            touched.add(step_id)
+        if not self._scheduled:
+            self._schedule()
+
+    def touch_all(self, run_id: str) -> None:
+        """Write the summary rows of all the run's steps with the next commit."""
+        self._batch.touched[run_id] = None
+
+    def log(self, run_id: str, line: LogLine) -> None:
+        """Store a log line soon: with the next commit, or after 50 ms."""
+        self._batch.logs.append((run_id, line))
+        if self._scheduled:
+            return
+        if len(self._batch.logs) >= LOG_BATCH:
+            self._schedule()
+        elif self._log_timer is None:
+            self._log_timer = self._loop.call_later(LOG_DELAY, self._flush)
+
+    def owner(self, run_id: str, owner: e.OwnerRecord | None) -> None:
+        """Store who owns a run with the next commit."""
+        self._batch.owners[run_id] = owner
+        self._schedule()
+
+    def workers(self, run_ids: Iterable[str], workers: list[dict[str, Any]]) -> None:
+        """Store the pool workers of these runs' owner with the next commit."""
+        for run_id in run_ids:
+            self._batch.workers[run_id] = workers
+        self._schedule()
+
+    def answer(self, command_id: str, answer: dict[str, Any]) -> None:
+        """Store a command's answer with the next commit, the one that its events are in."""
+        self._batch.answers[command_id] = answer
+        self._schedule()
+
+    def after_commit(self, callback: Callable[[], None]) -> None:
+        """Call `callback` once what was recorded so far is durable; never, if it could not be stored."""
+        self._after.append(callback)
+        self._schedule()
+
+    async def settle(self) -> None:
+        """Return when all that was recorded so far is durable. Raises the error that kept it from being so."""
+        if self._scheduled or self._batch.logs:
+            self._flush()
+        await self.store.flush()
+        if self.failure is not None:
+            raise self.failure
+
+    def _schedule(self) -> None:
+        if not self._scheduled:
+            self._scheduled = True
+            self._loop.call_soon(self._flush)
+
+    def _flush(self) -> None:
+        if self._log_timer is not None:
+            self._log_timer.cancel()
+            self._log_timer = None
+        self._scheduled = False
+        batch, after = self._batch, self._after
+        self._batch, self._after = Batch(), []
+        if self.failure is not None:
+            return
+        self.store.commit(batch, lambda error: self._committed(batch, after, error))
+
+    def _committed(self, batch: Batch, after: list[Callable[[], None]], error: BaseException | None) -> None:
+        if error is not None:
+            if self.failure is None:
+                self.failure = error
+                self._on_failure(error)
+            return
+        for callback in after:
+            callback()
+        if self._listeners:
+            self._tell(batch.events)
+
+    def _tell(self, events: list[e.Event]) -> None:
+        by_run: dict[str, list[e.Event]] = defaultdict(list)
+        for event in events:
+            if event.run_id in self._listeners:
+                by_run[event.run_id].append(event)
+        for run_id, news in by_run.items():
+            for listener in list(self._listeners[run_id]):
+                listener(news)
+
+
+class Journal:
+    """Makes the events of one run: numbers them, applies them to the state and records them."""
+
+    __slots__ = ("clock", "recorder", "run_id", "state")
+
+    def __init__(self, run_id: str, state: RunState, recorder: Recorder, clock: Clock) -> None:
+        self.run_id = run_id
+        self.state = state
+        self.recorder = recorder
+        self.clock = clock
+
+    def emit(self, event_type: Callable[..., e.Event], **fields: Any) -> None:
+        """Make an event of that type happen now."""
+        event = event_type(seq=self.state.last_seq + 1, run_id=self.run_id, at=self.clock.now(), **fields)
+        self.state.apply(event)
+        self.recorder.record(self.state, event, fields.get("step_id"))

@@ -1,0 +1,83 @@
+"""A unit of work: the next attempt at a step, or at one item of a map; and how an attempt can end."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import TYPE_CHECKING, Any
+
+from stepchain_tui.run.failures import Failure
+
+if TYPE_CHECKING:
+    from stepchain_tui.engine.ports import AttemptPorts
+    from stepchain_tui.engine.prepared import PreparedStep
+    from stepchain_tui.executors.types import StepCall
+
+
+Lane = tuple[str | None, str | None]
+"""The slots that work needs besides the run's: a named limit, and the map whose item it is."""
+
+
+class Stop(Enum):
+    """Why the engine stopped a body."""
+
+    CANCEL = "cancelled"
+    PAUSE = "paused"
+    SHUTDOWN = "the engine ended"
+
+
+@dataclass(slots=True, eq=False)
+class Work:
+    """One attempt that is ready, running or waits for its retry.
+
+    Attributes:
+        step: The step, prepared.
+        item: Index of the map's item, or None.
+        tries: Tries used up before this one.
+        attempt: The attempt's number once it began, else 0.
+        withdrawn: It is no longer to be started.
+        stop: Why its body is being stopped, or None.
+    """
+
+    step: PreparedStep
+    item: int | None = None
+    tries: int = 0
+    attempt: int = 0
+    withdrawn: bool = False
+    stop: Stop | None = None
+    stop_reason: str = ""
+    task: asyncio.Task[None] | None = None
+    call: StepCall | None = None
+    ports: AttemptPorts | None = None
+    warnings: list[str] = field(default_factory=list)
+
+    @property
+    def lane(self) -> Lane:
+        """What slots it needs besides the run's: a named limit, and its map's own."""
+        return (self.step.limit, self.step.id if self.item is not None else None)
+
+    @property
+    def key(self) -> tuple[str, int | None]:
+        """What it is the work of."""
+        return (self.step.id, self.item)
+
+
+class Ending(Enum):
+    """How an attempt ended."""
+
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
+    TIMED_OUT = "timed_out"
+    SKIPPED = "skipped"
+    STOPPED = "stopped"
+
+
+@dataclass(slots=True, frozen=True)
+class Result:
+    """What came of an attempt, as a value: failures do not travel as exceptions."""
+
+    ending: Ending
+    output: Any = None
+    failure: Failure | None = None
+    reason: str = ""

@@ -1,0 +1,114 @@
+"""The executors of one engine process, one for each kind of step, made when the first step of the kind starts."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Awaitable, Callable, Mapping
+from typing import TYPE_CHECKING, Any, Protocol, cast
+
+from stepchain_tui.core.errors import NotAvailableError
+from stepchain_tui.core.settings import Settings
+from stepchain_tui.executors.types import StepExecutor
+from stepchain_tui.plan import ActionKind
+
+if TYPE_CHECKING:
+    from stepchain_tui.tools import Pools
+
+WorkersChanged = Callable[[list[dict[str, Any]]], Awaitable[None] | None]
+
+
+class _Closable(Protocol):
+    async def close(self) -> None: ...
+
+
+class Executors:
+    """Makes and keeps the executors, and the pools that they share.
+
+    Args:
+        settings: The user's settings.
+        client: An `LLMClient` or `AsyncLLMClient` for prompt steps, or None for what the environment describes.
+        environment: The variables that describe the model's endpoint.
+        on_workers_changed: Told the pool's worker processes whenever they change, see `tools.ProcessPool`.
+    """
+
+    def __init__(
+        self,
+        *,
+        settings: Settings,
+        client: Any = None,
+        environment: Mapping[str, str] | None = None,
+        on_workers_changed: WorkersChanged | None = None,
+    ) -> None:
+        self._settings = settings
+        self._client = client
+        self._environment = os.environ if environment is None else environment
+        self._on_workers_changed = on_workers_changed
+        self._pools: Pools | None = None
+        self._made: dict[str, StepExecutor] = {}
+
+    @property
+    def pools(self) -> Pools:
+        """The pool of threads and the pool of processes."""
+        if self._pools is None:
+            from stepchain_tui.tools import Pools
+
+            self._pools = Pools(
+                process_workers=self._settings.process_workers, on_workers_changed=self._on_workers_changed
+            )
+        return self._pools
+
+    def get(self, kind: ActionKind) -> StepExecutor:
+        """Return the executor of a kind of step.
+
+        Raises:
+            NotAvailableError: This version has none for it.
+        """
+        found = self._made.get(kind)
+        if found is None:
+            found = self._made[kind] = self._make(kind)
+        return found
+
+    def _make(self, kind: ActionKind) -> StepExecutor:
+        match kind:
+            case ActionKind.FUNCTION:
+                from stepchain_tui.executors.function import FunctionExecutor
+
+                return FunctionExecutor(self.pools)
+            case ActionKind.SHELL:
+                from stepchain_tui.executors.shell import ShellExecutor
+
+                return ShellExecutor()
+            case ActionKind.PYTHON:
+                from stepchain_tui.executors.python import PythonExecutor
+
+                return PythonExecutor()
+            case ActionKind.PROMPT:
+                from stepchain_tui.executors.prompt import PromptExecutor
+
+                return PromptExecutor(
+                    environment=self._environment, settings_model=self._settings.model, client=self._client
+                )
+            case _:
+                raise NotAvailableError(
+                    f"'{kind}' steps are not available yet", hint="Use function, shell, python, prompt or approve."
+                )
+
+    def model_label(self, options: Mapping[str, Any]) -> str:
+        """Return the name of the model that a prompt with these options goes to, as screens show it."""
+        executor = self.get(ActionKind.PROMPT)
+        label: str = executor.label(options)  # type: ignore[attr-defined]
+        return label
+
+    def workers(self) -> list[dict[str, Any]]:
+        """Return the pool's worker processes as `{pid, process_group, process_started_at}`."""
+        return self._pools.processes.workers if self._pools is not None else []
+
+    async def close(self) -> None:
+        """End all workers and connections; may be called twice."""
+        made, self._made = self._made, {}
+        for executor in made.values():
+            if hasattr(executor, "close"):
+                await cast("_Closable", executor).close()
+        if self._pools is not None:
+            await self._pools.close()
+            self._pools = None
