@@ -11,14 +11,16 @@ import random
 import statistics
 import time
 from collections.abc import Callable
+from functools import partial
 
 from textual.app import App, ComposeResult
 
-from stepchain_tui.tui.graph import Kind, Picture, collapse, lay_rails
+from stepchain_tui.tui.graph import Kind, Picture, collapse
 from stepchain_tui.tui.widgets.graph_view import GraphView
 
 Graph = dict[str, tuple[str, ...]]
 SIZE = (200, 60)
+KINDS: tuple[Kind, ...] = ("boxes", "pills", "rails")
 
 
 def layered(size: int, seed: int = 1) -> Graph:
@@ -81,8 +83,8 @@ def layouts() -> None:
     print(f"{'drawing, ms':22}{'boxes':>9}{'pills':>9}{'rails':>9}{'fold':>9}  pills, cells")
     for name, graph in CASES.items():
         labels = {node: len(node) + 3 for node in graph}
-        row = [median_ms(lambda k=kind: Picture(graph, labels, k)) for kind in ("boxes", "pills")]
-        row += [median_ms(lambda: lay_rails(graph)), median_ms(lambda: collapse(graph))]
+        row = [median_ms(partial(Picture, graph, labels, kind)) for kind in KINDS]
+        row.append(median_ms(partial(collapse, graph)))
         picture = Picture(graph, labels, "pills")
         print(f"{name:22}" + "".join(f"{ms:9.2f}" for ms in row) + f"  {picture.width} x {picture.height}")
 

@@ -222,6 +222,10 @@ async def test_a_large_graph_is_drawn_aside_while_the_last_drawing_stays() -> No
             app.view.set_graph(chain(40))
             await settle(pilot)
             assert "step_39" in app.view.picture
+            app.view.set_graph(chain(50))
+            app.view.set_graph(chain(3))
+            await settle(pilot)
+            assert app.view.picture.nodes == ["step_0", "step_1", "step_2"], "an overtaken drawing came after all"
         assert app.view.selected == "step_0"
 
 

@@ -183,22 +183,27 @@ def test_two_nets_that_must_each_be_above_the_other_do_not_lie_on_each_other() -
     two = Net([Pin(4, 1)], [Pin(0, 3, (3,))])
     height = assign_rows([one, two])
     width = 1 + max(4, one.jog, two.jog)
-    cells = draw_channel(Band(0, height, nets=[one, two]), width)
+    channel = Band(0, height, nets=[one, two])
+    cells = draw_channel(channel, width)
+    ways = []
     for start, end in ((0, 4), (4, 0)):
-        row, column, heading, seen = 0, start, DOWN, set()
-        paths, ends = [(row, column, heading)], set()
+        paths, seen, ends = [(0, start, DOWN)], set(), set()
         while paths:
             row, column, heading = here = paths.pop()
-            if here in seen:
-                continue
-            seen.add(here)
             if row == height:
                 ends.add(column)
-                continue
-            mask = cells[row * width + column]
-            turns = (heading,) if mask & CROSSING else tuple(turn for turn in (DOWN, LEFT, RIGHT) if mask & turn)
-            paths.extend(_step(row, column, turn) for turn in turns if {heading, turn} != {LEFT, RIGHT})
+            elif here not in seen:
+                seen.add(here)
+                mask = cells[row * width + column]
+                turns = (heading,) if mask & CROSSING else tuple(turn for turn in (DOWN, LEFT, RIGHT) if mask & turn)
+                paths.extend(_step(row, column, turn) for turn in turns if {heading, turn} != {LEFT, RIGHT})
         assert ends == {end}
+        ways.append({cell[:2] for cell in seen})
+    drawing = Drawing(width, height, list("abcd"), {}, [], [channel], [])
+    for node, way in enumerate(ways):
+        emphasis = Emphasis([[], [], [0], [1]], [[2], [3], [], []], node)
+        lit = [emphasis.cells(drawing, row, 0, width) for row in range(height)]
+        assert way == {(row, column) for row, bits in enumerate(lit) for column in range(width) if bits[column]}
 
 
 @settings(max_examples=150, deadline=None)

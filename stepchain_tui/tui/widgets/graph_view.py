@@ -42,7 +42,7 @@ Direction = Literal["up", "down", "left", "right"]
 
 _OPPOSITE: dict[Direction, Direction] = {"up": "down", "down": "up", "left": "right", "right": "left"}
 _THREAD_NODES = 300
-"""Nodes from which on a drawing is made in a thread: with fewer it takes less than a frame or two."""
+"""Nodes, or fours of links, from which on a drawing is made in a thread: with fewer it takes less than a frame or two."""
 _DRAWING = "draw the graph"
 
 
@@ -156,7 +156,7 @@ class GraphCanvas(ScrollView):
         if not self.is_mounted or not space:
             return
         kind = self._drawings.kind_for(self.style, *space)
-        if self._drawings.made(kind) or len(self._drawings.collapsed.graph) < _THREAD_NODES:
+        if self._drawings.made(kind) or self._drawings.size < _THREAD_NODES:
             self._show(self._drawings.make(kind))
         elif self._in_work != (self._drawings.edition, kind):
             self._in_work = (self._drawings.edition, kind)
