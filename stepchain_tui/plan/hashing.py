@@ -13,8 +13,10 @@ from pathlib import Path
 from types import CodeType
 from typing import Any
 
+import msgspec
+
 from stepchain_tui.core.errors import UsageError
-from stepchain_tui.core.values import encode_json, to_json_value
+from stepchain_tui.core.values import to_json_value
 from stepchain_tui.plan.expressions import CHAIN_RESULT, walk_text
 from stepchain_tui.plan.functions import function_location, module_file
 from stepchain_tui.plan.kinds import ActionKind
@@ -46,6 +48,7 @@ HASHED_KEYS = (
 """The keys that say what a step does."""
 _MODEL_KEYS = ("model", "temperature", "max_output_tokens", "reasoning")
 _HASHED = frozenset(HASHED_KEYS)
+_encoder = msgspec.json.Encoder(order="sorted")
 
 
 class FileHashes:
@@ -115,8 +118,8 @@ def content_hash(
                 facts[key] = value
     if step.dependencies and any(CHAIN_RESULT in text for _, text in walk_text([step.args, step.request])):
         facts["chain"] = step.dependencies[-1]
-    ordered = {key: to_json_value(_as_written(facts[key])) for key in sorted(facts)}
-    return hashlib.sha256(encode_json(ordered)).hexdigest()
+    ordered = {key: to_json_value(_as_written(value)) for key, value in facts.items()}
+    return hashlib.sha256(_encoder.encode(ordered)).hexdigest()
 
 
 def content_hashes(plan: Plan, plan_folder: Path) -> dict[str, str]:

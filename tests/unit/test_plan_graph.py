@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stepchain_tui.plan import ExpressionError, Plan, PlanGraph, Step, find_cycle
+from stepchain_tui.plan import ExpressionError, Plan, PlanGraph, Step, find_cycle, step_templates
 
 
 def test_references_make_dependencies_after_the_listed_ones():
@@ -67,3 +67,24 @@ def test_descendants_and_ancestors_mirror_each_other(rows):
         assert list(graph.descendants(step_id)) == sorted(graph.descendants(step_id), key=graph.order.index)
     places = {step_id: place for place, step_id in enumerate(graph.topological())}
     assert all(places[parent] < places[child] for child in graph.order for parent in graph.parents[child])
+
+
+def test_the_keys_of_a_step_that_hold_expressions_are_compiled_in_one_go():
+    step = Step(
+        id="a",
+        shell=["echo", "{{ item }}"],
+        for_each="{{ inputs.list }}",
+        cwd="data",
+        env={"N": "{{ index }}"},
+        name="{{",
+    )
+    templates = step_templates(step)
+    assert list(templates) == ["for_each", "shell", "env", "cwd"]
+    context = {"inputs": {"list": [7]}, "item": 7, "index": 0}
+    assert {key: template.resolve(context) for key, template in templates.items()} == {
+        "for_each": [7],
+        "shell": ["echo", 7],
+        "env": {"N": 0},
+        "cwd": "data",
+    }
+    assert templates["cwd"].is_constant
