@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import inspect
 import threading
 from collections.abc import Callable, Mapping
@@ -17,7 +18,7 @@ class ClientModel:
     """A `Model` that asks an `LLMClient` or an `AsyncLLMClient`.
 
     A client that is not async runs on a thread of its own. Cancelling stops waiting for it; what the client does
-    cannot be stopped, and its answer is dropped.
+    cannot be stopped, its answer is dropped, and `lingering` is done when it has really ended.
 
     Args:
         client: Any object with `create_response`.
@@ -30,6 +31,8 @@ class ClientModel:
         if not isinstance(client, LLMClient):
             raise TypeError(f"{type(client).__name__} has no method create_response(input, tools, ...)")
         self.client = client
+        self.lingering: asyncio.Future[None] | None = None
+        """Set while a client that is not async works: done when its thread ends. One call at a time."""
 
     @property
     def label(self) -> str:
@@ -51,7 +54,7 @@ class ClientModel:
         if inspect.iscoroutinefunction(create):
             response = await create(**arguments)
         else:
-            response = await _on_thread(lambda: create(**arguments))
+            response = await self._on_thread(lambda: create(**arguments))
             if inspect.isawaitable(response):
                 response = await response
         answer = self._answer(response, request)
@@ -77,34 +80,36 @@ class ClientModel:
             tool_calls=tuple(response.get("tool_calls") or ()),
         )
 
+    async def _on_thread(self, function: Callable[[], Any]) -> Any:
+        """Return what `function` gives, called on a thread that the interpreter's end does not wait for."""
+        loop = asyncio.get_running_loop()
+        waiter: asyncio.Future[Any] = loop.create_future()
+        ended: asyncio.Future[None] = loop.create_future()
+        self.lingering = ended
+
+        def settle(value: Any, error: BaseException | None) -> None:
+            if not ended.done():
+                ended.set_result(None)
+            if waiter.done():
+                return
+            if error is None:
+                waiter.set_result(value)
+            else:
+                waiter.set_exception(error)
+
+        def work() -> None:
+            value, failure = None, None
+            try:
+                value = function()
+            except BaseException as error:  # noqa: BLE001 - it is raised again where the call is awaited
+                failure = error
+            # A closed loop means that nobody waits any more.
+            with contextlib.suppress(RuntimeError):
+                loop.call_soon_threadsafe(settle, value, failure)
+
+        threading.Thread(target=work, name="llm-client", daemon=True).start()
+        return await waiter
+
 
 def _count(usage: Mapping[str, Any], *names: str) -> int | None:
     return next((usage[name] for name in names if isinstance(usage.get(name), int)), None)
-
-
-async def _on_thread(function: Callable[[], Any]) -> Any:
-    """Return what `function` gives, called on a thread that the interpreter's end does not wait for."""
-    loop = asyncio.get_running_loop()
-    waiter: asyncio.Future[Any] = loop.create_future()
-
-    def settle(value: Any, error: BaseException | None) -> None:
-        if waiter.done():
-            return
-        if error is None:
-            waiter.set_result(value)
-        else:
-            waiter.set_exception(error)
-
-    def work() -> None:
-        value, failure = None, None
-        try:
-            value = function()
-        except BaseException as error:  # noqa: BLE001 - it is raised again where the call is awaited
-            failure = error
-        try:
-            loop.call_soon_threadsafe(settle, value, failure)
-        except RuntimeError:
-            return  # the loop is closed: nobody waits any more
-
-    threading.Thread(target=work, name="llm-client", daemon=True).start()
-    return await waiter

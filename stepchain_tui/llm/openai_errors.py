@@ -35,6 +35,8 @@ def status_failure(error: Any, choice: ModelChoice, now: datetime) -> AttemptErr
         quota = "quota" in f"{error.code} {error.type}"
         hint = "The account's quota is used up: look at its billing." if quota else "Lower `max_concurrent`, or wait."
         error_type = ErrorType.RATE_LIMIT
+    elif status == 408:
+        error_type, hint = ErrorType.TIMEOUT, "The provider gave up waiting; a later try may work."
     elif status >= 500:
         error_type, hint = ErrorType.SERVER_ERROR, "The provider has a problem; a later try may work."
     else:

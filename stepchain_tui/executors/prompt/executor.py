@@ -50,7 +50,7 @@ class PromptExecutor:
     ) -> None:
         self._environment = environment
         self._settings_model = settings_model
-        self._client = None if client is None else ClientModel(client)
+        self._client = client
         self._clock = clock or SystemClock()
         self._open: dict[tuple[str, str, asyncio.AbstractEventLoop], OpenAIResponses] = {}
 
@@ -76,6 +76,10 @@ class PromptExecutor:
         started = self._clock.monotonic()
         try:
             answer = await model.answer(request, lambda text: call.ports.log("text", text))
+        except asyncio.CancelledError:
+            if isinstance(model, ClientModel):
+                call.lingering = model.lingering
+            raise
         except AttemptError as error:
             if "input_tokens" in error.details or "output_tokens" in error.details:
                 self._report_failed(call, request, error, started)
@@ -87,8 +91,13 @@ class PromptExecutor:
             call.ports.warn("the model asked for tools, which this version does not call")
         return Outcome(answer.text)
 
+    def label(self, options: Mapping[str, Any]) -> str:
+        """Return the name of the model that a prompt with these options goes to, as screens show it."""
+        named, models = options.get("model"), options.get("models")
+        return describe_model(named, None, self._settings_model, self._environment, self._client, models)
+
     async def close(self) -> None:
-        """Close the connections to models."""
+        """Close the connections to models; may be called twice."""
         models, self._open = list(self._open.values()), {}
         for model in models:
             await model.close()
@@ -103,7 +112,7 @@ class PromptExecutor:
                 call, options, choice.name
             )
         if self._client is not None:
-            return self._client, _request(call, options, named or self._settings_model)
+            return ClientModel(self._client), _request(call, options, named or self._settings_model)
         if not choice.available:
             missing = choice.missing(call.step.id)
             if call.step.optional:
