@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import asyncio
+import threading
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from unittest.mock import patch
 
@@ -11,6 +13,7 @@ from textual.app import App, ComposeResult
 from textual.message import Message
 from textual.pilot import Pilot
 
+from stepchain_tui.tui.graph import Kind, Picture
 from stepchain_tui.tui.widgets.graph_view import Direction, GraphView
 
 PLAN = {"fetch": (), "clean": ("fetch",), "enrich": ("fetch",), "join": ("clean", "enrich"), "report": ("join",)}
@@ -222,11 +225,27 @@ async def test_a_large_graph_is_drawn_aside_while_the_last_drawing_stays() -> No
             app.view.set_graph(chain(40))
             await settle(pilot)
             assert "step_39" in app.view.picture
-            app.view.set_graph(chain(50))
-            app.view.set_graph(chain(3))
-            await settle(pilot)
-            assert app.view.picture.nodes == ["step_0", "step_1", "step_2"], "an overtaken drawing came after all"
         assert app.view.selected == "step_0"
+
+
+async def test_a_drawing_that_was_overtaken_is_dropped() -> None:
+    started, release = threading.Event(), threading.Event()
+
+    def slow(graph: Mapping[str, Sequence[str]], labels: Mapping[str, int], kind: Kind) -> Picture:
+        started.set()
+        assert release.wait(10)
+        return Picture(graph, labels, kind)
+
+    app = GraphApp(PLAN)
+    async with app.run_test(size=(80, 40)) as pilot:
+        with large_from(6), patch("stepchain_tui.tui.widgets.graph_view.Picture", slow):
+            app.view.set_graph(chain(50))
+            assert await asyncio.to_thread(started.wait, 10)
+            app.view.set_graph(chain(3))
+            release.set()
+            await settle(pilot)
+        assert app.view.picture is not None
+        assert app.view.picture.nodes == ["step_0", "step_1", "step_2"]
 
 
 async def test_a_graph_that_cannot_be_drawn_is_refused_and_the_last_one_stays() -> None:

@@ -8,7 +8,7 @@ a plan. Text of ids is painted cell by cell and never read as markup.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from functools import partial
 from typing import ClassVar, Literal
 
@@ -42,7 +42,7 @@ Direction = Literal["up", "down", "left", "right"]
 
 _OPPOSITE: dict[Direction, Direction] = {"up": "down", "down": "up", "left": "right", "right": "left"}
 _THREAD_NODES = 300
-"""Nodes, or fours of links, from which on a drawing is made in a thread: with fewer it takes less than a frame or two."""
+"""Nodes, or fours of links, from which on a drawing is made in a thread: fewer take less than a frame or two."""
 _DRAWING = "draw the graph"
 
 
@@ -160,7 +160,7 @@ class GraphCanvas(ScrollView):
             self._show(self._drawings.make(kind))
         elif self._in_work != (self._drawings.edition, kind):
             self._in_work = (self._drawings.edition, kind)
-            drawing = partial(self._draw_in_thread, kind)
+            drawing: Callable[[], Coroutine[None, None, None]] = partial(self._draw_in_thread, kind)
             self.run_worker(drawing, name=_DRAWING, group=_DRAWING, exclusive=True, exit_on_error=False)
 
     async def _draw_in_thread(self, kind: Kind) -> None:
