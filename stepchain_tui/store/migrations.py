@@ -44,7 +44,6 @@ CREATE TABLE runs (
     indexed_lines INTEGER NOT NULL DEFAULT 0
 );
 CREATE INDEX runs_by_age ON runs (created_at DESC, key DESC);
-CREATE INDEX runs_that_live ON runs (status) WHERE status IN ('pending', 'running', 'waiting');
 
 CREATE TABLE owners (
     run INTEGER PRIMARY KEY,
