@@ -4,11 +4,13 @@ Imports `core` only; jinja2 and ruamel.yaml are loaded when they are first neede
 """
 
 from stepchain_tui.plan.check import check_plan, require_valid
+from stepchain_tui.plan.editing import edit_text, remove_step_key, set_step_key
 from stepchain_tui.plan.expressions import (
     CHAIN_RESULT,
     ExpressionError,
     MissingValueError,
     Template,
+    as_text,
     compile_condition,
     compile_template,
     substitute_chain_result,
@@ -53,14 +55,7 @@ from stepchain_tui.plan.models import (
     plan_to_json,
 )
 from stepchain_tui.plan.problems import Problem
-from stepchain_tui.plan.saving import (
-    PlanFileChangedError,
-    edit_text,
-    remove_step_key,
-    save_plan_text,
-    set_step_key,
-    text_hash,
-)
+from stepchain_tui.plan.saving import PlanFileChangedError, save_plan_text, text_hash
 from stepchain_tui.plan.schema import plan_schema, schema_text
 from stepchain_tui.plan.templates import EXPRESSION_KEYS, compile_key, step_templates
 
@@ -100,6 +95,7 @@ __all__ = (
     "Step",
     "Template",
     "TriggerRule",
+    "as_text",
     "check_plan",
     "coerce_input",
     "compile_condition",

@@ -27,6 +27,7 @@ __all__ = (
     "ExpressionError",
     "MissingValueError",
     "Template",
+    "as_text",
     "compile_condition",
     "compile_template",
     "substitute_chain_result",
@@ -120,6 +121,17 @@ def compile_condition(value: Any) -> Template:
 def substitute_chain_result(value: Any, output: Any) -> Any:
     """Return `value`, a plan's own value, with `output` where `CHAIN_RESULT` stands: whole, in text, or nested."""
     return _plain(value)(Scope({}, (output,)))
+
+
+def as_text(value: Any) -> str:
+    """Return `value` as it stands in text: text as it is, everything else as JSON.
+
+    For what must be text although an expression alone keeps its type: words of a command, variables, paths.
+
+    Raises:
+        ExpressionError: It is larger than 10 MB.
+    """
+    return check_text(render(Scope({}), value))
 
 
 def walk_text(value: Any, location: tuple[str | int, ...] = ()) -> Iterator[tuple[tuple[str | int, ...], str]]:

@@ -11,6 +11,7 @@ from stepchain_tui.core.values import encode_json
 from stepchain_tui.plan import (
     ExpressionError,
     MissingValueError,
+    as_text,
     compile_condition,
     compile_template,
     substitute_chain_result,
@@ -312,6 +313,10 @@ def test_chain_result_stands_for_an_output_whole_in_text_and_nested():
     mixed = compile_template({"a": "CHAIN_RESULT", "b": "{{ inputs.count }} CHAIN_RESULT"})
     assert mixed.resolve(CONTEXT, {"k": 1}) == {"a": {"k": 1}, "b": '3 {"k":1}'}
     assert mixed.resolve(CONTEXT) == {"a": "CHAIN_RESULT", "b": "3 CHAIN_RESULT"}
+
+
+def test_any_value_has_a_text():
+    assert [as_text(value) for value in ("x", 1, 1.5, True, None, ["é"])] == ["x", "1", "1.5", "true", "null", '["é"]']
 
 
 def test_values_that_contain_themselves_are_refused():

@@ -120,6 +120,38 @@ def test_the_way_a_file_is_indented_is_kept():
     assert set_step_key(text, "a", "timeout", 3) == text + "    timeout: 3\n"
 
 
+def test_the_layout_of_other_steps_is_not_touched():
+    first = """\
+goal:   wide
+steps:
+    - id:    a
+      shell:  >-
+          folded
+          text
+      env:  { A : b ,C: 'd' }
+
+
+    # about b
+    -  id: b
+       shell: "x"
+       args : {  }
+max_concurrent:    3 # end
+"""
+    changed = set_step_key(first, "b", "shell", "y")
+    above, _, _ = first.partition("    -  id: b")
+    assert changed.startswith(above)
+    assert changed.endswith("max_concurrent:    3 # end\n")
+    assert "shell: y\n" in changed
+    assert "env:  { A : b ,C: 'd' }" in set_step_key(first, "b", "timeout", 3)
+    assert "goal:   wide" in set_step_key(first, "a", "timeout", 3)
+    assert "       args : {  }\nmax_concurrent:    3 # end" in set_step_key(first, "a", "timeout", 3)
+
+
+def test_a_step_in_one_line_with_others_can_be_edited(tmp_path):
+    text = "steps: [{id: a, shell: x}, {id: b, shell: y}] # both\n"
+    assert set_step_key(text, "b", "shell", "z") == text.replace("y}", "z}")
+
+
 def test_json_stays_json(tmp_path):
     text = json.dumps({"steps": [{"id": "a", "shell": "é"}]}, indent=4, ensure_ascii=False) + "\n"
     changed = set_step_key(text, "a", "timeout", 3)
