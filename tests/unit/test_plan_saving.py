@@ -141,7 +141,7 @@ max_concurrent:    3 # end
     above, _, _ = first.partition("    -  id: b")
     assert changed.startswith(above)
     assert changed.endswith("max_concurrent:    3 # end\n")
-    assert "shell: y\n" in changed
+    assert 'shell: "y"\n' in changed
     assert "env:  { A : b ,C: 'd' }" in set_step_key(first, "b", "timeout", 3)
     assert "goal:   wide" in set_step_key(first, "a", "timeout", 3)
     assert "       args : {  }\nmax_concurrent:    3 # end" in set_step_key(first, "a", "timeout", 3)
