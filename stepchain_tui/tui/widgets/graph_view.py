@@ -8,13 +8,12 @@ a plan. Text of ids is painted cell by cell and never read as markup.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine, Mapping, Sequence
-from functools import partial
+from collections.abc import Mapping, Sequence
 from typing import ClassVar, Literal
 
 from rich.segment import Segment
 from rich.style import Style
-from textual import events
+from textual import events, work
 from textual.binding import Binding, BindingType
 from textual.geometry import Region, Size, Spacing
 from textual.message import Message
@@ -160,9 +159,9 @@ class GraphCanvas(ScrollView):
             self._show(self._drawings.make(kind))
         elif self._in_work != (self._drawings.edition, kind):
             self._in_work = (self._drawings.edition, kind)
-            drawing: Callable[[], Coroutine[None, None, None]] = partial(self._draw_in_thread, kind)
-            self.run_worker(drawing, name=_DRAWING, group=_DRAWING, exclusive=True, exit_on_error=False)
+            self._draw_in_thread(kind)
 
+    @work(name=_DRAWING, group=_DRAWING, description=_DRAWING, exclusive=True, exit_on_error=False)
     async def _draw_in_thread(self, kind: Kind) -> None:
         edition = self._drawings.edition
         picture = await asyncio.to_thread(Picture, *self._drawings.order(kind))
