@@ -71,7 +71,7 @@ class FunctionLoader:
     """Loads functions by reference and keeps them until a file behind them changes. Safe from any thread."""
 
     def __init__(self) -> None:
-        self._lock = threading.RLock()
+        self._locks: dict[str, threading.RLock] = {}
         self._views: dict[tuple[str, ...], PlanView] = {}
         self._stamps: dict[str, FileStamp] = {}
         self._loaded: dict[tuple[str, str], LoadedFunction] = {}
@@ -86,14 +86,18 @@ class FunctionLoader:
         Raises:
             AttemptError: As a `user_error`: bad reference, missing file or name, or an import that raised.
         """
-        key = (reference, str(folder))
-        known = self._loaded.get(key)
-        if known is not None and known.is_current():
+        known = self.current(reference, folder)
+        if known is not None:
             return known
-        with self._lock:
+        with self._locks.setdefault(str(folder), threading.RLock()):
             loaded = self._load(reference, Path(folder))
-            self._loaded[key] = loaded
+            self._loaded[reference, str(folder)] = loaded
             return loaded
+
+    def current(self, reference: str, folder: Path | str) -> LoadedFunction | None:
+        """Return the function if it is loaded and no file behind it has changed; never imports anything."""
+        known = self._loaded.get((reference, str(folder)))
+        return known if known is not None and known.is_current() else None
 
     def _load(self, reference: str, folder: Path) -> LoadedFunction:
         place, separator, name = reference.rpartition(":")

@@ -67,9 +67,8 @@ class CallOutput:
                 self._hand_on(stream, "".join(kept))
                 kept.clear()
 
-    def finish(self) -> None:
-        """Hand on the rest; what is printed later under this call is dropped."""
-        self.flush()
+    def close(self) -> None:
+        """Drop what is printed later under this call."""
         self._closed = True
 
     def _hand_on(self, stream: str, text: str) -> None:

@@ -109,6 +109,8 @@ class ProcessPool:
             told = self._tell()
             if told is not None:
                 await told
+            if self._closing is not None:
+                raise RuntimeError("the pool of processes is closed")
         except BaseException:
             await finish(self._retire(worker, grace=0))
             raise

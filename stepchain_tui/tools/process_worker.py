@@ -65,6 +65,7 @@ class WorkerProcess(asyncio.Protocol):
             worker.child = Child(
                 [sys.executable, *_interpreter_flags(), "-c", _BOOT, _PACKAGE_PARENT, *descriptors, str(os.getpid())],
                 environment=environment,
+                cwd=Path("/"),
                 stdout=out_write,
                 stderr=err_write,
                 pass_fds=(theirs.fileno(), lifeline_read),
@@ -164,7 +165,7 @@ class WorkerProcess(asyncio.Protocol):
             self.dispose()
             raise
         assert self._transport is not None
-        setup = pickle.dumps({"sys_path": [entry or os.getcwd() for entry in sys.path]})  # noqa: PTH109 - as sys.path
+        setup = pickle.dumps({"sys_path": _search_path()})
         self._transport.write(wire.REQUEST_HEAD.pack(len(setup)) + setup)
 
     def _replied(self, tag: bytes, body: bytes) -> None:
@@ -216,6 +217,15 @@ def death_error(pid: int, code: int, label: str) -> AttemptError:
         exception="WorkerDied",
         details=details,
     )
+
+
+def _search_path() -> list[str]:
+    """Return `sys.path` as it reads from another folder."""
+    try:
+        here = str(Path.cwd())
+    except FileNotFoundError:  # the folder we were started in is gone
+        here = ""
+    return [entry if entry.startswith("/") else os.path.join(here, entry) for entry in sys.path]  # noqa: PTH118 - text
 
 
 def _interpreter_flags() -> list[str]:

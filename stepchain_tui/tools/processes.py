@@ -121,10 +121,12 @@ def signal_group(group: int, number: signal.Signals) -> None:
 def group_members(group: int) -> list[psutil.Process]:
     """Return the living processes of a group; dead ones that nobody has collected do not count."""
     members = []
-    for process in psutil.process_iter():
+    for pid in psutil.pids():
         with contextlib.suppress(psutil.Error, OSError):
-            if os.getpgid(process.pid) == group and process.status() != psutil.STATUS_ZOMBIE:
-                members.append(process)
+            if os.getpgid(pid) == group:
+                process = psutil.Process(pid)
+                if process.status() != psutil.STATUS_ZOMBIE:
+                    members.append(process)
     return members
 
 

@@ -18,7 +18,7 @@ from typing import Any
 MAX_THREADS = 64
 _IDLE_SECONDS = 30.0
 
-_Work = Callable[[], Any]
+_Work = Callable[["ThreadCall"], Any]
 
 
 class ThreadCall:
@@ -68,7 +68,7 @@ class ThreadCall:
             self._started = True
         value, error = None, None
         try:
-            value = self._context.run(self._work)
+            value = self._context.run(self._work, self)
         except BaseException as raised:  # noqa: BLE001 - the border of the thread: handed to the caller as it is
             error = raised
         with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits any more
@@ -128,19 +128,15 @@ class ThreadPool:
         self._running: set[ThreadCall] = set()
 
     def submit(self, work: _Work, on_cancel: Callable[[], None] | None = None) -> ThreadCall:
-        """Have `work` called in a thread, in a copy of the caller's context."""
-        call = self.make(work, on_cancel)
-        self.enqueue(call)
-        return call
+        """Have `work` called in a thread, in a copy of the caller's context.
 
-    def make(self, work: _Work, on_cancel: Callable[[], None] | None = None) -> ThreadCall:
-        """Return a call that `enqueue` starts; it runs in a copy of the context of now."""
-        return ThreadCall(work, on_cancel)
-
-    def enqueue(self, call: ThreadCall) -> None:
-        """Have a call that was made beforehand carried out."""
+        Args:
+            work: Gets the call, for `run_coroutine`.
+            on_cancel: Called on the loop when the call is cancelled; asks `work` to stop.
+        """
         if self._closed:
             raise RuntimeError("the pool of threads is closed")
+        call = ThreadCall(work, on_cancel)
         self._running.add(call)
         call.finished.add_done_callback(lambda _: self._running.discard(call))
         self._calls.put(call)
@@ -148,6 +144,7 @@ class ThreadPool:
             if self._idle < self._calls.qsize() and self._threads < self._size:
                 self._threads += 1
                 threading.Thread(target=self._serve, name="stepchain-function", daemon=True).start()
+        return call
 
     @property
     def stuck(self) -> list[ThreadCall]:

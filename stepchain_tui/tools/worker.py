@@ -7,6 +7,7 @@ on Linux the kernel also ends the worker itself, should a C function never let t
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import faulthandler
 import inspect
@@ -41,9 +42,7 @@ def main(control: int, lifeline: int, owner: int) -> None:
     os.set_inheritable(lifeline, False)
     _die_with(owner, lifeline)
     faulthandler.enable()
-    for stream in (sys.stdout, sys.stderr):
-        assert isinstance(stream, io.TextIOWrapper)
-        stream.reconfigure(encoding="utf-8", errors="backslashreplace", line_buffering=True)
+    sys.stdout, sys.stderr = _open_stream(1), _open_stream(2)
     signal.signal(signal.SIGTERM, _terminate)
     connection = socket.socket(fileno=control)
     setup = _receive(connection)
@@ -62,8 +61,8 @@ class _Server:
     def __init__(self, connection: socket.socket) -> None:
         self._connection = connection
         self._sending = threading.Lock()
-        self._home = os.getcwd()  # noqa: PTH109 - text is what chdir takes back
         self._environment = dict(os.environ)
+        self._streams = (sys.stdout, sys.stderr)
 
     def serve(self, request: wire.Request) -> None:
         """Carry out one call and answer it."""
@@ -72,11 +71,12 @@ class _Server:
             self._enter(request)
             tag, body = wire.RESULT, self._run(request)
         except _TerminatedError:
-            _leave(143)
+            self._flush()
+            os._exit(143)
         except BaseException as error:  # noqa: BLE001 - the worker's border: whatever a function raises is reported
             tag, body = wire.ERROR, _describe(error)
-        self._restore(request)
-        _flush()
+        self._flush()
+        self._restore()
         self._send(tag, number, body)
 
     def _run(self, request: wire.Request) -> bytes:
@@ -106,10 +106,21 @@ class _Server:
         if request["cwd"] is not None:
             os.chdir(request["cwd"])
 
-    def _restore(self, request: wire.Request) -> None:
+    def _restore(self) -> None:
+        """Undo what a function may have left behind that the next one would stumble over."""
         if dict(os.environ) != self._environment:
             _set_environment(self._environment)
-        os.chdir(self._home)
+        os.chdir("/")
+        signal.signal(signal.SIGTERM, _terminate)
+        sys.stdout, sys.stderr = self._streams
+
+    def _flush(self) -> None:
+        for stream in {sys.stdout, sys.stderr, *self._streams}:
+            with contextlib.suppress(OSError, ValueError, AttributeError):  # the function closed or replaced it
+                stream.flush()
+        if any(stream.closed for stream in self._streams):
+            self._streams = (_open_stream(1), _open_stream(2))
+        ctypes.pythonapi.fflush(None)
 
     def _send(self, tag: bytes, number: int, body: bytes) -> None:
         with self._sending:
@@ -189,28 +200,14 @@ def _set_environment(environment: dict[str, str]) -> None:
             os.environ[name] = value
 
 
-def _flush() -> None:
-    for stream in (sys.stdout, sys.stderr):
-        try:
-            stream.flush()
-        except (OSError, ValueError):  # the function closed or broke its stream; the next call gets a new one
-            _reopen()
-    ctypes.pythonapi.fflush(None)
-
-
-def _reopen() -> None:
-    sys.stdout = io.TextIOWrapper(io.FileIO(1, "w", closefd=False), "utf-8", "backslashreplace", line_buffering=True)
-    sys.stderr = io.TextIOWrapper(io.FileIO(2, "w", closefd=False), "utf-8", "backslashreplace", line_buffering=True)
+def _open_stream(descriptor: int) -> io.TextIOWrapper:
+    raw = io.BufferedWriter(io.FileIO(descriptor, "w", closefd=False))
+    return io.TextIOWrapper(raw, "utf-8", "backslashreplace", line_buffering=True)
 
 
 def _terminate(_number: int, _frame: object) -> NoReturn:
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     raise _TerminatedError(143)
-
-
-def _leave(code: int) -> NoReturn:
-    _flush()
-    os._exit(code)
 
 
 def _die_with(owner: int, lifeline: int) -> None:

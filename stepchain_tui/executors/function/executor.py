@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import inspect
-from collections.abc import Callable, Mapping
-from typing import Any
+import sys
+from collections.abc import Callable
+from importlib import import_module
+from typing import Any, cast
 
 from stepchain_tui.executors.types import Outcome, StepCall
 from stepchain_tui.run.failures import AttemptError
@@ -65,52 +67,78 @@ class FunctionExecutor:
 
     async def _inline(self, call: StepCall) -> Any:
         self._pools.router.install()
+        loaded = _ready(call) or await self._load_in_thread(call)
         output = CallOutput(call.ports.log)
         token = _output.set(output)
         try:
-            function, positional, keywords = _prepare(call, call.ports.log)
-            value = function(*positional, **keywords)
-            return await value if inspect.isawaitable(value) else value
-        except asyncio.CancelledError:
+            positional, keywords = _bind(loaded, call, call.ports.log)
+            value = loaded.function(*positional, **keywords)
+            return await value if loaded.shape.is_async or inspect.isawaitable(value) else value
+        except asyncio.CancelledError as error:
+            task = asyncio.current_task()
+            if task is not None and task.cancelling():
+                raise
+            raise function_error(RuntimeError("the function cancelled itself")) from error
+        except (AttemptError, KeyboardInterrupt, GeneratorExit):
             raise
         except BaseException as error:
             raise function_error(error) from error
         finally:
             _output.reset(token)
-            output.finish()
+            output.flush()
+            output.close()
+
+    async def _load_in_thread(self, call: StepCall) -> LoadedFunction:
+        """Load an inline function: an import may take seconds, which the loop does not have."""
+        function = call.step.function
+        assert isinstance(function, str)
+        return cast(LoadedFunction, await self._in_thread(call, lambda _: _loader.load(function, call.plan_folder)))
 
     async def _thread(self, call: StepCall) -> Any:
-        self._pools.router.install()
         relay, log = self._pools.relay, call.ports.log
-        output = CallOutput(log, relay)
         contexts: list[StepContext] = []
 
-        def work() -> Any:
-            function, positional, keywords = _prepare(
-                call, lambda stream, text: relay.send(log, stream, text), contexts
-            )
-            value = function(*positional, **keywords)
+        def work(thread_call: ThreadCall) -> Any:
+            loaded = _ready(call) or _loader.load(str(call.step.function), call.plan_folder)
+            positional, keywords = _bind(loaded, call, lambda stream, text: relay.send(log, stream, text), contexts)
+            value = loaded.function(*positional, **keywords)
             return thread_call.run_coroutine(_awaited(value)) if inspect.isawaitable(value) else value
 
         def ask_to_stop() -> None:
             for context in contexts:
                 context.cancel()
 
+        return await self._in_thread(call, work, ask_to_stop)
+
+    async def _in_thread(
+        self, call: StepCall, work: Callable[[ThreadCall], Any], on_cancel: Callable[[], None] | None = None
+    ) -> Any:
+        """Return what `work` returns in a thread, with what it prints going to the step's log."""
+        self._pools.router.install()
+        output = CallOutput(call.ports.log, self._pools.relay)
+
+        def with_output(thread_call: ThreadCall) -> Any:
+            try:
+                return work(thread_call)
+            finally:
+                output.flush()  # here and not on the loop: so it is there before the result
+
         token = _output.set(output)
         try:
-            thread_call = self._pools.threads.make(work, ask_to_stop)
+            thread_call = self._pools.threads.submit(with_output, on_cancel)
         finally:
             _output.reset(token)
-        self._pools.threads.enqueue(thread_call)
         try:
             return await thread_call.result
-        except asyncio.CancelledError:
+        except (asyncio.CancelledError, GeneratorExit):
             self._abandon(_key(call), thread_call)
+            raise
+        except AttemptError:
             raise
         except BaseException as error:
             raise function_error(error) from error
         finally:
-            output.finish()
+            output.close()
 
     def _abandon(self, key: tuple[str, str, int, int | None], thread_call: ThreadCall) -> None:
         thread_call.cancel()
@@ -128,6 +156,14 @@ class FunctionExecutor:
             if named is not None:
                 function, folder = named
         reference = function if isinstance(function, str) else ""
+        if not call.cwd.is_dir():
+            raise AttemptError(
+                f"there is no folder {call.cwd} to work in",
+                error_type=ErrorType.USER_ERROR,
+                hint="Check the step's cwd.",
+            )
+        if not isinstance(function, str) and "dill" not in sys.modules:
+            await self._pools.threads.submit(lambda _: import_module("dill")).result
         try:
             payload, by_value = pack(None if isinstance(function, str) else function, call.args, label)
         except NotPicklableError as error:
@@ -151,23 +187,28 @@ class FunctionExecutor:
         )
 
 
-def _prepare(
-    call: StepCall, log: Callable[[str, str], None], contexts: list[StepContext] | None = None
-) -> tuple[Callable[..., Any], list[Any], Mapping[str, Any]]:
-    """Return the function with its arguments, loaded anew where its code changed."""
+def _ready(call: StepCall) -> LoadedFunction | None:
+    """Return the step's function if nothing must be imported for it."""
     function = call.step.function
     if isinstance(function, str):
-        loaded = _loader.load(function, call.plan_folder)
-    else:
-        assert function is not None
-        loaded = _known(function)
+        return _loader.current(function, call.plan_folder)
+    assert function is not None
+    return _known(function)
+
+
+def _bind(
+    loaded: LoadedFunction,
+    call: StepCall,
+    log: Callable[[str, str], None],
+    contexts: list[StepContext] | None = None,
+) -> tuple[list[Any], dict[str, Any]]:
+    """Return the function's arguments; a context that was made for them is added to `contexts`."""
     context = None
     if loaded.shape.context:
         context = _context(call, log)
         if contexts is not None:
             contexts.append(context)
-    positional, keywords = arguments_for(loaded.shape, call.args, context)
-    return loaded.function, positional, keywords
+    return arguments_for(loaded.shape, call.args, context)
 
 
 def _known(function: Callable[..., Any]) -> LoadedFunction:
