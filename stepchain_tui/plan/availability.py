@@ -42,8 +42,9 @@ def unavailable(data: dict[str, Any]) -> Iterator[Mistake]:
         if key in PLAN_KEYS and data[key] is not None:
             yield _later((key,), f"'{key}'")
     defaults = data.get("defaults")
-    if isinstance(defaults, dict) and defaults.get("mode") in VALUES["mode"]:
-        yield _later(("defaults", "mode"), f"mode '{defaults['mode']}'", on_key=False)
+    mode = defaults.get("mode") if isinstance(defaults, dict) else None
+    if isinstance(mode, str) and mode in VALUES["mode"]:
+        yield _later(("defaults", "mode"), f"mode '{mode}'", on_key=False)
     steps = data.get("steps")
     for place, step in enumerate(steps if isinstance(steps, list | tuple) else ()):
         if isinstance(step, dict):

@@ -8,10 +8,11 @@ from pathlib import Path
 from typing import Any
 
 from stepchain_tui.plan.availability import ACTIONS
+from stepchain_tui.plan.expression_values import suggest
 from stepchain_tui.plan.functions import function_mistake
 from stepchain_tui.plan.input_values import spec_mistakes
 from stepchain_tui.plan.kinds import ActionKind, Mode
-from stepchain_tui.plan.models import ACTION_KEYS, MODES, action_problem
+from stepchain_tui.plan.models import ACTION_KEYS, MODES, Step, action_problem
 from stepchain_tui.plan.problems import Mistake
 
 _FITS: dict[str, tuple[str, ...]] = {
@@ -42,6 +43,8 @@ def step_mistakes(place: int, step: dict[str, Any], defaults: dict[str, Any], fo
     here = ("steps", place)
     found = [key for key in ACTION_KEYS if step.get(key) is not None]
     if len(found) != 1:
+        if not found and any(suggest(key, ACTION_KEYS) for key in step if key not in Step.model_fields):
+            return  # The key that was meant to be the action is reported, with the right word for it.
         yield Mistake(here, action_problem(found))
         return
     action = found[0]

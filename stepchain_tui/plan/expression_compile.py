@@ -8,15 +8,14 @@ in `_COMPILERS` does not exist.
 from __future__ import annotations
 
 import inspect
-import operator
 from collections.abc import Callable
 from functools import lru_cache
 from typing import Any
 
 from stepchain_tui.plan.expression_filters import FILTER_NAMES, FILTERS
+from stepchain_tui.plan.expression_operators import ARITHMETIC, COMPARISONS
 from stepchain_tui.plan.expression_values import (
     CONTAINERS,
-    INTEGER_BITS,
     ExpressionError,
     MissingValueError,
     Scope,
@@ -217,7 +216,7 @@ class _Compiler:
         return cut
 
     def arithmetic(self, node: Any) -> Evaluate:
-        operate = _ARITHMETIC[type(node).__name__]
+        operate = ARITHMETIC[type(node).__name__]
         left, right = self.compile(node.left), self.compile(node.right)
         return lambda scope: check_number(operate(number(left(scope)), number(right(scope))))
 
@@ -239,7 +238,7 @@ class _Compiler:
 
     def comparison(self, node: Any) -> Evaluate:
         first = self.compile(node.expr)
-        rest = [(_COMPARISONS[operand.op], self.compile(operand.expr)) for operand in node.ops]
+        rest = [(COMPARISONS[operand.op], self.compile(operand.expr)) for operand in node.ops]
 
         def evaluate(scope: Scope) -> bool:
             left = first(scope)
@@ -365,31 +364,6 @@ def _default(value: Evaluate, arguments: list[Evaluate], named: dict[str, Evalua
     return evaluate
 
 
-def _power(base: Any, exponent: Any) -> Any:
-    if abs(exponent) > INTEGER_BITS or (type(base) is int and base.bit_length() * abs(exponent) > 2 * INTEGER_BITS):
-        raise ExpressionError("the power is too large")
-    return base**exponent
-
-
-_ARITHMETIC: dict[str, Callable[[Any, Any], Any]] = {
-    "Add": operator.add,
-    "Sub": operator.sub,
-    "Mul": operator.mul,
-    "Div": operator.truediv,
-    "FloorDiv": operator.floordiv,
-    "Mod": operator.mod,
-    "Pow": _power,
-}
-_COMPARISONS: dict[str, Callable[[Any, Any], Any]] = {
-    "eq": operator.eq,
-    "ne": operator.ne,
-    "lt": operator.lt,
-    "lteq": operator.le,
-    "gt": operator.gt,
-    "gteq": operator.ge,
-    "in": lambda value, container: value in container,
-    "notin": lambda value, container: value not in container,
-}
 _COMPILERS: dict[str, Callable[[_Compiler, Any], Evaluate]] = {
     "Const": _Compiler.constant,
     "List": _Compiler.sequence,
@@ -398,7 +372,7 @@ _COMPILERS: dict[str, Callable[[_Compiler, Any], Evaluate]] = {
     "Name": _Compiler.access,
     "Getattr": _Compiler.access,
     "Getitem": _Compiler.access,
-    **dict.fromkeys(_ARITHMETIC, _Compiler.arithmetic),
+    **dict.fromkeys(ARITHMETIC, _Compiler.arithmetic),
     "Neg": _Compiler.sign,
     "Pos": _Compiler.sign,
     "Not": _Compiler.negation,

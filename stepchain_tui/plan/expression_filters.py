@@ -8,7 +8,6 @@ this table.
 from __future__ import annotations
 
 import math
-import operator
 import re
 import shlex
 from collections.abc import Callable, Mapping
@@ -17,6 +16,7 @@ from typing import Any
 import msgspec
 
 from stepchain_tui.core.values import decode_json, encode_json
+from stepchain_tui.plan.expression_operators import TESTS
 from stepchain_tui.plan.expression_values import (
     CONTAINERS,
     ITEM_COST,
@@ -310,18 +310,6 @@ def _attribute_or(item: Any, attribute: Any, default: Any) -> Any:
         return default
 
 
-_TESTS: dict[str, Callable[..., bool]] = {
-    **dict.fromkeys(("eq", "equalto", "=="), operator.eq),
-    **dict.fromkeys(("ne", "!="), operator.ne),
-    **dict.fromkeys(("lt", "lessthan", "<"), operator.lt),
-    **dict.fromkeys(("le", "<="), operator.le),
-    **dict.fromkeys(("gt", "greaterthan", ">"), operator.gt),
-    **dict.fromkeys(("ge", ">="), operator.ge),
-    "in": lambda value, container: value in container,
-    "none": lambda value: value is None,
-    "true": lambda value: value is True,
-    "false": lambda value: value is False,
-}
 _PRESENCE = {"defined": True, "undefined": False}
 
 
@@ -339,9 +327,9 @@ def _passes(scope: Scope, item: Any, attribute: Any, test: Any, operands: tuple[
     found = _key(item, attribute)
     if test is None:
         return bool(found)
-    check = _TESTS.get(test) if isinstance(test, str) else None
+    check = TESTS.get(test) if isinstance(test, str) else None
     if check is None:
-        raise ExpressionError(f"there is no test {test!r}", suggestion=suggest(str(test)[:80], [*_TESTS, *_PRESENCE]))
+        raise ExpressionError(f"there is no test {test!r}", suggestion=suggest(str(test)[:80], [*TESTS, *_PRESENCE]))
     for operand in (found, *operands):
         scope.weigh([operand])
     return bool(check(found, *operands))

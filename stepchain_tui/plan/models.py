@@ -40,6 +40,7 @@ DEFAULT_MAX_CONCURRENT = 5
 DEFAULT_TIMEOUT = 300.0
 """Seconds an attempt may take where nothing else is written; approve and plan steps have no limit."""
 ACTION_KEYS: tuple[str, ...] = tuple(kind.value for kind in ActionKind)
+_KINDS = tuple((kind.value, kind) for kind in ActionKind)
 
 
 def function_reference(function: str | Callable[..., Any]) -> str:
@@ -78,8 +79,17 @@ Seconds = Annotated[float, Field(gt=0, le=10 * 365 * 86_400, allow_inf_nan=False
 Delay = Annotated[float, Field(ge=0, le=365 * 86_400, allow_inf_nan=False)]
 Count = Annotated[int, Field(ge=1, le=1_000_000)]
 Names = Annotated[tuple[str, ...], Strict(strict=False)]
-Environment = dict[str, Annotated[str, BeforeValidator(_variable)]]
-Command = str | Annotated[tuple[str, ...], Strict(strict=False), BeforeValidator(_words), Field(min_length=1)]
+Environment = dict[
+    str, Annotated[str, BeforeValidator(_variable), WithJsonSchema({"type": ["string", "number", "boolean"]})]
+]
+Words = Annotated[
+    tuple[str, ...],
+    Strict(strict=False),
+    BeforeValidator(_words),
+    Field(min_length=1),
+    WithJsonSchema({"type": "array", "items": {"type": ["string", "number"]}, "minItems": 1}),
+]
+Command = str | Words
 Function = Annotated[
     str | Callable[..., Any],
     BeforeValidator(_check_function),
@@ -294,7 +304,10 @@ class Step(PlanModel):
     def kind(self) -> ActionKind:
         """The name of the one action."""
         values = self.__dict__
-        return next(kind for kind in ActionKind if values[kind.value] is not None)
+        for key, kind in _KINDS:
+            if values[key] is not None:
+                return kind
+        raise AssertionError("a step without an action cannot be built")
 
     @property
     def action(self) -> Any:
