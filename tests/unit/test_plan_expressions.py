@@ -4,7 +4,7 @@ import contextlib
 import string
 
 import pytest
-from hypothesis import example, given
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from stepchain_tui.core.values import encode_json
@@ -18,6 +18,8 @@ from stepchain_tui.plan import (
 )
 from stepchain_tui.plan.expression_filters import FILTER_NAMES
 from stepchain_tui.plan.expression_values import RESULT_LIMIT, WORK_LIMIT, Scope
+
+calm = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
 CONTEXT = {
     "steps": {
@@ -247,6 +249,7 @@ BIG = {
 }
 
 
+@calm
 @given(st.recursive(st.one_of(names, literals), _combined, max_leaves=12))
 @example("steps.big.output | replace('x', steps.big.output)")
 def test_any_expression_gives_a_bounded_json_value_or_an_expression_error(expression):
@@ -266,6 +269,7 @@ def test_any_expression_gives_a_bounded_json_value_or_an_expression_error(expres
     assert all(0 <= left <= WORK_LIMIT for left in scope_left)
 
 
+@calm
 @given(st.text(string.printable + "{}%#é", max_size=60))
 def test_any_text_is_a_template_or_an_expression_error(text):
     for candidate in (text, "{{ " + text + " }}", "{{" + text):
@@ -273,6 +277,7 @@ def test_any_text_is_a_template_or_an_expression_error(text):
             assert compile_template(candidate).source == candidate
 
 
+@calm
 @given(st.recursive(st.none() | st.booleans() | st.integers() | st.text("ab CHAIN_RESULT"), st.lists, max_leaves=8))
 def test_any_output_passes_through_an_expression_unchanged(output):
     assert compile_template("{{ item }}").resolve({"item": output}) == output

@@ -1,10 +1,12 @@
 """A plan as a graph."""
 
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from stepchain_tui.plan import ExpressionError, Plan, PlanGraph, Step, find_cycle, step_templates
+
+calm = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
 
 def test_references_make_dependencies_after_the_listed_ones():
@@ -55,6 +57,7 @@ def test_a_cycle_is_a_path_that_ends_where_it_began():
     assert find_cycle({"a": [], "b": ["a"]}) is None
 
 
+@calm
 @given(st.lists(st.sets(st.integers(0, 11), max_size=4), max_size=12))
 def test_descendants_and_ancestors_mirror_each_other(rows):
     steps = [

@@ -3,11 +3,13 @@
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from stepchain_tui.core.errors import InputError
 from stepchain_tui.plan import InputSpec, Plan, Step, find_problems, resolve_inputs, secret_inputs
+
+calm = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
 BASE, FOLDER = Path("/typed/here"), Path("/plans")
 
@@ -93,6 +95,7 @@ def test_an_input_that_cannot_be_answered_is_a_mistake_of_the_plan(spec, what):
     assert what in problems[0].message
 
 
+@calm
 @given(
     st.sampled_from(["text", "number", "integer", "boolean", "path", "secret"]), st.text() | st.integers() | st.floats()
 )

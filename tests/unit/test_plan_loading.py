@@ -4,11 +4,13 @@ import json
 from pathlib import Path
 
 import pytest
-from hypothesis import example, given
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from stepchain_tui.core.errors import PlanError
 from stepchain_tui.plan import Plan, Step, check_plan, find_problems, load_plan, parse_plan, plan_to_json, require_valid
+
+calm = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
 HERE = Path(__file__).parent
 
@@ -400,6 +402,7 @@ fragments = st.sampled_from(
 )
 
 
+@calm
 @given(st.lists(st.tuples(st.integers(0, len(GOOD)), st.integers(0, 30), fragments), max_size=4))
 @example([(0, 0, "\ud800")])
 def test_no_change_to_a_plan_makes_anything_but_a_plan_or_its_mistakes(changes):
@@ -423,6 +426,7 @@ def test_no_change_to_a_plan_makes_anything_but_a_plan_or_its_mistakes(changes):
 KEYS = [*Plan.model_fields, *Step.model_fields, "type", "choices", "default", "a", "max_attempts"]
 
 
+@calm
 @given(
     st.recursive(
         st.none()

@@ -5,7 +5,7 @@ import os
 import stat
 
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from stepchain_tui.core.errors import UnknownStepError, UsageError
@@ -18,6 +18,8 @@ from stepchain_tui.plan import (
     set_step_key,
     text_hash,
 )
+
+calm = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
 TEXT = """\
 # What this plan is for.
@@ -170,6 +172,7 @@ def test_an_unknown_step_and_a_broken_text_are_clear_errors():
 texts = st.text(st.characters(codec="utf-8", exclude_categories=["Cc", "Cs"]), min_size=1, max_size=20)
 
 
+@calm
 @given(
     st.sampled_from(["a", "b"]),
     st.one_of(
