@@ -71,7 +71,7 @@ class Expression:
             raise ExpressionError(str(error) or type(error).__name__).within(self.text) from None
 
 
-@lru_cache(maxsize=8192)
+@lru_cache(maxsize=16_384)
 def compile_expression(text: str) -> Expression:
     """Return the compiled form of `text`, an expression without braces.
 

@@ -185,7 +185,7 @@ def _text_template(text: str) -> Template:
     return _compiled_text(text) if len(text) <= _CACHED_LENGTH else _compiled_text.__wrapped__(text)
 
 
-@lru_cache(maxsize=8192)
+@lru_cache(maxsize=16_384)
 def _compiled_text(text: str) -> Template:
     chained = CHAIN_RESULT in text and _CHAIN.search(text) is not None
     if _STATEMENT.search(text):
