@@ -33,6 +33,8 @@ if TYPE_CHECKING:
     from stepchain_tui.engine.source import RunSource
 
 ASK_AFTER_INTERRUPTIONS = 3
+SHOWN_AFTER = 0.05
+"""Seconds that a ready step waits for a slot before it is said to be queued."""
 _UNFINISHED = (
     StepStatus.PENDING,
     StepStatus.QUEUED,
@@ -85,6 +87,8 @@ class Driver:
         self._prepared: dict[str, PreparedStep] = {}
         self._unended: dict[str, int] = {}
         self._ended: deque[str] = deque()
+        self._unshown: list[Work] = []
+        self._showing = False
         self._settling = False
         self._side: set[asyncio.Task[None]] = set()
 
@@ -158,6 +162,7 @@ class Driver:
         """Put work into the queue; `settle` starts it."""
         if work.item is None:
             self.ready[work.step.id] = work
+            self._unshown.append(work)
         key = self.core.scheduler.sort_key(work.step.step, work.step.position)
         self.queue.push(work, (key, work.item or 0))
 
@@ -211,18 +216,23 @@ class Driver:
             self._begin(work)
             if self._ended:
                 self._follow_ended()
-        if len(self.queue):
-            self._show_queued()
-            if not self.core.slots.free:
-                self.core.starving.add(self)
+        if self._unshown and not self._showing:
+            self._showing = True
+            self.core.loop.call_later(SHOWN_AFTER, self._show_queued)
+        if len(self.queue) and not self.core.slots.free:
+            self.core.starving.add(self)
 
     def _show_queued(self) -> None:
+        """Record which steps are ready and wait for a slot, each once; a wait too short to be seen is no event."""
+        unshown, self._unshown, self._showing = self._unshown, [], False
+        if self.done.done() or self.stopping is not None:
+            return
         reason = "" if self.slots.free else f"{self.slots.size} steps run at once"
-        for step_id, work in self.ready.items():
-            step = self.state.steps[step_id]
-            if step.status in (StepStatus.PENDING, StepStatus.RETRYING) and not work.withdrawn:
-                why = reason or (f"limit '{work.step.limit}' is full" if work.step.limit else "the cap over all runs")
-                self.emit(e.StepQueued, step_id=step_id, reason=why)
+        for work in unshown:
+            if work.withdrawn or self.ready.get(work.step.id) is not work:
+                continue
+            why = reason or (f"limit '{work.step.limit}' is full" if work.step.limit else "the cap over all runs")
+            self.emit(e.StepQueued, step_id=work.step.id, reason=why)
 
     def _take(self, work: Work) -> None:
         if work.item is None:

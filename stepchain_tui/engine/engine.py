@@ -30,6 +30,8 @@ from stepchain_tui.run.state import RunState
 from stepchain_tui.run.status import RunStatus
 from stepchain_tui.store.base import AbstractStore, Command, RunLock
 
+COMMAND_POLL = 0.05
+"""Seconds between two looks for commands of other processes."""
 STALE_COMMAND = 30.0
 """Seconds after which a command that nobody took is refused: its sender has long gone."""
 
@@ -377,9 +379,17 @@ class Engine:
     # --- what the outside tells
 
     async def _watch_commands(self) -> None:
-        async for _ in self.store.changes():
-            if not self._drivers:
+        """Take commands that other processes store for our runs.
+
+        Asks for the store's version every 50 ms instead of listening to its changes: our own commits, thousands a
+        second, must not wake this.
+        """
+        seen = -1
+        while True:
+            await asyncio.sleep(COMMAND_POLL)
+            if not self._drivers or (version := await self.store.data_version()) == seen:
                 continue
+            seen = version
             for command in await self.store.pending_commands(list(self._drivers)):
                 driver = self._drivers.get(command.run_id)
                 if driver is not None and not driver.done.done():

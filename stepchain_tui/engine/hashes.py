@@ -29,6 +29,9 @@ class _NoFiles(FileHashes):
         return ""
 
 
+_NO_FILES = _NoFiles()
+
+
 class StepHasher:
     """Hashes what steps do."""
 
@@ -51,7 +54,7 @@ class StepHasher:
 
     def _hash_what_is_said(self, step: Step, source: RunSource) -> tuple[str, Path | None]:
         path = _file_behind(step, source.folder)
-        files = FileHashes() if path is None else _NoFiles()
+        files = self._files if path is None else _NO_FILES
         return content_hash(step, source.folder, defaults=source.plan.defaults, files=files)[:HASH_LENGTH], path
 
 

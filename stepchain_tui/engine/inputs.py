@@ -117,12 +117,13 @@ class InputResolver:
     def call_for(self, work: Work, driver: Driver) -> tuple[StepCall, Kept]:
         """Return the call of one attempt, and its input as it is kept."""
         prepared, source, step = work.step, self._source, work.step.step
-        resolved = prepared.resolve(self.context(prepared.references, work.item, prepared.id))
-        kept = prepared.constant_input
-        if kept is None:
+        if prepared.constant is not None:
+            resolved, kept = prepared.constant
+        else:
+            resolved = prepared.resolve(self.context(prepared.references, work.item, prepared.id))
             kept = self._core.store.keep(resolved.as_json(), source.redactor)
             if prepared.is_constant:
-                prepared.constant_input = kept
+                prepared.constant = (resolved, kept)
         environment = _NO_ENVIRONMENT
         if prepared.kind is ActionKind.SHELL or prepared.mode == "process":
             environment = {**source.child_environment(step), **self._own_variables(work), **resolved.env}

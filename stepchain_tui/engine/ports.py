@@ -20,6 +20,9 @@ TEXT_DELAY = 0.1
 THREAD_BUFFER = 1_000_000
 """Characters a thread may be ahead of the loop before its `print` waits."""
 
+_ahead = threading.Condition()
+"""Where threads that are far ahead of the loop wait."""
+
 
 class AttemptPorts:
     """The ports of one attempt (`executors.types.CallPorts`)."""
@@ -30,7 +33,6 @@ class AttemptPorts:
         self._core = driver.core
         self._partial: dict[str, str] = {}
         self._text_timer_set = False
-        self._condition = threading.Condition()
         self._from_thread: list[tuple[str, str]] = []
         self._thread_size = 0
 
@@ -52,18 +54,18 @@ class AttemptPorts:
     def log_from_thread(self, stream: str, text: str) -> None:
         """Keep a piece of output, from any thread; a thread that is far ahead of the loop waits for it."""
         on_loop = threading.get_ident() == self._core.thread_id
-        with self._condition:
+        with _ahead:
             if not self._from_thread:
                 self._core.loop.call_soon_threadsafe(self._drain)
             self._from_thread.append((stream, text))
             self._thread_size += len(text)
             if not on_loop:
-                self._condition.wait_for(lambda: self._thread_size < THREAD_BUFFER, timeout=30)
+                _ahead.wait_for(lambda: self._thread_size < THREAD_BUFFER, timeout=30)
 
     def _drain(self) -> None:
-        with self._condition:
+        with _ahead:
             pieces, self._from_thread, self._thread_size = self._from_thread, [], 0
-            self._condition.notify_all()
+            _ahead.notify_all()
         for stream, text in pieces:
             self.log(stream, text)
 
@@ -115,7 +117,8 @@ class AttemptPorts:
 
     def end(self) -> None:
         """Store what had no line end."""
-        self._drain()
+        if self._from_thread:
+            self._drain()
         for stream, rest in self._partial.items():
             if rest:
                 self._write(stream, rest)

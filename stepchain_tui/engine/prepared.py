@@ -6,11 +6,11 @@ Preparing is lazy: a plan of 10,000 steps starts at once, and each step is compi
 from __future__ import annotations
 
 from collections.abc import Mapping
-from functools import cached_property
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from stepchain_tui.core.settings import Settings
+from stepchain_tui.core.settings import RetryDefaults, Settings
 from stepchain_tui.plan import ActionKind, Mode, Plan, RetrySettings, Step, effective_mode, effective_timeout
 from stepchain_tui.plan.expressions import Template, compile_condition, compile_template
 from stepchain_tui.resilience.retry import RetryPolicy
@@ -20,6 +20,9 @@ OPTION_KEYS: dict[ActionKind, tuple[str, ...]] = {
     ActionKind.PROMPT: ("system", "model", "temperature", "max_output_tokens", "reasoning", "replies"),
 }
 """The companion keys of each action that its executor reads."""
+_NOTHING = compile_template({})
+_NO_RETRY_SETTINGS = RetryDefaults()
+_NO_SURROUNDINGS = compile_template({"env": {}, "cwd": ""})
 _TEMPLATE_OPTIONS = frozenset({"system", "model"})
 _SHOWN_OPTIONS = ("system", "model")
 
@@ -45,89 +48,29 @@ class PreparedStep:
         self.mode = (effective_mode(step, plan.defaults) or Mode.INLINE).value if step.kind != "prompt" else ""
         self.timeout = effective_timeout(step, plan.defaults)
         self.plan_folder = plan_folder
-        self.continues = step.on_failure.value == "continue"
-        self._plan = plan
-        self._settings = settings
-        self.constant_input: Kept | None = None
-        """The kept input of a step without expressions: the same every time."""
+        self.policy = _policy(step, plan, settings)
+        self.when = None if step.when is None else compile_condition(step.when)
+        self.for_each = _NOTHING if step.for_each is None else compile_condition(step.for_each)
+        self.value = _value(step, self.kind)
+        self.args = compile_template(step.args) if step.args else _NOTHING
+        self.options, self.fixed_options = _options(step, self.kind, plan)
+        self.surroundings = _NO_SURROUNDINGS
+        if step.env or step.cwd:
+            self.surroundings = compile_template({"env": dict(step.env or {}), "cwd": step.cwd or ""})
+        parts = [part for part in (self.value, self.args, self.options, self.surroundings) if not _is_plain(part)]
+        self.is_constant = not parts
+        self.references = self._references(parts)
+        self.constant: tuple[Resolved, Kept] | None = None
+        """The input of a step without expressions: the same every time."""
 
-    @cached_property
-    def policy(self) -> RetryPolicy:
-        """When and how often it is tried again."""
-        given = self._settings.retry
-        user = RetrySettings(
-            max_attempts=given.max_attempts,
-            initial_delay=given.initial_delay,
-            max_delay=given.max_delay,
-            exponential_base=given.exponential_base,
-            jitter=given.jitter,
-        )
-        return RetryPolicy.of(self.step, self._plan.defaults.retry, user)
-
-    @cached_property
-    def value(self) -> Template:
-        """The action's value."""
-        action = self.step.action
-        if self.kind in (ActionKind.FUNCTION, ActionKind.PYTHON):
-            # Code is code: braces in it are dictionaries, and a value gets in as an argument, never as text.
-            return Template(action, None, (), uses_chain_result=False)
-        return compile_template(list(action) if isinstance(action, tuple) else action)
-
-    @cached_property
-    def args(self) -> Template:
-        """`args`."""
-        return compile_template(self.step.args or {})
-
-    @cached_property
-    def when(self) -> Template | None:
-        """`when`, or None where it is not written."""
-        return None if self.step.when is None else compile_condition(self.step.when)
-
-    @cached_property
-    def for_each(self) -> Template:
-        """`for_each`."""
-        return compile_condition(self.step.for_each)
-
-    @cached_property
-    def options(self) -> Template:
-        """The action's companion keys in which expressions may stand."""
-        return compile_template({key: value for key, value in self._options.items() if key in _TEMPLATE_OPTIONS})
-
-    @cached_property
-    def fixed_options(self) -> dict[str, Any]:
-        """The action's companion keys that are taken as they are written."""
-        return {key: value for key, value in self._options.items() if key not in _TEMPLATE_OPTIONS}
-
-    @cached_property
-    def _options(self) -> dict[str, Any]:
-        found: dict[str, Any] = {}
-        for key in OPTION_KEYS.get(self.kind, ()):
-            value = getattr(self.step, key)
-            if value is None:
-                value = getattr(self._plan.defaults, key, None)
-            if value is not None:
-                found[key] = value
-        return found
-
-    @cached_property
-    def surroundings(self) -> Template:
-        """`env` and `cwd`."""
-        return compile_template({"env": dict(self.step.env or {}), "cwd": self.step.cwd or ""})
-
-    @cached_property
-    def references(self) -> frozenset[str]:
-        """Ids of the steps whose results its body needs."""
-        parts = (self.value, self.args, self.options, self.surroundings)
+    def _references(self, parts: list[Template]) -> frozenset[str]:
+        """Return the ids of the steps whose results the body needs."""
+        if not parts:
+            return frozenset()
         found = frozenset[str]().union(*(part.references for part in parts))
-        if any(part.uses_chain_result for part in parts) and self.step.dependencies:
+        if self.step.dependencies and any(part.uses_chain_result for part in parts):
             found |= {self.step.dependencies[-1]}
         return found
-
-    @cached_property
-    def is_constant(self) -> bool:
-        """Whether every attempt has the same input."""
-        parts = (self.value, self.args, self.options, self.surroundings)
-        return all(part.is_constant and not part.uses_chain_result for part in parts)
 
     def resolve(self, context: Mapping[str, Any]) -> Resolved:
         """Return the input of one attempt.
@@ -154,6 +97,55 @@ class PreparedStep:
 
     def _folder(self, cwd: Any) -> Path:
         return self.plan_folder if not cwd else (self.plan_folder / Path(str(cwd)).expanduser()).resolve()
+
+
+def _is_plain(part: Template) -> bool:
+    return part.is_constant and not part.uses_chain_result
+
+
+def _value(step: Step, kind: ActionKind) -> Template:
+    action = step.action
+    if kind in (ActionKind.FUNCTION, ActionKind.PYTHON):
+        # Code is code: braces in it are dictionaries, and a value gets in as an argument, never as text.
+        return Template(action, None, (), uses_chain_result=False)
+    return compile_template(list(action) if isinstance(action, tuple) else action)
+
+
+def _options(step: Step, kind: ActionKind, plan: Plan) -> tuple[Template, dict[str, Any]]:
+    """Return the action's companion keys: those with expressions in them, and those taken as they are written."""
+    keys = OPTION_KEYS.get(kind)
+    if keys is None:
+        return _NOTHING, {}
+    written: dict[str, Any] = {}
+    for key in keys:
+        value = getattr(step, key)
+        if value is None:
+            value = getattr(plan.defaults, key, None)
+        if value is not None:
+            written[key] = value
+    templates = {key: value for key, value in written.items() if key in _TEMPLATE_OPTIONS}
+    fixed = {key: value for key, value in written.items() if key not in _TEMPLATE_OPTIONS}
+    return compile_template(templates) if templates else _NOTHING, fixed
+
+
+def _policy(step: Step, plan: Plan, settings: Settings) -> RetryPolicy:
+    """Return when and how often a step is tried again."""
+    given = settings.retry
+    if step.retry is None and plan.defaults.retry is None and given == _NO_RETRY_SETTINGS:
+        return _policy_of_kind(step.kind)
+    user = RetrySettings(
+        max_attempts=given.max_attempts,
+        initial_delay=given.initial_delay,
+        max_delay=given.max_delay,
+        exponential_base=given.exponential_base,
+        jitter=given.jitter,
+    )
+    return RetryPolicy.of(step, plan.defaults.retry, user)
+
+
+@lru_cache
+def _policy_of_kind(kind: ActionKind) -> RetryPolicy:
+    return RetryPolicy.of_kind(kind)
 
 
 class Resolved:

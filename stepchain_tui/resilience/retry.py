@@ -53,14 +53,18 @@ class RetryPolicy:
     delays_written: bool = False
 
     @classmethod
+    def of_kind(cls, kind: ActionKind) -> RetryPolicy:
+        """Return the policy of a kind of step where nothing is written."""
+        return cls(max_attempts=3 if kind in TRIED_THREE_TIMES else 1)
+
+    @classmethod
     def of(cls, step: Step, *layers: RetrySettings | None) -> RetryPolicy:
         """Return a step's policy: its own settings over `layers`, the nearest first, over what its kind defaults to."""
         settings = step.retry or RetrySettings()
         for layer in layers:
             settings = settings.over(layer)
-        default_attempts = 3 if step.kind in TRIED_THREE_TIMES else 1
         return cls(
-            max_attempts=settings.max_attempts or default_attempts,
+            max_attempts=settings.max_attempts or cls.of_kind(step.kind).max_attempts,
             initial_delay=INITIAL_DELAY if settings.initial_delay is None else settings.initial_delay,
             max_delay=MAX_DELAY if settings.max_delay is None else settings.max_delay,
             exponential_base=settings.exponential_base or EXPONENTIAL_BASE,
