@@ -80,7 +80,8 @@ async def write_events(folder: Path, steps: int, batch_steps: int, durability: s
     print(
         f"{durability:8} {batch_steps:5} steps a batch{' +gate' if secrets else '      '}"
         f" {2 * steps / spent:10,.0f} events/s {steps / spent:9,.0f} steps/s"
-        f" {1e6 * spent / (steps / batch_steps):9.1f} us a commit, worst {1e3 * worst:6.1f} ms; with fold and keep {steps / whole:9,.0f} steps/s"
+        f" {1e6 * spent / (steps / batch_steps):9.1f} us a commit, worst {1e3 * worst:6.1f} ms;"
+        f" with fold and keep {steps / whole:9,.0f} steps/s"
     )
 
 
@@ -121,6 +122,7 @@ async def write_logs(folder: Path, lines: int) -> None:
     print(f"indexing: {rows / spent:,.0f} rows/s, longest {1000 * worst:.1f} ms")
     await timed("search, one hit", lambda n: store.search(f"item {n * 1999}"))
     await timed("search, all lines", lambda _: store.search("finished"))
+    await timed("search, a beginning", lambda n: store.search("fin"))
     await timed("search, common words", lambda n: store.search(f"finished worker item {n}"))
     await store.close()
     print(f"file: {(folder / 'logs.db').stat().st_size / lines:.0f} bytes a line of {len(text)}")

@@ -18,6 +18,7 @@ from stepchain_tui.run.values import Kept
 from stepchain_tui.store.base import AbstractStore, Batch, Command, LogLine, RunLock, RunSummary, StepSummary
 from stepchain_tui.store.blobs import MemoryBlobs, keep_value, value_of
 from stepchain_tui.store.feed import Feed
+from stepchain_tui.store.query import Query
 from stepchain_tui.store.reader import EventHead
 from stepchain_tui.store.rows import (
     STREAM_NAMES,
@@ -30,7 +31,7 @@ from stepchain_tui.store.rows import (
     run_summary,
     step_summary,
 )
-from stepchain_tui.store.search import HIT_LENGTH, Query, event_text
+from stepchain_tui.store.search import HIT_LENGTH, event_text
 
 
 @dataclass(slots=True)

@@ -120,6 +120,8 @@ CREATE VIRTUAL TABLE log_words USING fts5 (
 CREATE VIRTUAL TABLE event_words USING fts5 (
     text, content = '', detail = none, columnsize = 0, tokenize = "unicode61 remove_diacritics 0"
 );
+CREATE VIRTUAL TABLE log_terms USING fts5vocab (log_words, row);
+CREATE VIRTUAL TABLE event_terms USING fts5vocab (event_words, row);
 
 CREATE VIEW event_lines AS
     SELECT runs.run_id, events.id & 0xffffffff AS seq, json_extract(CAST(events.data AS TEXT), '$.type') AS type,

@@ -18,6 +18,7 @@ from stepchain_tui.store.base import Command, LogLine, RunSummary, StepSummary
 from stepchain_tui.store.connect import reader_uri
 from stepchain_tui.store.migrations import SHIFT
 from stepchain_tui.store.problems import store_error
+from stepchain_tui.store.query import like, text_fits
 from stepchain_tui.store.rows import RUN_COLUMNS, STREAM_NAMES, moment, run_summary, step_summary
 
 if TYPE_CHECKING:
@@ -39,12 +40,6 @@ class EventHead(msgspec.Struct):
 
 
 _heads = msgspec.json.Decoder(EventHead)
-
-
-def like(text: str) -> str:
-    """Return a LIKE pattern that finds `text` anywhere; the escape character is a backslash."""
-    escaped = text.replace("\\", "\\\\").replace("%", "\\%").replace("_", "\\_")
-    return f"%{escaped}%"
 
 
 class Reader:
@@ -80,6 +75,7 @@ class Reader:
                 # a caller that dies without closing must not hang at exit
                 connecting._thread.daemon = True
                 connection = await connecting
+                await connection.create_function("text_fits", 2, text_fits, deterministic=True)
                 await connection.execute_fetchall("PRAGMA query_only = ON")
                 await connection.execute_fetchall("PRAGMA busy_timeout = 5000")
                 self._connection = connection

@@ -2,22 +2,23 @@
 
 Indexing a line costs as much as storing it, so it is not done while a run writes: rows behind a mark (`runs.indexed_*`)
 are in the FTS5 tables, those after it are looked through as they are. So a search is always exact, and idle time
-makes it fast. A line is a hit when each word of the query begins a word of it, whatever their case.
+makes it fast. A line is a hit when it has each word of the query, whatever their case; the last one, unless a space
+follows it, may be the beginning of a word. FTS5 would first collect every line that a beginning fits, which takes
+long where it is a common one; the words that begin so are few, and looking for any of them gives the newest at once.
 """
 
 from __future__ import annotations
 
-import re
 import sqlite3
 from typing import Any
 
 import msgspec
 
 from stepchain_tui.store.migrations import SHIFT
-from stepchain_tui.store.reader import Reader, like
+from stepchain_tui.store.query import Query
+from stepchain_tui.store.reader import Reader
 
 _LOW = (1 << SHIFT) - 1
-_WORD = re.compile(r"[^\W_]+")
 _ENDINGS = {
     "succeeded": ("output", "output"),
     "failed": ("error", "error"),
@@ -28,6 +29,8 @@ _TEXT_LIMIT = 20_000
 """Characters of an output or error that are looked at."""
 HIT_LENGTH = 500
 """Characters of a hit's text that are shown."""
+_MOST_TERMS = 300
+"""Words that a beginning is spelled out as; more are left to FTS5."""
 CHUNK = 500
 """Rows that are indexed in one go: a few milliseconds."""
 
@@ -41,32 +44,6 @@ class _Found(msgspec.Struct):
 
 
 _found = msgspec.json.Decoder(_Found)
-
-
-class Query:
-    """What is searched for: words, each of which must begin a word of the text."""
-
-    def __init__(self, text: str) -> None:
-        self.words = [word.casefold() for word in _WORD.findall(text)]
-        self.plain = text.strip()
-        self._patterns = [re.compile(rf"(?<![^\W_]){re.escape(word)}", re.IGNORECASE) for word in self.words]
-
-    @property
-    def match(self) -> str:
-        """The query in FTS5's language."""
-        return " ".join(f'"{word}"*' for word in self.words)
-
-    @property
-    def likes(self) -> list[str]:
-        """LIKE patterns that every hit fits; LIKE folds the case of ASCII only."""
-        words = [word for word in self.words if word.isascii()]
-        return [like(word) for word in words] if self.words else [like(self.plain)]
-
-    def fits(self, text: str) -> bool:
-        """Return whether `text` is a hit."""
-        if not self.words:
-            return self.plain.casefold() in text.casefold()
-        return all(pattern.search(text) for pattern in self._patterns)
 
 
 def event_text(data: bytes) -> tuple[str, str, str, int]:
@@ -157,64 +134,87 @@ async def search(reader: Reader, text: str, run_id: str | None, limit: int) -> l
     if not query.plain:
         return []
     key = None if run_id is None else await reader.key(run_id)
-    hits = await _log_hits(reader, query, key, limit) + await _event_hits(reader, query, key, limit)
+    hits = await _log_hits(reader, query, text, key, limit) + await _event_hits(reader, query, key, limit)
     hits.sort(key=lambda hit: (hit[0] >> SHIFT, hit[1], hit[0]), reverse=True)
     return await _named(reader, hits[:limit])
 
 
-_Hit = tuple[int, int, str, str, int, str]
+_Hit = tuple[Any, ...]
 """row id, 1 for outputs and errors, kind, step id, attempt, text"""
 
+_LOG_HITS = """
+SELECT logs.id, 0, 'log', log_steps.step_id, log_sources.attempt, logs.text FROM {tables}
+JOIN log_sources ON log_sources.id = logs.source JOIN log_steps ON log_steps.id = log_sources.step
+WHERE {conditions} AND text_fits(?, logs.text) ORDER BY {order} LIMIT ?
+"""
 
-async def _log_hits(reader: Reader, query: Query, key: int | None, limit: int) -> list[_Hit]:
-    columns = (
-        "logs.id, 0, 'log', log_steps.step_id, log_sources.attempt, logs.text FROM {} "
-        "JOIN log_sources ON log_sources.id = logs.source JOIN log_steps ON log_steps.id = log_sources.step"
-    )
-    ids, values = _within("logs.id", key)
-    found: list[_Hit] = []
-    if query.words:
-        within, _ = _within("log_words.rowid", key)
-        rows = await reader.fetch(
-            f"SELECT {columns.format('log_words CROSS JOIN logs ON logs.id = log_words.rowid')} "
-            f"WHERE log_words MATCH ?{within} ORDER BY log_words.rowid DESC LIMIT ?",
-            (query.match, *values, limit),
-        )
-        found = [row for row in rows if query.fits(row[5])]
-    behind = "logs.id > (runs.key << 32) + " + ("runs.indexed_lines" if query.words else "0")
+
+async def _log_hits(reader: Reader, query: Query, text: str, key: int | None, limit: int) -> list[_Hit]:
+    """Return hits in the index and, where rows are not in it yet or it is of no use, in the lines as they are."""
     likes = "".join(" AND logs.text LIKE ? ESCAPE '\\'" for _ in query.likes)
-    wanted = " AND runs.indexed_lines < runs.log_lines" if query.words else ""
-    rows = await reader.fetch(
-        f"SELECT {columns.format('runs CROSS JOIN logs')} WHERE {behind} "
-        f"AND logs.id <= (runs.key << 32) + runs.log_lines{wanted}{ids}{likes} "
-        "ORDER BY runs.key DESC, logs.id DESC LIMIT ?",
-        (*values, *query.likes, limit * 4),
+    match = await _match(reader, query, "log_terms")
+    found: list[_Hit] = []
+    if match:
+        within, values = _within("log_words.rowid", key)
+        sql = _LOG_HITS.format(
+            tables="log_words CROSS JOIN logs ON logs.id = log_words.rowid",
+            conditions=f"log_words MATCH ?{within}{likes}",
+            order="log_words.rowid DESC",
+        )
+        found = await reader.fetch(sql, (match, *values, *query.likes, text, limit))
+    within, values = _within("logs.id", key)
+    since = "logs.id > (runs.key << 32) + runs.indexed_lines AND runs.indexed_lines < runs.log_lines"
+    sql = _LOG_HITS.format(
+        tables="runs CROSS JOIN logs",
+        conditions=f"{since if match else 'logs.id > runs.key << 32'} "
+        f"AND logs.id <= (runs.key << 32) + runs.log_lines{within}{likes}",
+        order="runs.key DESC, logs.id DESC",
     )
-    return found + [row for row in rows if query.fits(row[5])]
+    return found + await reader.fetch(sql, (*values, *query.likes, text, limit))
+
+
+async def _match(reader: Reader, query: Query, terms: str) -> str:
+    """Return the query in FTS5's language, or an empty string where looking at the lines themselves is faster.
+
+    A beginning is spelled out as the words that begin so. Where these are very many, lines that have one are many
+    too, and the other words, or the newest lines, lead to enough of them.
+    """
+    words = list(query.whole)
+    if begin := query.beginning:
+        rows = await reader.fetch(
+            f"SELECT term FROM {terms} WHERE term >= ? AND term < ? LIMIT ?",
+            (begin, begin + "\U0010ffff", _MOST_TERMS + 1),
+        )
+        if len(rows) <= _MOST_TERMS:
+            quoted = ['"' + row[0].replace('"', '""') + '"' for row in rows] or [f'"{begin}"']
+            words.append(f"({' OR '.join(quoted)})")
+    return " AND ".join(words)
 
 
 async def _event_hits(reader: Reader, query: Query, key: int | None, limit: int) -> list[_Hit]:
-    ids, values = _within("events.id", key)
     rows: list[tuple[Any, ...]] = []
-    if query.words:
-        within, _ = _within("event_words.rowid", key)
+    match = await _match(reader, query, "event_terms")
+    if match:
+        within, values = _within("event_words.rowid", key)
         rows = await reader.fetch(
             "SELECT events.id, data FROM event_words CROSS JOIN events ON events.id = event_words.rowid "
-            f"WHERE event_words MATCH ?{within} ORDER BY event_words.rowid DESC LIMIT ?",
-            (query.match, *values, limit),
+            f"WHERE event_words MATCH ?{within} ORDER BY event_words.rowid DESC",
+            (match, *values),
         )
-    behind = "events.id > (runs.key << 32) + " + ("runs.indexed_seq" if query.words else "0")
-    wanted = "runs.indexed_seq < runs.last_seq AND " if query.words else ""
+    within, values = _within("events.id", key)
+    since = "events.id > (runs.key << 32) + runs.indexed_seq AND runs.indexed_seq < runs.last_seq"
     rows += await reader.fetch(
-        f"SELECT events.id, data FROM runs CROSS JOIN events WHERE {wanted}{behind} "
-        f"AND events.id <= (runs.key << 32) + runs.last_seq{ids} ORDER BY runs.key DESC, events.id DESC",
+        f"SELECT events.id, data FROM runs CROSS JOIN events WHERE {since if match else 'events.id > runs.key << 32'} "
+        f"AND events.id <= (runs.key << 32) + runs.last_seq{within} ORDER BY runs.key DESC, events.id DESC",
         values,
     )
     found: list[_Hit] = []
     for row_id, data in rows:
-        kind, text, step_id, attempt = event_text(bytes(data)) if isinstance(data, bytes) else ("", "", "", 0)
+        kind, text, step_id, attempt = event_text(data) if isinstance(data, bytes) else ("", "", "", 0)
         if kind and query.fits(text):
             found.append((row_id, 1, kind, step_id, attempt, text))
+            if len(found) >= 2 * limit:
+                break
     return found
 
 
@@ -230,7 +230,7 @@ async def _named(reader: Reader, hits: list[_Hit]) -> list[dict[str, Any]]:
         "SELECT key, run_id FROM runs WHERE key IN (SELECT value FROM json_each(?))",
         (msgspec.json.encode(keys).decode(),),
     )
-    names = dict(rows)
+    names: dict[int, str] = {row[0]: row[1] for row in rows}
     return [
         {
             "run_id": names[hit[0] >> SHIFT],

@@ -16,7 +16,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any, TypeVar
 
-from stepchain_tui.core.errors import StepChainError, StoreError
+from stepchain_tui.core.errors import StepChainError
 from stepchain_tui.store.connect import BUSY_SECONDS
 from stepchain_tui.store.problems import is_busy, store_error
 from stepchain_tui.store.rows import BatchRows
@@ -241,6 +241,7 @@ class ThreadWriter(Writer):
         self, connection: sqlite3.Connection, location: str, wake: Callable[[], None], failed: Callable[[str], None]
     ) -> None:
         super().__init__(connection, location, wake, failed)
+        connection.execute(f"PRAGMA busy_timeout = {int(BUSY_SECONDS * 1000)}")
         self._queue: queue.SimpleQueue[Any] = queue.SimpleQueue()
         self._thread: threading.Thread | None = threading.Thread(
             target=self._work, name="stepchain-store-writer", daemon=True
@@ -309,8 +310,8 @@ class ThreadWriter(Writer):
         try:
             self._transact([batch for batch, _, _ in group])
             ends: list[BaseException | None] = [None] * len(group)
-        except _FAILURES:
-            ends = [self._store_alone(batch) for batch, _, _ in group]
+        except _FAILURES as failure:
+            ends = [failure if is_busy(failure) else self._store_alone(batch) for batch, _, _ in group]
         by_loop: dict[asyncio.AbstractEventLoop, list[tuple[BatchRows, Done | None, BaseException | None]]] = {}
         for (batch, done, loop), error in zip(group, ends, strict=True):
             by_loop.setdefault(loop, []).append((batch, done, error))
@@ -356,8 +357,3 @@ class ThreadWriter(Writer):
             if not loop.is_closed():
                 raise
             del error  # nobody is left to be told
-
-
-def closed_error(location: str) -> StoreError:
-    """Return the error for a store that is not open."""
-    return StoreError(f"the store {location} is not open", hint="Open it with `await store.open()` first.")
