@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from stepchain_tui.core.errors import InputError, PlanError, UsageError
+from stepchain_tui.core.errors import PlanError, UsageError
 from stepchain_tui.run.failures import AttemptError
 from stepchain_tui.run.status import ErrorType
 
@@ -81,8 +81,8 @@ def classify_status(status: int) -> ErrorType | None:
     """Return the class of an HTTP status, or None where it is no failure."""
     if status == 429:
         return ErrorType.RATE_LIMIT
-    if status in (408, 504):
-        return ErrorType.TIMEOUT if status == 408 else ErrorType.SERVER_ERROR
+    if status == 408:
+        return ErrorType.TIMEOUT
     if 400 <= status < 500:
         return ErrorType.USER_ERROR
     return ErrorType.SERVER_ERROR if 500 <= status < 600 else None
@@ -92,7 +92,7 @@ def classify(error: BaseException, kind: str) -> ErrorType:
     """Return the class of `error`, raised by a step of `kind` (`function`, `shell`, `prompt`, ...)."""
     if isinstance(error, AttemptError):
         return error.error_type
-    if isinstance(error, UsageError | PlanError | InputError):
+    if isinstance(error, UsageError | PlanError):
         return ErrorType.USER_ERROR
     found = classify_names(names_along_mro(type(error)))
     if found is ErrorType.UNKNOWN:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
+import time
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -34,12 +35,11 @@ def end_leftovers(records: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
     """
     found = [(dict(record), members) for record in records if (members := _members_of(record))]
     _signal((members for _, members in found), signal.SIGTERM)
-    everything = [member for _, members in found for member in members]
-    psutil.wait_procs(everything, timeout=_TERM_GRACE)
+    _wait_for_end([member for _, members in found for member in members], _TERM_GRACE)
     # A member that was being forked while we looked is found by looking again.
     again = [(record, [*members, *_members_of(record)]) for record, members in found]
     _signal((members for _, members in again), signal.SIGKILL)
-    psutil.wait_procs([member for _, members in again for member in members], timeout=_KILL_WAIT)
+    _wait_for_end([member for _, members in again for member in members], _KILL_WAIT)
     return [{**record, "ended": sorted({member.pid for member in members})} for record, members in again]
 
 
@@ -65,6 +65,20 @@ def _process(pid: int) -> psutil.Process | None:
         return psutil.Process(pid)
     except psutil.Error:
         return None
+
+
+def _wait_for_end(processes: list[psutil.Process], seconds: float) -> None:
+    """Wait until the processes have ended; dead ones that their parent has not collected have."""
+    deadline = time.monotonic() + seconds
+    while any(map(_lives, processes)) and time.monotonic() < deadline:
+        time.sleep(0.01)
+
+
+def _lives(process: psutil.Process) -> bool:
+    try:
+        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+    except psutil.Error:
+        return False
 
 
 def _signal(groups: Iterable[list[psutil.Process]], number: signal.Signals) -> None:

@@ -19,7 +19,7 @@ from typing import Any, TextIO, cast
 
 LINE_LIMIT = 65_536
 """Characters of a line without an end that are kept back at most."""
-_IN_FLIGHT = 1_048_576
+_IN_FLIGHT = 131_072
 """Characters that may wait for the loop before a printing thread has to wait."""
 
 _Log = Callable[[str, str], None]
@@ -81,7 +81,7 @@ class CallOutput:
 
 
 class LoopRelay:
-    """Brings text from threads to the loop: one wake-up for many lines, and at most 1 MB on the way."""
+    """Brings text from threads to the loop: one wake-up for many lines, and at most 128 K characters on the way."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
@@ -90,6 +90,11 @@ class LoopRelay:
         self._size = 0
         self._scheduled = False
         self._room = threading.Condition()
+
+    @property
+    def waiting(self) -> int:
+        """How many characters are on the way."""
+        return self._size
 
     def send(self, log: _Log, stream: str, text: str) -> None:
         """Have `log(stream, text)` called on the loop; waits while too much is on the way."""
