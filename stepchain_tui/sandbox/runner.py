@@ -11,11 +11,11 @@ import asyncio
 import os
 import textwrap
 import threading
-import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
+from stepchain_tui.core.clock import SystemClock
 from stepchain_tui.core.errors import UsageError
 from stepchain_tui.run.failures import AttemptError
 from stepchain_tui.run.status import ErrorType
@@ -38,6 +38,9 @@ GRACE = 0.5
 """Seconds after its time limit at which a snippet is killed, in case it did not end itself."""
 STOP_LIMIT = 4.0
 """Seconds that a cancellation waits for the worker's end."""
+
+_CLOCK = SystemClock()
+"""Real processes take real time, whatever clock the engine has."""
 
 PrintCallback = Callable[[str, str], None]
 
@@ -116,7 +119,7 @@ class MontyRunner:
     def workers(self) -> list[WorkerProcess]:
         """Return the worker processes that live now."""
         with self._lock:
-            return [worker.process for worker in self._workers.values() if worker.process is not None]
+            return [worker.process for worker in self._workers.values()]
 
     def worker_pids(self) -> list[int]:
         """Return the process ids of the workers that live now."""
@@ -146,8 +149,9 @@ class MontyRunner:
         try:
             return await asyncio.shield(waiter)
         except asyncio.CancelledError:
-            if future.cancelled():
-                raise AttemptError("the sandbox was closed", error_type=ErrorType.TOOL_ERROR) from None
+            task = asyncio.current_task()
+            if future.cancelled() and not (task is not None and task.cancelling()):
+                raise job.stopped_failure() from None
             if not future.cancel():
                 job.stop("cancelled")
                 await asyncio.wait({waiter}, timeout=STOP_LIMIT)
@@ -178,7 +182,7 @@ class MontyRunner:
             if not keep:  # stopped between its last instruction and here
                 raise job.stopped_failure()
             return result_from_sandbox(value)
-        except MontyCrashedError as error:
+        except (MontyCrashedError, RuntimeError) as error:
             raise job.crash_failure(error) from error
         except MontyConversionError as error:
             keep = job.end()
@@ -205,19 +209,23 @@ class MontyRunner:
         with self._lock:
             worker = self._workers.get(thread)
         if worker is not None:
-            return worker
+            if worker.is_alive():
+                return worker
+            self._drop(worker)
+        from pydantic_monty import MontyError
+
         try:
             worker = Worker()
-        except (OSError, ImportError) as error:
+        except (OSError, RuntimeError, MontyError) as error:
             raise AttemptError(
                 f"the sandbox cannot be started: {error}",
                 error_type=ErrorType.USER_ERROR,
-                hint="Install it with `pip install pydantic-monty`.",
+                hint="Install it again with `pip install --force-reinstall pydantic-monty`.",
+                exception="SandboxNotAvailable",
             ) from error
         with self._lock:
             self._workers[thread] = worker
-        if worker.process is not None:
-            self._guard.watch(worker.process.pid)
+        self._guard.watch(worker.process.pid)
         return worker
 
     def _drop(self, worker: Worker) -> None:
@@ -228,8 +236,7 @@ class MontyRunner:
     def _forget(self, worker: Worker) -> None:
         worker.kill()
         worker.close()
-        if worker.process is not None:
-            self._guard.forget(worker.process.pid)
+        self._guard.forget(worker.process.pid)
 
 
 def _expire(loop: asyncio.AbstractEventLoop, job: _Job) -> None:
@@ -283,7 +290,7 @@ class _Job:
     def begin(self, worker: Worker) -> bool:
         """Note the worker; False where the job was stopped before it began."""
         with self._lock:
-            self._began = time.monotonic()
+            self._began = _CLOCK.monotonic()
             if self._why:
                 return False
             self._worker = worker
@@ -305,7 +312,7 @@ class _Job:
 
     def seconds_left(self) -> float:
         """Return the seconds that are left of the time limit; all of them before the beginning."""
-        return self.time_limit - (0.0 if self._began is None else time.monotonic() - self._began)
+        return self.time_limit - (0.0 if self._began is None else _CLOCK.monotonic() - self._began)
 
     def printed(self, stream: str, text: str) -> None:
         """Pass on what the code prints; over the limit, the code is ended."""
@@ -313,7 +320,11 @@ class _Job:
         if self._printed > self.print_limit:
             self.stop("printed")
         elif self.on_print is not None:
-            self.on_print(stream, text)
+            try:
+                self.on_print(stream, text)
+            except BaseException:
+                self.stop("print")  # the sandbox would let the code go on until its time is over
+                raise
 
     def sleep(self, seconds: float) -> None:
         """Sleep on behalf of the code; a stop wakes it, and its time limit ends the code."""
@@ -344,9 +355,11 @@ class _Job:
                 hint="Print less; give data as the value of the last expression.",
                 exception="PrintLimit",
             )
+        if self._why == "print":
+            return AttemptError("what the code printed could not be kept", error_type=ErrorType.UNKNOWN)
         return AttemptError("the sandbox was closed while the code ran", error_type=ErrorType.TOOL_ERROR)
 
-    def crash_failure(self, error: MontyError) -> AttemptError:
+    def crash_failure(self, error: Exception) -> AttemptError:
         """Return the failure for a worker that is gone: stopped by us, over its time, or crashed."""
         if self._why:
             return self.stopped_failure()

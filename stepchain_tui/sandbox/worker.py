@@ -9,9 +9,12 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shlex
+import tempfile
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import psutil
@@ -40,38 +43,82 @@ class Worker:
     """A running `monty` process that carries out one snippet at a time.
 
     Raises:
-        OSError: The `monty` program cannot be found or started.
+        ImportError: pydantic_monty is not installed.
+        OSError: The `monty` program cannot be found.
+        RuntimeError: It cannot be started.
+        MontyError: It does not answer.
     """
 
     def __init__(self) -> None:
-        from pydantic_monty import Monty
-
         with _STARTING:
             before = _children()
-            pool: Monty = Monty(min_processes=1, max_processes=1)
-            pool.__enter__()
-            with pool.checkout() as session:
-                session.feed_run("None")
+            pool = _start_quietly() or _start(None)
             after = _children()
-        self._pool = pool
         new = [process for pid, process in after.items() if pid not in before]
-        self._process: psutil.Process | None = new[0] if new else None
-        self.process = WorkerProcess(new[0].pid, new[0].create_time()) if new else None
-        """The worker's process, or None where it could not be told from others."""
+        if len(new) != 1:
+            pool.__exit__(None, None, None)
+            raise RuntimeError(f"{len(new)} new processes where one worker was started")
+        self._pool = pool
+        self._process = new[0]
+        self.process = WorkerProcess(new[0].pid, new[0].create_time())
+        """The worker's process."""
 
     def checkout(self, name: str, limits: ResourceLimits) -> MontySession:
         """Return a fresh session, to be entered; sleeping is left to the caller's `os` handler."""
         return self._pool.checkout(script_name=name, limits=limits, os_policy={"sleep": "call_host"})
 
+    def is_alive(self) -> bool:
+        """Return whether the process is still there; somebody may have killed it while it waited."""
+        try:
+            return bool(self._process.status() != psutil.STATUS_ZOMBIE)
+        except psutil.NoSuchProcess:
+            return False
+
     def kill(self) -> None:
         """End the process at once; the snippet in it fails with `MontyCrashedError`. Any thread may call it."""
-        if self._process is not None:
-            with contextlib.suppress(psutil.NoSuchProcess):
-                self._process.kill()
+        with contextlib.suppress(psutil.NoSuchProcess):
+            self._process.kill()
 
     def close(self) -> None:
         """End the process and wait for it."""
         self._pool.__exit__(None, None, None)
+
+
+def _start(program: str | None) -> Monty:
+    """Return a pool of one worker that has answered, so that its process is there and is what it will be."""
+    from pydantic_monty import Monty
+
+    pool = Monty(min_processes=1, max_processes=1, binary_path=program)
+    pool.__enter__()
+    try:
+        with pool.checkout() as session:
+            session.feed_run("None")
+    except BaseException:
+        pool.__exit__(None, None, None)
+        raise
+    return pool
+
+
+def _start_quietly() -> Monty | None:
+    """Return a pool whose worker writes its last words nowhere, or None where that cannot be had.
+
+    A worker inherits our stderr and reports there that it ran out of memory or stack, which would tear up a screen;
+    and a ctrl+c in our terminal would reach it before we have stopped what it does. Only the program it is started
+    with can change that: a script that lives until the worker has answered.
+    """
+    from pydantic_monty import MontyError
+
+    try:
+        from pydantic_monty._binary import find_monty_binary
+
+        with tempfile.TemporaryDirectory(prefix="stepchain-") as folder:
+            script = Path(folder) / "monty-quiet"
+            program = shlex.quote(find_monty_binary())
+            script.write_text(f"#!/bin/sh\ntrap '' INT HUP\nexec {program} \"$@\" 2>/dev/null\n")
+            script.chmod(0o700)
+            return _start(str(script))
+    except (ImportError, OSError, RuntimeError, MontyError):
+        return None  # such as a temporary folder from which nothing may be run
 
 
 def _children() -> dict[int, psutil.Process]:

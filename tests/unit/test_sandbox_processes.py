@@ -1,0 +1,124 @@
+"""The sandbox's processes at the ends of their owner: a normal one, a hasty one, kill -9 and ctrl+c."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import psutil
+import pytest
+
+HEAD = """
+import asyncio, os, signal, sys, threading
+from stepchain_tui.sandbox import MontyRunner
+"""
+NORMAL = """
+async def main():
+    runner = MontyRunner()
+    await asyncio.gather(*(runner.run("x + 1", {"x": n}, timeout=5) for n in range(8)))
+    await runner.close()
+asyncio.run(main())
+"""
+HASTY = """
+async def main():
+    await asyncio.gather(*(MontyRunner().run("x + 1", {"x": n}, timeout=5) for n in range(3)))
+asyncio.run(main())
+"""
+ABANDONED = """
+async def main():
+    runner, began = MontyRunner(), asyncio.Event()
+    loop = asyncio.get_running_loop()
+    code = "print(1)\\nwhile True:\\n    pass"
+    asyncio.create_task(runner.run(code, on_print=lambda *_: loop.call_soon_threadsafe(began.set)))
+    await began.wait()
+asyncio.run(main())
+"""
+BUSY = """
+def told(stream, text):
+    print(*runner.worker_pids(), flush=True)
+async def main():
+    global runner
+    runner = MontyRunner()
+    await runner.run("print(1)\\n" + sys.argv[1], on_print=told, timeout=600)
+asyncio.run(main())
+"""
+INTERRUPTED = """
+async def main():
+    runner, began = MontyRunner(), asyncio.Event()
+    loop = asyncio.get_running_loop()
+    loop.add_signal_handler(signal.SIGINT, lambda: loop.call_later(0.1, began.set))
+    code = "print(1)\\nfor n in range(10):\\n    sum(range(300000))\\n'whole'"
+    told = lambda *_: os.killpg(0, signal.SIGINT)
+    print(await runner.run(code, on_print=told), flush=True)
+    await began.wait()
+    await runner.close()
+asyncio.run(main())
+"""
+
+
+def start(script: str, *arguments: str, **options) -> subprocess.Popen[str]:
+    command = [sys.executable, "-W", "error", "-c", HEAD + script, *arguments]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **options)
+
+
+@pytest.mark.parametrize("script", [NORMAL, HASTY, ABANDONED], ids=["normal", "hasty", "abandoned"])
+def test_short_processes_end_with_exit_code_0_and_say_nothing(script):
+    """Processes that used pydantic_monty's asynchronous pool died with SIGABRT here, one in four."""
+    processes = [start(script) for _ in range(20)]
+    ends = [(process.communicate(timeout=60), process.returncode) for process in processes]
+    assert ends == [(("", ""), 0)] * 20
+
+
+@pytest.mark.parametrize("code", ["while True:\n    pass", "sum(range(10 ** 15))", "import time\ntime.sleep(600)"])
+def test_after_a_kill_9_of_the_owner_its_workers_end(code):
+    owner = start(BUSY, code)
+    assert owner.stdout is not None
+    pids = [int(pid) for pid in owner.stdout.readline().split()]
+    assert pids
+    workers = [psutil.Process(pid) for pid in pids]
+    owner.kill()
+    owner.communicate()
+    gone, alive = psutil.wait_procs(workers, timeout=4)
+    assert not alive
+    assert len(gone) == len(pids)
+
+
+def test_a_ctrl_c_of_the_terminal_is_ours_to_answer_and_does_not_crash_a_snippet():
+    process = start(INTERRUPTED, start_new_session=True)
+    out, err = process.communicate(timeout=60)
+    assert (process.returncode, out, err) == (0, "whole\n", "")
+
+
+def test_the_guard_leaves_a_process_alone_that_has_another_name():
+    from stepchain_tui.sandbox.guard import WorkerGuard
+
+    other = subprocess.Popen(["/bin/sleep", "60"])
+    guard = WorkerGuard()
+    guard.watch(other.pid)
+    guard.close()
+    assert other.poll() is None
+    other.kill()
+    other.wait()
+
+
+def test_the_guard_forgets_what_has_ended(tmp_path):
+    from stepchain_tui.sandbox.guard import WorkerGuard
+
+    named = tmp_path / "monty-like"
+    os.symlink("/bin/sleep", named)
+    kept, forgotten = (subprocess.Popen([str(named), "60"]) for _ in range(2))
+    while any("monty" not in psutil.Process(process.pid).name() for process in (kept, forgotten)):
+        time.sleep(0.001)
+    guard = WorkerGuard()
+    for process in (kept, forgotten):
+        guard.watch(process.pid)
+    guard.forget(forgotten.pid)
+    guard.close()
+    guard.close()
+    assert kept.wait(timeout=10) == -signal.SIGKILL
+    assert forgotten.poll() is None
+    forgotten.kill()
+    forgotten.wait()
