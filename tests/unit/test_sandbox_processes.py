@@ -42,7 +42,7 @@ def told(stream, text):
 async def main():
     global runner
     runner = MontyRunner()
-    await runner.run("print(1)\\n" + sys.argv[1], on_print=told, timeout=600)
+    await runner.run("import time\\nprint(1)\\ntime.sleep(0.01)\\n" + sys.argv[1], on_print=told, timeout=600)
 asyncio.run(main())
 """
 INTERRUPTED = """
@@ -60,7 +60,7 @@ asyncio.run(main())
 
 
 def start(script: str, *arguments: str, **options) -> subprocess.Popen[str]:
-    command = [sys.executable, "-W", "error", "-c", HEAD + script, *arguments]
+    command = [sys.executable, "-c", HEAD + script, *arguments]
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **options)
 
 
@@ -74,13 +74,12 @@ def test_short_processes_end_with_exit_code_0_and_say_nothing(script):
 
 @pytest.mark.parametrize("code", ["while True:\n    pass", "sum(range(10 ** 15))", "import time\ntime.sleep(600)"])
 def test_after_a_kill_9_of_the_owner_its_workers_end(code):
-    owner = start(BUSY, code)
-    assert owner.stdout is not None
-    pids = [int(pid) for pid in owner.stdout.readline().split()]
+    with start(BUSY, code) as owner:
+        assert owner.stdout is not None
+        pids = [int(pid) for pid in owner.stdout.readline().split()]
+        workers = [psutil.Process(pid) for pid in pids]
+        owner.kill()
     assert pids
-    workers = [psutil.Process(pid) for pid in pids]
-    owner.kill()
-    owner.communicate()
     gone, alive = psutil.wait_procs(workers, timeout=4)
     assert not alive
     assert len(gone) == len(pids)
