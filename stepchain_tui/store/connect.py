@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import sqlite3
 import stat
+import threading
+from collections import Counter
 from pathlib import Path
 from urllib.parse import quote
 
@@ -19,6 +21,10 @@ WAL_PAGES = 1000
 _HEADER = b"SQLite format 3\x00"
 _NETWORK = frozenset({"nfs", "nfs4", "cifs", "smb", "smb2", "smb3", "smbfs", "afs", "afpfs", "webdav", "ncpfs", "9p"})
 _NETWORK_PREFIXES = ("fuse.sshfs", "fuse.rclone", "fuse.s3fs", "fuse.davfs", "fuse.gluster", "ceph", "lustre", "beegfs")
+
+_in_use: Counter[str] = Counter()
+"""How many stores of this process have a file open."""
+_guard = threading.RLock()
 
 
 def network_file_system(path: Path) -> str:
@@ -59,7 +65,24 @@ def prepare_file(path: Path, *, read_only: bool) -> None:
     Raises:
         StoreError: There is a directory or something that is no database, it lies on a network drive, there is
             nothing to read, or no permission.
+
+    SQLite's own locks on the file belong to the process and end when any descriptor of the file is closed, so the
+    file is looked into only while no store of this process has it open. Each call that returns is to be followed by
+    one of `release_file`.
     """
+    with _guard:
+        if not _in_use[str(path)]:
+            _look_into(path, read_only=read_only)
+        _in_use[str(path)] += 1
+
+
+def release_file(path: Path) -> None:
+    """Note that a store of this process has closed the file."""
+    with _guard:
+        _in_use[str(path)] -= 1
+
+
+def _look_into(path: Path, *, read_only: bool) -> None:
     try:
         _refuse_wrong_place(path, read_only=read_only)
         if read_only:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 
+from stepchain_tui.core.errors import StoreError
+
 
 class Feed:
     """Wakes those who follow a store."""
@@ -47,7 +49,13 @@ class Feed:
                     async with asyncio.timeout(poll):
                         await changed.wait()
                 except TimeoutError:
-                    if (now := await version()) == seen:
+                    try:
+                        now = await version()
+                    except StoreError:
+                        if self._open_now():
+                            raise
+                        return
+                    if now == seen:
                         continue
                     seen = now
                 if not self._open_now():

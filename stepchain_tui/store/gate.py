@@ -32,7 +32,6 @@ class Gate:
     """
 
     def __init__(self, redactor: Redactor) -> None:
-        self.redactor = redactor
         names: dict[str, str] = {}
         for secret, name in redactor._names.items():
             names.setdefault(secret, name)

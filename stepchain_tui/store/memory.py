@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,6 +19,7 @@ from stepchain_tui.run.values import Kept
 from stepchain_tui.store.base import AbstractStore, Batch, Command, LogLine, RunLock, RunSummary, StepSummary
 from stepchain_tui.store.blobs import MemoryBlobs, keep_value, value_of
 from stepchain_tui.store.feed import Feed
+from stepchain_tui.store.problems import not_open
 from stepchain_tui.store.query import Query
 from stepchain_tui.store.reader import EventHead
 from stepchain_tui.store.rows import (
@@ -93,7 +95,7 @@ class MemoryStore(AbstractStore):
 
     def _ready(self, *, write: bool = False) -> None:
         if not self._open:
-            raise StoreError("the store memory is not open", hint="Open it with `await store.open()` first.")
+            raise not_open(self.location)
         if write and self._read_only:
             raise StoreError("the store memory was opened for reading only", hint="Open it with `open()` to write.")
 
@@ -193,11 +195,11 @@ class MemoryStore(AbstractStore):
         """Forget a run; see `AbstractStore.delete_run`."""
         self._ready(write=True)
         self._run(run_id)
-        with_lock = self.acquire_run(run_id)
+        lock = self.acquire_run(run_id)
         del self._runs[run_id]
         self._commands = {name: command for name, command in self._commands.items() if command.run_id != run_id}
         self._maker.forget(run_id)
-        with_lock.release()
+        lock.release()
         self._changed()
 
     # --- reading
@@ -364,8 +366,6 @@ class MemoryStore(AbstractStore):
         """Take the run's lock; raises RunLockedError."""
         self._ready(write=True)
         if run_id in self._held:
-            import os
-
             raise RunLockedError(run_id, os.getpid())
         self._maker.forget(run_id)
         return _MemoryLock(run_id, self._held)

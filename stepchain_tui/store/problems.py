@@ -51,6 +51,11 @@ def code_of(error: sqlite3.Error) -> str:
     return "_".join(name.split("_")[:2])
 
 
+def not_open(location: str) -> StoreError:
+    """Return the error for a store that is used before it was opened or after it was closed."""
+    return StoreError(f"the store {location} is not open", hint="Open it with `await store.open()` first.")
+
+
 def store_error(error: BaseException, location: str) -> StoreError:
     """Return `error` as a StoreError that names the store, what is wrong and what to do next."""
     if isinstance(error, StoreError):

@@ -17,7 +17,7 @@ from stepchain_tui.run.status import RunStatus
 from stepchain_tui.store.base import Command, LogLine, RunSummary, StepSummary
 from stepchain_tui.store.connect import reader_uri
 from stepchain_tui.store.migrations import SHIFT
-from stepchain_tui.store.problems import store_error
+from stepchain_tui.store.problems import not_open, store_error
 from stepchain_tui.store.query import like, text_fits
 from stepchain_tui.store.rows import RUN_COLUMNS, STREAM_NAMES, moment, run_summary, step_summary
 
@@ -55,6 +55,7 @@ class Reader:
         self._owner_alive = owner_alive
         self._connection: aiosqlite.Connection | None = None
         self._opening = asyncio.Lock()
+        self._closed = False
 
     async def fetch(self, sql: str, parameters: Iterable[Any] = ()) -> list[tuple[Any, ...]]:
         """Return all rows of a statement."""
@@ -63,9 +64,15 @@ class Reader:
             return list(await connection.execute_fetchall(sql, parameters))  # type: ignore[arg-type]
         except (sqlite3.Error, OSError) as error:
             raise store_error(error, str(self._path)) from error
+        except ValueError as error:
+            if not self._closed:
+                raise
+            raise not_open(str(self._path)) from error
 
     async def _open(self) -> aiosqlite.Connection:
         async with self._opening:
+            if self._closed:
+                raise not_open(str(self._path))
             if self._connection is None:
                 import aiosqlite
 
@@ -82,7 +89,8 @@ class Reader:
             return self._connection
 
     async def close(self) -> None:
-        """Close the connection; the next read opens another."""
+        """Close the connection; reading after that is an error."""
+        self._closed = True
         async with self._opening:
             connection, self._connection = self._connection, None
             if connection is not None:

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import msgspec
 
@@ -167,7 +168,7 @@ class RowMaker:
 
     def __init__(self) -> None:
         self.gates: dict[str, Gate] = {}
-        self._last_gate: Gate | None = None
+        self._made: WeakKeyDictionary[Redactor, Gate] = WeakKeyDictionary()
         self._positions: dict[str, tuple[int, dict[str, int]]] = {}
 
     def forget(self, run_id: str) -> None:
@@ -186,9 +187,10 @@ class RowMaker:
         """Return the gate of a redactor, or those of all runs where there is none."""
         if redactor is None:
             return list(self.gates.values())
-        if self._last_gate is None or self._last_gate.redactor is not redactor:
-            self._last_gate = Gate(redactor)
-        return [] if self._last_gate.open else [self._last_gate]
+        gate = self._made.get(redactor)
+        if gate is None:
+            gate = self._made[redactor] = Gate(redactor)
+        return [] if gate.open else [gate]
 
     def rows(self, batch: Batch) -> BatchRows:
         """Return all rows of a batch."""

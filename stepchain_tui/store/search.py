@@ -112,16 +112,20 @@ def _texts(connection: sqlite3.Connection, base: int, after: int, upto: int) -> 
     return [(row_id, text) for row_id, text in texts if text]
 
 
-def unindex(connection: sqlite3.Connection, key: int, indexed_lines: int, indexed_seq: int) -> None:
-    """Take a run out of the word indexes; its rows must still be there."""
+def unindex_lines(connection: sqlite3.Connection, key: int, after: int, indexed_lines: int) -> None:
+    """Take a run's lines with `n > after` out of the word index; they must still be there."""
     base = key << SHIFT
     connection.execute(
         "INSERT INTO log_words (log_words, rowid, text) SELECT 'delete', id, text FROM logs WHERE id > ? AND id <= ?",
-        (base, base + indexed_lines),
+        (base + after, base + indexed_lines),
     )
+
+
+def unindex_events(connection: sqlite3.Connection, key: int, indexed_seq: int) -> None:
+    """Take a run's outputs and errors out of the word index; its events must still be there."""
     connection.executemany(
         "INSERT INTO event_words (event_words, rowid, text) VALUES ('delete', ?, ?)",
-        _texts(connection, base, 0, indexed_seq),
+        _texts(connection, key << SHIFT, 0, indexed_seq),
     )
 
 
@@ -177,7 +181,8 @@ async def _match(reader: Reader, query: Query, terms: str) -> str:
     """Return the query in FTS5's language, or an empty string where looking at the lines themselves is faster.
 
     A beginning is spelled out as the words that begin so. Where these are very many, lines that have one are many
-    too, and the other words, or the newest lines, lead to enough of them.
+    too, and the other words, or the newest lines, lead to enough of them. Outputs and errors are fewer: there FTS5
+    looks for the beginning itself.
     """
     words = list(query.whole)
     if begin := query.beginning:
@@ -188,6 +193,8 @@ async def _match(reader: Reader, query: Query, terms: str) -> str:
         if len(rows) <= _MOST_TERMS:
             quoted = ['"' + row[0].replace('"', '""') + '"' for row in rows] or [f'"{begin}"']
             words.append(f"({' OR '.join(quoted)})")
+        elif terms == "event_terms":
+            words.append(f'"{begin}"*')
     return " AND ".join(words)
 
 
@@ -202,11 +209,13 @@ async def _event_hits(reader: Reader, query: Query, key: int | None, limit: int)
             (match, *values),
         )
     within, values = _within("events.id", key)
+    likes = query.likes if query.words else []
+    within += "".join(" AND CAST(data AS TEXT) LIKE ? ESCAPE '\\'" for _ in likes)
     since = "events.id > (runs.key << 32) + runs.indexed_seq AND runs.indexed_seq < runs.last_seq"
     rows += await reader.fetch(
         f"SELECT events.id, data FROM runs CROSS JOIN events WHERE {since if match else 'events.id > runs.key << 32'} "
         f"AND events.id <= (runs.key << 32) + runs.last_seq{within} ORDER BY runs.key DESC, events.id DESC",
-        values,
+        (*values, *likes),
     )
     found: list[_Hit] = []
     for row_id, data in rows:

@@ -31,11 +31,11 @@ from stepchain_tui.store.base import (
     StepSummary,
 )
 from stepchain_tui.store.blobs import FileBlobs, keep_value, value_of
-from stepchain_tui.store.connect import connect_reader_once, connect_writer, prepare_file
+from stepchain_tui.store.connect import connect_reader_once, connect_writer, prepare_file, release_file
 from stepchain_tui.store.feed import Feed
 from stepchain_tui.store.logs import LogReader
 from stepchain_tui.store.migrations import migrate
-from stepchain_tui.store.problems import store_error
+from stepchain_tui.store.problems import not_open, store_error
 from stepchain_tui.store.reader import Reader
 from stepchain_tui.store.rows import RowMaker, micros
 from stepchain_tui.store.writer import DirectWriter, ThreadWriter, Writer
@@ -44,7 +44,10 @@ T = TypeVar("T")
 
 
 class SQLiteStore(AbstractStore):
-    """Keeps runs in a SQLite file.
+    """Keeps runs in a SQLite file. It is long because the contract is: each method is a line or two.
+
+    Use one object from one thread; several objects, also of several processes, may share the file. `unclean_end`
+    tells after `open` whether the last process that wrote the store did not close it.
 
     Args:
         path: The file; by default `$STEPCHAIN_STORE`, else `runs.db` in the user's data folder.
@@ -91,16 +94,19 @@ class SQLiteStore(AbstractStore):
             if self._reader is not None:
                 return
             self.read_only = read_only
+            await asyncio.to_thread(prepare_file, self._real, read_only=read_only)
             try:
-                await asyncio.to_thread(prepare_file, self._real, read_only=read_only)
                 if read_only:
                     await asyncio.to_thread(connect_reader_once, self._real)
                 else:
                     connection = await asyncio.to_thread(self._open_writer)
                     make = ThreadWriter if self._threaded else DirectWriter
                     self._writer = make(connection, self.location, self._wake, self._maker.forget)
-            except (sqlite3.Error, OSError) as error:
-                raise store_error(error, self.location) from error
+            except BaseException as error:
+                release_file(self._real)
+                if isinstance(error, sqlite3.Error | OSError):
+                    raise store_error(error, self.location) from error
+                raise
             self._reader = Reader(self._real, self.owner_alive)
             self._logs = LogReader(self._reader)
             self._feed.open()
@@ -132,13 +138,14 @@ class SQLiteStore(AbstractStore):
             try:
                 if reader is not None:
                     await reader.close()
+                if writer is not None:
+                    await self._idle.end(writer)
             finally:
                 if writer is not None:
-                    try:
-                        await self._idle.end(writer)
-                    finally:
-                        await writer.close()
-                        locks.leave(self._locks)
+                    await writer.close()
+                    locks.leave(self._locks)
+                if reader is not None:
+                    release_file(self._real)
             if writer is not None:
                 writer.raise_error()
 
@@ -149,7 +156,7 @@ class SQLiteStore(AbstractStore):
     def _writing(self) -> Writer:
         if self._writer is None:
             if self._reader is None:
-                raise self._closed()
+                raise not_open(self.location)
             raise StoreError(
                 f"the store {self.location} was opened for reading only", hint="Open it with `open()` to write."
             )
@@ -157,16 +164,13 @@ class SQLiteStore(AbstractStore):
 
     def _reading(self) -> Reader:
         if self._reader is None:
-            raise self._closed()
+            raise not_open(self.location)
         return self._reader
 
     def _reading_logs(self) -> LogReader:
         if self._logs is None:
-            raise self._closed()
+            raise not_open(self.location)
         return self._logs
-
-    def _closed(self) -> StoreError:
-        return StoreError(f"the store {self.location} is not open", hint="Open it with `await store.open()` first.")
 
     # --- writing
 
@@ -177,9 +181,7 @@ class SQLiteStore(AbstractStore):
         try:
             rows = self._maker.rows(batch)
         except StepChainError as error:
-            if done is None:
-                raise
-            done(error)
+            writer.refuse(error, done)
             return
         writer.commit(rows, done)
 
@@ -208,6 +210,9 @@ class SQLiteStore(AbstractStore):
         self._writing()
         lock = self.acquire_run(run_id)
         try:
+            left = 1
+            while left:
+                left = await self.write(lambda connection: upkeep.shorten_log(connection, run_id))
             unused = await self.write(lambda connection: upkeep.delete_run(connection, run_id))
         finally:
             lock.release()

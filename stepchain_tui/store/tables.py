@@ -77,6 +77,10 @@ class Tables:
         self._cursor = connection.cursor()
         self._runs: dict[str, _Known] = {}
 
+    def close(self) -> None:
+        """Let go of the last statement, without which the connection would not really close."""
+        self._cursor.close()
+
     def forget(self, run_ids: Iterable[str]) -> None:
         """Let go of what is remembered of these runs."""
         for run_id in run_ids:

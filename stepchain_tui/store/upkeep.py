@@ -18,7 +18,7 @@ from stepchain_tui.store.blobs import GRACE_SECONDS, FileBlobs
 from stepchain_tui.store.migrations import SHIFT
 from stepchain_tui.store.reader import Reader
 from stepchain_tui.store.rows import RowMaker, blobs_in
-from stepchain_tui.store.search import index_some, unindex
+from stepchain_tui.store.search import index_some, unindex_events, unindex_lines
 from stepchain_tui.store.writer import Writer
 
 if TYPE_CHECKING:
@@ -29,6 +29,10 @@ _QUICK_CHECK_BYTES = 256 * 1024 * 1024
 """Over this size only the small tables are checked on opening; `stepchain doctor` checks all."""
 _QUIET_SECONDS = 0.5
 _PAUSE_SECONDS = 0.01
+_PATIENCE = 4
+"""After so many looks without quiet, rows are indexed between commits all the same."""
+_BETWEEN_COMMITS = 40
+_DELETED_AT_ONCE = 5_000
 _CLOSING_SECONDS = 0.2
 
 
@@ -106,6 +110,25 @@ def insert_command(connection: sqlite3.Connection, command: Command, arguments: 
         ) from None
 
 
+def shorten_log(connection: sqlite3.Connection, run_id: str) -> int:
+    """Remove the last lines of a run that is being deleted, few enough to let others write; return how many are left.
+
+    Only the run's own numbers are kept right: should this be cut off, the run can be deleted again.
+    """
+    row = connection.execute("SELECT key, log_lines, indexed_lines FROM runs WHERE run_id = ?", (run_id,)).fetchone()
+    if row is None:
+        raise UnknownRunError(run_id)
+    key, lines, indexed = row
+    left = max(0, int(lines) - _DELETED_AT_ONCE)
+    unindex_lines(connection, key, left, indexed)
+    base = key << SHIFT
+    connection.execute("DELETE FROM logs WHERE id > ? AND id < ?", (base + left, base + _SPAN))
+    connection.execute(
+        "UPDATE runs SET log_lines = ?, indexed_lines = min(indexed_lines, ?) WHERE key = ?", (left, left, key)
+    )
+    return left
+
+
 def delete_run(connection: sqlite3.Connection, run_id: str) -> list[str]:
     """Remove a run and return the hashes of the large values that nothing refers to any more."""
     row = connection.execute("SELECT key, indexed_lines, indexed_seq FROM runs WHERE run_id = ?", (run_id,)).fetchone()
@@ -113,7 +136,8 @@ def delete_run(connection: sqlite3.Connection, run_id: str) -> list[str]:
         raise UnknownRunError(run_id)
     key, indexed_lines, indexed_seq = row
     first, end = key << SHIFT, (key + 1) << SHIFT
-    unindex(connection, key, indexed_lines, indexed_seq)
+    unindex_lines(connection, key, 0, indexed_lines)
+    unindex_events(connection, key, indexed_seq)
     used: list[str] = []
     for (data,) in connection.execute("SELECT data FROM events WHERE id >= ? AND id < ?", (first, end)):
         if b'"sha256":"' in data:
@@ -199,12 +223,15 @@ class IdleIndexing:
     async def _work(self) -> None:
         left = 1
         try:
+            looks = 0
             while left:
                 seen = self._commits
                 await asyncio.sleep(_QUIET_SECONDS)
-                while left and seen == self._commits:
+                looks += 1
+                allowed = _BETWEEN_COMMITS if looks % _PATIENCE == 0 else 0
+                while left and (seen == self._commits or allowed > 0):
                     left = await self._index()
-                    seen = self._commits
+                    seen, allowed = self._commits, allowed - 1
                     await asyncio.sleep(_PAUSE_SECONDS)
         except StepChainError:
             return  # searching looks through what is not indexed, so nothing is lost

@@ -7,6 +7,7 @@ another process that is writing. `done` is always called on the event loop's thr
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import queue
 import sqlite3
 import threading
@@ -70,11 +71,26 @@ class Writer(ABC):
     async def close(self) -> None:
         """Store what is left and close the connection."""
 
+    def _close_connection(self) -> None:
+        """Close, and leave no write-ahead log behind: one that is found later tells of an unclean end."""
+        self.tables.close()
+        with contextlib.suppress(sqlite3.Error):  # somebody is reading just now; the log is emptied another time
+            self._connection.execute("PRAGMA busy_timeout = 100")
+            self._connection.execute("PRAGMA wal_checkpoint (TRUNCATE)").fetchall()
+        self._connection.close()
+
     def raise_error(self) -> None:
         """Raise the error of a batch that nobody was told of."""
         error, self._error = self._error, None
         if error is not None:
             raise error
+
+    def refuse(self, error: StepChainError, done: Done | None) -> None:
+        """Tell of a batch that could not even be made into rows."""
+        if done is not None:
+            done(error)
+        else:
+            self._error = self._error or error
 
     def _transact(self, batches: list[BatchRows]) -> None:
         """Store batches in one transaction, or none of them."""
@@ -114,11 +130,7 @@ class Writer(ABC):
             return
         for rows in batch.runs:
             self._failed(rows.run_id)
-        told = error if isinstance(error, StepChainError) else store_error(error, self._location)
-        if done is not None:
-            done(told)
-        else:
-            self._error = self._error or told
+        self.refuse(error if isinstance(error, StepChainError) else store_error(error, self._location), done)
 
 
 class DirectWriter(Writer):
@@ -231,7 +243,7 @@ class DirectWriter(Writer):
         finally:
             if self._timer is not None:
                 self._timer.cancel()
-            self._connection.close()
+            self._close_connection()
 
 
 class ThreadWriter(Writer):
@@ -280,7 +292,7 @@ class ThreadWriter(Writer):
             thread, self._thread = self._thread, None
             self._queue.put(None)
             await asyncio.to_thread(thread.join)
-            self._connection.close()
+            self._close_connection()
 
     # --- on the writer's thread
 

@@ -150,6 +150,37 @@ async def test_looking_at_a_lock_neither_takes_nor_drops_it(store: SQLiteStore, 
         assert line_of(child) == "False"
 
 
+async def test_a_second_store_of_the_process_does_not_drop_the_locks_of_the_first(store: SQLiteStore) -> None:
+    """Closing a descriptor of the file would end SQLite's locks, and another process would remove the log in use."""
+    state, batch = created()
+    store.commit(batch)
+    other = SQLiteStore(store.path)
+    for read_only in (False, True):
+        await other.open(read_only=read_only)
+        await other.close()
+    look = """
+        import asyncio, sys
+        from stepchain_tui.store import SQLiteStore
+        async def main():
+            store = SQLiteStore(sys.argv[1])
+            await store.open()
+            print((await store.get_run("run-1")).last_seq, store.unclean_end, flush=True)
+            await store.close()
+        asyncio.run(main())
+    """
+    log = store.path.with_name("runs.db-wal")
+    before = log.stat().st_ino
+    with python(look, store.path) as child:
+        assert line_of(child) == "1 False"
+    assert log.exists()
+    assert log.stat().st_ino == before
+    event = e.RunPaused(seq=2, run_id="run-1", at=BEGIN)
+    state.apply(event)
+    store.commit(Batch(events=[event], states={"run-1": state}))
+    with python(look, store.path) as child:
+        assert line_of(child) == "2 False"
+
+
 async def test_a_command_of_another_process_is_seen_by_who_follows(store: SQLiteStore) -> None:
     _, batch = created()
     store.commit(batch)

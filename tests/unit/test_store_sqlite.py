@@ -380,6 +380,21 @@ async def test_a_million_positions_are_found_without_walking(store: SQLiteStore)
     assert "logs_by_place" in rows[0][3]
 
 
+async def test_deleting_a_long_log_leaves_room_for_other_writers(store: SQLiteStore) -> None:
+    _, batch = make_run()
+    batch.logs = [("run-1", LogLine(at=BEGIN, step_id="s0", text=f"line {n}")) for n in range(11_000)]
+    store.commit(batch)
+    store.commit(make_run("other")[1])
+    for _ in range(14):
+        await store.write(index_some)
+    await store.delete_run("run-1")
+    for table in ("logs", "log_steps", "log_sources"):
+        assert await store._reading().fetch(f"SELECT count(*) FROM {table}") == [(0,)]
+    assert await store._reading().fetch("SELECT count(*) FROM log_terms") == [(0,)]
+    assert await store.integrity_check(full=True) == []
+    assert [run.run_id for run in await store.list_runs()] == ["other"]
+
+
 async def test_many_runs_share_one_batch(store: SQLiteStore) -> None:
     batch = Batch()
     for n in range(20):
