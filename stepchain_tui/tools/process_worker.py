@@ -44,6 +44,7 @@ class WorkerProcess(asyncio.Protocol):
         self._transport: asyncio.Transport | None = None
         self._connection_ended = asyncio.Event()
         self._number = 0
+        self._known_path: list[str] = []
         self._label = ""
         self._reply: asyncio.Future[Any] | None = None
         self._log: Log | None = None
@@ -96,7 +97,7 @@ class WorkerProcess(asyncio.Protocol):
         """Carry out a call and return its JSON value.
 
         Args:
-            request: The call; its number is set here.
+            request: The call; its number and search path are set here.
             log: Takes a stream's name and text, on the loop.
             label: What runs, for messages.
 
@@ -107,6 +108,9 @@ class WorkerProcess(asyncio.Protocol):
         assert self._transport is not None
         self._number += 1
         request["call"] = self._number
+        if sys.path != self._known_path:
+            self._known_path = list(sys.path)
+            request["sys_path"] = _search_path()
         self._label, self._log = label, log
         self._streams = [TextStream("stdout", log), TextStream("stderr", log)]
         self._reply = self._loop.create_future()
@@ -164,9 +168,6 @@ class WorkerProcess(asyncio.Protocol):
             self.child.signal_group(signal.SIGKILL)
             self.dispose()
             raise
-        assert self._transport is not None
-        setup = pickle.dumps({"sys_path": _search_path()})
-        self._transport.write(wire.REQUEST_HEAD.pack(len(setup)) + setup)
 
     def _replied(self, tag: bytes, body: bytes) -> None:
         if tag == wire.LOG:

@@ -19,11 +19,11 @@ from typing import IO, Any
 
 import psutil
 
-TERM_GRACE = 2.0
-"""Seconds between TERM and KILL."""
+TERM_GRACE = 1.5
+"""Seconds between TERM and KILL; with twice `KILL_WAIT` it stays under the 4 s in which work must have ended."""
 OWNER_VARIABLE = "STEPCHAIN_OWNER"
 """In the environment of every child and what it starts: how leftovers of a dead owner are told from strangers."""
-KILL_WAIT = 1.5
+KILL_WAIT = 1.2
 """Seconds to wait until the system has ended what got KILL."""
 
 
@@ -73,10 +73,15 @@ class Child:
         signal_group(self.pid, number)
 
     async def end(self, grace: float = TERM_GRACE) -> None:
-        """End the whole group: TERM, then KILL after `grace` seconds; return when none of it is left."""
+        """End the whole group: TERM, then KILL after `grace` seconds; return when none of it is left.
+
+        Takes 2.4 s longer than `grace` at most. Members that outlive the first process have the rest of the grace too.
+        """
         if grace > 0:
+            deadline = self._loop.time() + grace
             self.signal_group(signal.SIGTERM)
             await asyncio.wait([self.exited], timeout=grace)
+            await wait_for_group(self.pid, deadline - self._loop.time())
         self.signal_group(signal.SIGKILL)
         await asyncio.wait([self.exited], timeout=KILL_WAIT)
         await wait_for_group(self.pid, KILL_WAIT)

@@ -13,8 +13,8 @@ from typing import Any, TypedDict
 REQUEST_HEAD = struct.Struct(">Q")
 REPLY_HEAD = struct.Struct(">cQQ")
 RESULT, ERROR, LOG = b"R", b"E", b"L"
-MAX_REPLY = 64 * 1024 * 1024
-"""Bytes of JSON that a result may have; the store takes less."""
+MAX_REPLY = 16_000_000
+"""Bytes of JSON that a result may have: more than the store takes, and little enough for the loop to read."""
 
 
 class Request(TypedDict):
@@ -29,6 +29,7 @@ class Request(TypedDict):
         context: The facts of the `StepContext`.
         environment: The whole environment for the call, or None for the worker's own.
         cwd: The folder to work in, or None for the worker's own.
+        sys_path: Where to import from, or None when that has not changed since the last call.
     """
 
     call: int
@@ -39,6 +40,7 @@ class Request(TypedDict):
     context: dict[str, Any]
     environment: dict[str, str] | None
     cwd: str | None
+    sys_path: list[str] | None
 
 
 def read_exactly(connection: socket.socket, size: int) -> bytes | None:

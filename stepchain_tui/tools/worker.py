@@ -45,10 +45,6 @@ def main(control: int, lifeline: int, owner: int) -> None:
     sys.stdout, sys.stderr = _open_stream(1), _open_stream(2)
     signal.signal(signal.SIGTERM, _terminate)
     connection = socket.socket(fileno=control)
-    setup = _receive(connection)
-    if setup is None:
-        os._exit(0)
-    sys.path[:] = setup["sys_path"]
     server = _Server(connection)
     while (request := _receive(connection)) is not None:
         server.serve(request)
@@ -101,6 +97,8 @@ class _Server:
         return _result(value)
 
     def _enter(self, request: wire.Request) -> None:
+        if request["sys_path"] is not None:
+            sys.path[:] = request["sys_path"]
         if request["environment"] is not None:
             _set_environment(request["environment"])
         if request["cwd"] is not None:

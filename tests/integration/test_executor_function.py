@@ -316,13 +316,13 @@ async def test_a_result_that_is_no_json_value_arrives_as_text(executor: Function
 
 
 async def test_a_large_argument_and_a_large_result_arrive(executor: FunctionExecutor) -> None:
-    call = step_call(function=lambda text: text + text, args={"text": "x" * 20_000_000}, mode="process")
-    assert len((await executor.execute(call)).output) == 40_000_000
+    call = step_call(function=lambda text: text + text, args={"text": "x" * 5_000_000}, mode="process")
+    assert len((await executor.execute(call)).output) == 10_000_000
 
 
 async def test_a_result_over_the_limit_is_refused_with_a_hint(executor: FunctionExecutor) -> None:
-    with pytest.raises(AttemptError, match="more than 67 MB") as caught:
-        await executor.execute(step_call(function=lambda: "x" * 70_000_000, mode="process"))
+    with pytest.raises(AttemptError, match="more than 16 MB") as caught:
+        await executor.execute(step_call(function=lambda: "x" * 20_000_000, mode="process"))
     assert "file" in caught.value.hint
 
 
@@ -367,6 +367,30 @@ async def test_cancel_lets_a_function_in_a_process_clean_up(executor: FunctionEx
     with pytest.raises(asyncio.CancelledError):
         await task
     assert (tmp_path / "cleaned").read_text() == "yes"
+
+
+async def test_what_became_importable_later_is_importable_in_a_worker(
+    executor: FunctionExecutor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await executor.execute(step_call(function=add, args={"a": 1}, mode="process"))
+    (tmp_path / "come_late.py").write_text("def f():\n    return 5\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    assert (await executor.execute(step_call(function="come_late:f", folder="/", mode="process"))).output == 5
+
+
+async def test_a_queued_call_that_is_cancelled_takes_no_worker(executor: FunctionExecutor, pools: Pools) -> None:
+    busy = [asyncio.create_task(executor.execute(step_call(function=_nap, mode="process"))) for _ in range(2)]
+    queued = asyncio.create_task(executor.execute(step_call(function=_nap, mode="process")))
+    await until(lambda: len(pools.processes.workers) == 2)
+    queued.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await queued
+    await asyncio.gather(*busy)
+    assert len(pools.processes.workers) == 2
+
+
+def _nap() -> None:
+    time.sleep(0.3)
 
 
 async def test_a_cancelled_thread_is_stuck_until_its_function_returns(executor: FunctionExecutor) -> None:
@@ -526,6 +550,40 @@ async def test_processes_start_where_the_terminal_app_has_taken_stderr(
     monkeypatch.setattr(sys, "stderr", Captured())
     monkeypatch.setattr(sys, "stdout", Captured())
     assert (await executor.execute(step_call(function=add, args={"a": 1}, mode="process"))).output == 2
+
+
+def test_functions_run_inside_the_running_app(tmp_path: Path) -> None:
+    script = tmp_path / "app.py"
+    script.write_text(
+        f"""
+import sys
+sys.path.insert(0, {str(Path(__file__).parent)!r})
+from textual.app import App
+from tools_calls import ports_of, step_call
+from stepchain_tui.executors.function import FunctionExecutor
+from stepchain_tui.tools import Pools
+
+def speak(mode):
+    print("from", mode)
+    return mode
+
+class Host(App):
+    async def on_mount(self):
+        pools, seen = Pools(process_workers=1), [sys.stderr.fileno()]
+        for mode in ("inline", "thread", "process"):
+            call = step_call(function=speak, args={{"mode": mode}}, mode=mode)
+            seen.append((await FunctionExecutor(pools).execute(call)).output + ": " + ports_of(call).text())
+        await pools.close()
+        self.exit(seen)
+
+print(Host().run(headless=True))
+"""
+    )
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
+    done = subprocess.run([sys.executable, str(script)], capture_output=True, text=True, timeout=60, env=environment)
+    assert done.returncode == 0, done.stderr
+    expected = [-1, "inline: from inline\n", "thread: from thread\n", "process: from process\n"]
+    assert eval(done.stdout.splitlines()[-1]) == expected
 
 
 SCRIPT = """

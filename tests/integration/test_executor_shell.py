@@ -208,6 +208,21 @@ async def test_cancel_gives_a_command_the_time_to_clean_up(executor: ShellExecut
     assert (tmp_path / "clean").read_text() == "done\n"
 
 
+async def test_cancel_gives_what_a_command_started_the_time_to_clean_up(
+    executor: ShellExecutor, tmp_path: Path
+) -> None:
+    (tmp_path / "inner.sh").write_text(
+        "trap 'sleep 0.3; echo done > clean; exit 1' TERM\necho $$ > pid\nwhile :; do sleep 0.1; done\n"
+    )
+    call = step_call(shell="sh inner.sh; true", folder=tmp_path)
+    task = asyncio.create_task(executor.execute(call))
+    await until(lambda: read_pid(tmp_path / "pid"))
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert (tmp_path / "clean").read_text() == "done\n"
+
+
 async def test_cancel_before_the_release_runs_nothing(executor: ShellExecutor, tmp_path: Path) -> None:
     call = step_call(shell=f"touch {tmp_path}/mark")
     ports_of(call).before_release = lambda _pid: asyncio.sleep(60)

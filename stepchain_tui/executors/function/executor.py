@@ -181,6 +181,7 @@ class FunctionExecutor:
                 "context": _context(call, None).facts(),
                 "environment": dict(call.environment),
                 "cwd": str(call.cwd),
+                "sys_path": None,
             },
             call.ports.log,
             label,
@@ -213,19 +214,16 @@ def _bind(
 
 def _known(function: Callable[..., Any]) -> LoadedFunction:
     """Return a callable with its shape, worked out once for each."""
-    try:
-        known = _shapes.get(function)
-    except TypeError:  # an unhashable callable
-        return LoadedFunction(function, call_shape(function), None, None)
-    if known is None:
+    known = _shapes.get(id(function))
+    if known is None or known.function is not function:
         if len(_shapes) >= _MOST_SHAPES:
             _shapes.clear()
-        known = _shapes[function] = LoadedFunction(function, call_shape(function), None, None)
+        known = _shapes[id(function)] = LoadedFunction(function, call_shape(function), None, None)
     return known
 
 
 _MOST_SHAPES = 1_000
-_shapes: dict[Callable[..., Any], LoadedFunction] = {}
+_shapes: dict[int, LoadedFunction] = {}
 
 
 def _context(call: StepCall, log: Callable[[str, str], None] | None) -> StepContext:
