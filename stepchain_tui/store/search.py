@@ -154,7 +154,7 @@ WHERE {conditions} AND text_fits(?, logs.text) ORDER BY {order} LIMIT ?
 
 
 async def _log_hits(reader: Reader, query: Query, text: str, key: int | None, limit: int) -> list[_Hit]:
-    """Return hits in the index and, where rows are not in it yet or it is of no use, in the lines as they are."""
+    """Return hits in the index and, of what is not in it yet, in the lines as they are."""
     likes = "".join(" AND logs.text LIKE ? ESCAPE '\\'" for _ in query.likes)
     match = await _match(reader, query, "log_terms")
     found: list[_Hit] = []
@@ -178,24 +178,20 @@ async def _log_hits(reader: Reader, query: Query, text: str, key: int | None, li
 
 
 async def _match(reader: Reader, query: Query, terms: str) -> str:
-    """Return the query in FTS5's language, or an empty string where looking at the lines themselves is faster.
-
-    A beginning is spelled out as the words that begin so. Where these are very many, lines that have one are many
-    too, and the other words, or the newest lines, lead to enough of them. Outputs and errors are fewer: there FTS5
-    looks for the beginning itself.
-    """
+    """Return the query in FTS5's language, a beginning spelled out as the words that begin so; empty without words."""
     words = list(query.whole)
     if begin := query.beginning:
         rows = await reader.fetch(
             f"SELECT term FROM {terms} WHERE term >= ? AND term < ? LIMIT ?",
             (begin, begin + "\U0010ffff", _MOST_TERMS + 1),
         )
-        if len(rows) <= _MOST_TERMS:
-            quoted = ['"' + row[0].replace('"', '""') + '"' for row in rows] or [f'"{begin}"']
-            words.append(f"({' OR '.join(quoted)})")
-        elif terms == "event_terms":
-            words.append(f'"{begin}"*')
+        few = 0 < len(rows) <= _MOST_TERMS
+        words.append(f"({' OR '.join([_quote(row[0]) for row in rows])})" if few else f'"{begin}"*')
     return " AND ".join(words)
+
+
+def _quote(term: str) -> str:
+    return '"' + term.replace('"', '""') + '"'
 
 
 async def _event_hits(reader: Reader, query: Query, key: int | None, limit: int) -> list[_Hit]:
