@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import sqlite3
-from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +15,7 @@ import msgspec
 from stepchain_tui.core.errors import StoreError, UnknownRunError
 from stepchain_tui.core.values import decode_json, encode_json
 from stepchain_tui.run.events import Event, decode_event
+from stepchain_tui.run.state import RunState
 from stepchain_tui.run.status import RunStatus
 from stepchain_tui.store.base import Command, LogLine, RunSummary, StepSummary
 from stepchain_tui.store.connect import reader_uri
@@ -193,12 +196,18 @@ class Reader:
         """Return a run's events after `after`. Raises StoreError naming the first that cannot be read."""
         events: list[Event] = []
         async for page in self._event_pages(run_id, after, limit):
-            for seq, data in page:
-                try:
-                    events.append(decode_event(data))
-                except StoreError as error:
-                    raise StoreError(f"event {seq} of run '{run_id}': {error}", hint=error.hint) from error
+            with _no_collection():
+                events += _decoded(run_id, page)
         return events
+
+    async def state(self, run_id: str) -> RunState:
+        """Return the fold of a run's events, of which no more than a page is held at a time."""
+        state = RunState()
+        async for page in self._event_pages(run_id, 0, None):
+            with _no_collection():
+                for event in _decoded(run_id, page):
+                    state.apply(event)
+        return state
 
     async def raw_events(
         self, run_id: str, after: int, limit: int | None
@@ -243,6 +252,26 @@ class Reader:
         """Return a command with its answer, or None."""
         rows = await self.fetch(f"SELECT {_COMMAND} FROM commands WHERE id = ?", (command_id,))
         return _command(rows[0]) if rows else None
+
+
+def _decoded(run_id: str, page: list[tuple[int, bytes]]) -> Iterator[Event]:
+    for seq, data in page:
+        try:
+            yield decode_event(data)
+        except StoreError as error:
+            raise StoreError(f"event {seq} of run '{run_id}': {error}", hint=error.hint) from error
+
+
+@contextmanager
+def _no_collection() -> Iterator[None]:
+    """Keep the garbage collector from walking, again and again, what is only just being built."""
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()
 
 
 _COMMAND = "id, run_id, command, arguments, sender, sent_at, answer"

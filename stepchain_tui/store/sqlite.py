@@ -18,6 +18,7 @@ from stepchain_tui.core.paths import store_path
 from stepchain_tui.core.secrets import Redactor
 from stepchain_tui.core.values import encode_json, to_json_value
 from stepchain_tui.run.events import Event
+from stepchain_tui.run.state import RunState
 from stepchain_tui.run.status import RunStatus
 from stepchain_tui.run.values import Kept
 from stepchain_tui.store import locks, search, upkeep
@@ -229,6 +230,10 @@ class SQLiteStore(AbstractStore):
     async def read_events(self, run_id: str, after: int = 0, limit: int | None = None) -> list[Event]:
         """Return a run's events with `seq > after`; see `AbstractStore.read_events`."""
         return await self._reading().events(run_id, after, limit)
+
+    async def load_state(self, run_id: str) -> RunState:
+        """Return the fold of all events of a run."""
+        return await self._reading().state(run_id)
 
     def read_raw_events(
         self, run_id: str, after: int = 0, limit: int | None = None

@@ -322,7 +322,7 @@ class ThreadWriter(Writer):
         try:
             self._transact([batch for batch, _, _ in group])
             ends: list[BaseException | None] = [None] * len(group)
-        except _FAILURES as failure:
+        except BaseException as failure:  # noqa: BLE001 - each batch tells below what was wrong with it
             ends = [failure if is_busy(failure) else self._store_alone(batch) for batch, _, _ in group]
         by_loop: dict[asyncio.AbstractEventLoop, list[tuple[BatchRows, Done | None, BaseException | None]]] = {}
         for (batch, done, loop), error in zip(group, ends, strict=True):
@@ -334,7 +334,7 @@ class ThreadWriter(Writer):
         """Store one batch of a group that failed: what is wrong with one run must not hurt another."""
         try:
             self._transact([batch])
-        except _FAILURES as error:
+        except BaseException as error:  # noqa: BLE001 - the thread must live on; `done` is handed the error
             return error
         return None
 
@@ -344,11 +344,14 @@ class ThreadWriter(Writer):
             self._tell(batch, done, error)
 
     def _do_job(self, job: Job | None, future: asyncio.Future[Any], loop: asyncio.AbstractEventLoop) -> None:
-        result, problem = None, None
+        result: Any = None
+        problem: BaseException | None = None
         try:
             result = None if job is None else self._run_job(job)
         except _FAILURES as error:
             problem = error if isinstance(error, StepChainError) else store_error(error, self._location)
+        except BaseException as error:  # noqa: BLE001 - the thread must live on; whoever waits is handed the error
+            problem = error
         self._call(loop, self._finish, future, result, problem, job is not None)
 
     def _finish(self, future: asyncio.Future[Any], result: Any, error: BaseException | None, wrote: bool) -> None:

@@ -8,6 +8,7 @@ import sqlite3
 import stat
 import subprocess
 import sys
+import threading
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -26,6 +27,7 @@ from stepchain_tui.run.values import Kept
 from stepchain_tui.store import Batch, LogLine, SQLiteStore
 from stepchain_tui.store.migrations import APPLICATION_ID, MIGRATIONS, migrate
 from stepchain_tui.store.search import index_some
+from stepchain_tui.store.writer import ThreadWriter
 
 BEGIN = datetime(2026, 3, 1, tzinfo=UTC)
 OWNER = e.OwnerRecord(pid=1, process_started_at=1.0)
@@ -393,6 +395,44 @@ async def test_deleting_a_long_log_leaves_room_for_other_writers(store: SQLiteSt
     assert await store._reading().fetch("SELECT count(*) FROM log_terms") == [(0,)]
     assert await store.integrity_check(full=True) == []
     assert [run.run_id for run in await store.list_runs()] == ["other"]
+
+
+async def test_batches_that_queue_up_share_one_transaction(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    store = SQLiteStore(tmp_path / "runs.db", durability="power")
+    await store.open()
+    sizes: list[int] = []
+    transact = ThreadWriter._transact
+    monkeypatch.setattr(
+        ThreadWriter, "_transact", lambda self, group: (sizes.append(len(group)), transact(self, group))
+    )
+    go_on = threading.Event()
+    held = asyncio.ensure_future(store.write(lambda _: go_on.wait(30)))
+    await asyncio.wait({held}, timeout=0)
+    for n in range(10):
+        store.commit(make_run(f"run-{n}")[1])
+    go_on.set()
+    await store.flush()
+    assert await held
+    assert sizes == [10]
+    assert len(await store.list_runs()) == 10
+    await store.close()
+
+
+@pytest.mark.parametrize("threaded", [False, True])
+async def test_a_bug_in_a_job_reaches_its_caller_and_the_writer_goes_on(tmp_path: Path, threaded: bool) -> None:
+    store = SQLiteStore(tmp_path / "runs.db", threaded=threaded)
+    await store.open()
+
+    def broken(connection: sqlite3.Connection) -> None:
+        connection.execute("CREATE TABLE half (a)")
+        raise AssertionError("a bug")
+
+    with pytest.raises(AssertionError, match="a bug"):
+        await store.write(broken)
+    store.commit(make_run()[1])
+    await store.flush()
+    assert await store._reading().fetch("SELECT count(*) FROM sqlite_master WHERE name = 'half'") == [(0,)]
+    await store.close()
 
 
 async def test_many_runs_share_one_batch(store: SQLiteStore) -> None:
