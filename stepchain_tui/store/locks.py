@@ -15,6 +15,7 @@ import os
 import struct
 import sys
 import threading
+from functools import lru_cache
 from pathlib import Path
 
 from stepchain_tui.core.errors import RunLockedError, StoreError
@@ -77,11 +78,11 @@ def _written_pid(descriptor: int) -> int:
     return int(words[0]) if words and words[0].isdigit() else 0
 
 
-def _own_record() -> bytes:
+@lru_cache(maxsize=1)
+def _record_of(pid: int) -> bytes:
     import psutil
 
-    process = psutil.Process()
-    return f"{process.pid} {process.create_time():.6f}\n".encode()
+    return f"{pid} {psutil.Process(pid).create_time():.6f}\n".encode().ljust(64)
 
 
 class FileRunLock(RunLock):
@@ -129,7 +130,7 @@ def acquire(folder: Path, run_id: str, location: str) -> FileRunLock:
             ) from error
         _held[str(path)] = descriptor
         try:
-            os.pwrite(descriptor, _own_record().ljust(64), 0)
+            os.pwrite(descriptor, _record_of(os.getpid()), 0)
         except OSError as error:
             os.close(_held.pop(str(path)))
             raise store_error(error, location) from error

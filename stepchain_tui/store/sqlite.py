@@ -81,6 +81,7 @@ class SQLiteStore(AbstractStore):
         self._idle = upkeep.IdleIndexing(self._index_some)
         self._opening = asyncio.Lock()
         self.unclean_end = False
+        self._alone = False
 
     @property
     def folder(self) -> Path | None:
@@ -102,7 +103,7 @@ class SQLiteStore(AbstractStore):
                 else:
                     connection = await asyncio.to_thread(self._open_writer)
                     make = ThreadWriter if self._threaded else DirectWriter
-                    self._writer = make(connection, self.location, self._wake, self._maker.forget)
+                    self._writer = make(connection, self.location, self._feed.wake, self._maker.forget)
             except BaseException as error:
                 release_file(self._real)
                 if isinstance(error, sqlite3.Error | OSError):
@@ -111,14 +112,14 @@ class SQLiteStore(AbstractStore):
             self._reader = Reader(self._real, self.owner_alive)
             self._logs = LogReader(self._reader)
             self._feed.open()
-            if self._writer is not None:
+            if self._writer is not None and self._alone:
                 self._idle.begin()
 
     def _open_writer(self) -> sqlite3.Connection:
-        alone = locks.enter(self._locks, self.location)
+        self._alone = locks.enter(self._locks, self.location)
         connection: sqlite3.Connection | None = None
         try:
-            self.unclean_end = alone and upkeep.left_open(self._real)
+            self.unclean_end = self._alone and upkeep.left_open(self._real)
             connection = connect_writer(self._real, durability=self.durability)
             if self.unclean_end:
                 upkeep.check_after_unclean_end(connection, self._real)
@@ -150,10 +151,6 @@ class SQLiteStore(AbstractStore):
             if writer is not None:
                 writer.raise_error()
 
-    def _wake(self) -> None:
-        self._feed.wake()
-        self._idle.wake()
-
     def _writing(self) -> Writer:
         if self._writer is None:
             if self._reader is None:
@@ -184,6 +181,7 @@ class SQLiteStore(AbstractStore):
         except StepChainError as error:
             writer.refuse(error, done)
             return
+        self._idle.wake()
         writer.commit(rows, done)
 
     async def flush(self) -> None:

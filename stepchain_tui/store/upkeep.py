@@ -211,14 +211,15 @@ class IdleIndexing:
 
     def begin(self) -> None:
         """Index what earlier processes left, once it is quiet."""
-        self.wake()
+        if self._task is None:
+            with contextlib.suppress(RuntimeError):  # a store that is used without a loop is indexed by the next one
+                self._task = asyncio.get_running_loop().create_task(self._work(), name="stepchain-store-indexing")
 
     def wake(self) -> None:
         """Note a commit; on the loop's thread."""
         self._commits += 1
         if self._task is None:
-            with contextlib.suppress(RuntimeError):  # a store that is used without a loop is indexed by the next one
-                self._task = asyncio.get_running_loop().create_task(self._work(), name="stepchain-store-indexing")
+            self.begin()
 
     async def _work(self) -> None:
         left = 1
@@ -231,7 +232,7 @@ class IdleIndexing:
                 allowed = _BETWEEN_COMMITS if looks % _PATIENCE == 0 else 0
                 while left and (seen == self._commits or allowed > 0):
                     left = await self._index()
-                    seen, allowed = self._commits, allowed - 1
+                    allowed -= 1
                     await asyncio.sleep(_PAUSE_SECONDS)
         except StepChainError:
             return  # searching looks through what is not indexed, so nothing is lost
@@ -245,7 +246,7 @@ class IdleIndexing:
             task.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await task
-        until = time.monotonic() + (_CLOSING_SECONDS if self._commits > 1 else 0.0)
+        until = time.monotonic() + (_CLOSING_SECONDS if self._commits else 0.0)
         with contextlib.suppress(StepChainError):
             left = 1
             while left and time.monotonic() < until:

@@ -188,11 +188,11 @@ class DirectWriter(Writer):
             self._try_again()
         finally:
             self._connection.execute(f"PRAGMA busy_timeout = {int(SHORT_BUSY_SECONDS * 1000)}")
-        if self._waiting:
-            self._timer = asyncio.get_running_loop().call_later(RETRY_SECONDS, self._retry)
-        elif self._drained is not None:
-            self._drained.set_result(None)
-            self._drained = None
+            if self._waiting:
+                self._timer = asyncio.get_running_loop().call_later(RETRY_SECONDS, self._retry)
+            elif self._drained is not None:
+                self._drained.set_result(None)
+                self._drained = None
 
     def _try_again(self) -> None:
         while self._waiting:
@@ -340,8 +340,12 @@ class ThreadWriter(Writer):
 
     def _tell_all(self, told: list[tuple[BatchRows, Done | None, BaseException | None]]) -> None:
         self._wake()
-        for batch, done, error in told:
-            self._tell(batch, done, error)
+        for told_now, (batch, done, error) in enumerate(told, 1):
+            try:
+                self._tell(batch, done, error)
+            except BaseException:
+                asyncio.get_running_loop().call_soon(self._tell_all, told[told_now:])
+                raise
 
     def _do_job(self, job: Job | None, future: asyncio.Future[Any], loop: asyncio.AbstractEventLoop) -> None:
         result: Any = None

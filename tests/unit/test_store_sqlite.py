@@ -419,6 +419,26 @@ async def test_batches_that_queue_up_share_one_transaction(tmp_path: Path, monke
 
 
 @pytest.mark.parametrize("threaded", [False, True])
+async def test_a_bug_in_who_is_told_keeps_no_other_from_being_told(tmp_path: Path, threaded: bool) -> None:
+    store = SQLiteStore(tmp_path / "runs.db", threaded=threaded)
+    await store.open()
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: told.append(str(context["exception"])))
+    told: list[str] = []
+
+    def broken(error: BaseException | None) -> None:
+        raise AssertionError("a bug")
+
+    for n, done in enumerate([broken, lambda _: told.append("good")]):
+        try:
+            store.commit(make_run(f"run-{n}")[1], done)
+        except AssertionError as error:
+            told.append(str(error))
+    await store.flush()
+    assert sorted(told) == ["a bug", "good"]
+    await store.close()
+
+
+@pytest.mark.parametrize("threaded", [False, True])
 async def test_a_bug_in_a_job_reaches_its_caller_and_the_writer_goes_on(tmp_path: Path, threaded: bool) -> None:
     store = SQLiteStore(tmp_path / "runs.db", threaded=threaded)
     await store.open()
