@@ -19,6 +19,14 @@ async def runner():
     await runner.close()
 
 
+@pytest.fixture
+async def single():
+    """A runner with one worker, so that its process is the one that is meant."""
+    runner = MontyRunner(max_workers=1)
+    yield runner
+    await runner.close()
+
+
 async def failure(runner: MontyRunner, code: str, inputs=None, **options) -> AttemptError:
     with pytest.raises(AttemptError) as caught:
         await runner.run(code, inputs, **options)
@@ -134,14 +142,14 @@ async def test_a_value_that_cannot_leave_is_the_users_mistake(runner):
     assert "cannot leave the sandbox" in str(error)
 
 
-async def test_an_endless_loop_ends_at_its_time_limit_and_the_worker_stays(runner):
-    await runner.run("1")
-    pids = runner.worker_pids()
-    error = await failure(runner, "while True:\n    pass", timeout=0.2)
+async def test_an_endless_loop_ends_at_its_time_limit_and_the_worker_stays(single):
+    await single.run("1")
+    pids = single.worker_pids()
+    error = await failure(single, "while True:\n    pass", timeout=0.2)
     assert error.error_type is ErrorType.TIMEOUT
     assert "0.2 s" in str(error)
-    assert await runner.run("2") == 2
-    assert set(pids) <= set(runner.worker_pids())
+    assert await single.run("2") == 2
+    assert set(pids) <= set(single.worker_pids())
 
 
 @pytest.mark.parametrize(
@@ -263,21 +271,21 @@ async def test_the_way_out_is_closed(runner, tmp_path, code):
     assert not target.exists()
 
 
-async def test_the_worker_process_has_no_environment_of_ours(runner, monkeypatch):
+async def test_the_worker_process_has_no_environment_of_ours(single, monkeypatch):
     monkeypatch.setenv("VERY_SECRET_TOKEN", "value-of-the-token")
-    await runner.run("1")
-    [pid] = runner.worker_pids()
+    await single.run("1")
+    [pid] = single.worker_pids()
     assert "VERY_SECRET_TOKEN" not in psutil.Process(pid).environ()
 
 
 @pytest.mark.parametrize("code", ["while True:\n    pass", "import time\ntime.sleep(600)", "sum(range(10 ** 15))"])
-async def test_cancelling_really_ends_the_work(runner, code):
-    await runner.run("1")
-    [pid] = runner.worker_pids()
+async def test_cancelling_really_ends_the_work(single, code):
+    await single.run("1")
+    [pid] = single.worker_pids()
     process = psutil.Process(pid)
     loop, began = asyncio.get_running_loop(), asyncio.Event()
     code = "print('go')\n" + ("import time\ntime.sleep(0.02)\n") + code
-    task = asyncio.create_task(runner.run(code, on_print=lambda *_: loop.call_soon_threadsafe(began.set)))
+    task = asyncio.create_task(single.run(code, on_print=lambda *_: loop.call_soon_threadsafe(began.set)))
     await asyncio.wait_for(began.wait(), 30)
     started = loop.time()
     task.cancel()
@@ -285,7 +293,7 @@ async def test_cancelling_really_ends_the_work(runner, code):
         await task
     assert loop.time() - started < 4
     assert not process.is_running() or process.status() == psutil.STATUS_ZOMBIE
-    assert await runner.run("2") == 2
+    assert await single.run("2") == 2
 
 
 async def test_a_cancelled_snippet_that_waits_for_a_worker_never_runs():
@@ -313,30 +321,30 @@ async def test_waiting_for_a_worker_does_not_count_as_running_time():
     await runner.close()
 
 
-async def test_a_crashed_worker_fails_its_step_and_is_replaced(runner):
+async def test_a_crashed_worker_fails_its_step_and_is_replaced(single):
     loop, began = asyncio.get_running_loop(), asyncio.Event()
     task = asyncio.create_task(
-        runner.run("print('a')\nwhile True:\n    pass", on_print=lambda *_: loop.call_soon_threadsafe(began.set))
+        single.run("print('a')\nwhile True:\n    pass", on_print=lambda *_: loop.call_soon_threadsafe(began.set))
     )
     await asyncio.wait_for(began.wait(), 30)
-    [pid] = runner.worker_pids()
+    [pid] = single.worker_pids()
     psutil.Process(pid).kill()
     with pytest.raises(AttemptError) as caught:
         await task
     assert (caught.value.error_type, caught.value.exception) == (ErrorType.TOOL_ERROR, "SandboxCrashed")
-    assert await runner.run("2") == 2
-    assert pid not in runner.worker_pids()
+    assert await single.run("2") == 2
+    assert pid not in single.worker_pids()
 
 
-async def test_a_worker_that_died_while_it_waited_is_replaced_unnoticed(runner):
-    await runner.run("1")
-    [pid] = runner.worker_pids()
+async def test_a_worker_that_died_while_it_waited_is_replaced_unnoticed(single):
+    await single.run("1")
+    [pid] = single.worker_pids()
     process = psutil.Process(pid)
     process.kill()
     while process.is_running() and process.status() != psutil.STATUS_ZOMBIE:
         await asyncio.sleep(0.001)
-    assert await runner.run("2") == 2
-    assert pid not in runner.worker_pids()
+    assert await single.run("2") == 2
+    assert pid not in single.worker_pids()
 
 
 async def test_many_snippets_run_side_by_side_and_keep_apart():
