@@ -5,7 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from stepchain_tui.core.errors import CommandRefusedError, StepChainError, UsageError, did_you_mean
+from stepchain_tui.core.errors import (
+    CommandRefusedError,
+    InternalError,
+    StepChainError,
+    UsageError,
+    did_you_mean,
+)
 from stepchain_tui.engine.work import Stop
 from stepchain_tui.run import events as e
 from stepchain_tui.run.state import StepState
@@ -42,6 +48,10 @@ def apply_command(driver: Driver, command: Command) -> Answer:
             reason=error.message,
         )
         answer = {"ok": False, "message": error.message, "hint": error.hint, "kind": error.kind}
+    except Exception as error:  # noqa: BLE001 - a bug of ours must end the run with its traceback, not hang it
+        driver.abort(error)
+        bug = InternalError(f"{type(error).__name__}: {error}")
+        return {"ok": False, "message": bug.message, "hint": bug.hint, "kind": bug.kind}
     driver.core.recorder.answer(command.id, answer)
     return answer
 

@@ -489,7 +489,10 @@ class Driver:
 
     async def _wake(self, work: Work, moment: datetime) -> None:
         await self.core.clock.sleep_until(moment)
-        self.try_now(work.key)
+        try:
+            self.try_now(work.key)
+        except Exception as error:  # noqa: BLE001 - a bug of ours must end the run with its traceback, not hang it
+            self.abort(error)
 
     def try_now(self, key: tuple[str, int | None]) -> bool:
         """Queue work that waits for its next try; returns whether there was any."""

@@ -130,16 +130,21 @@ class Engine:
             scheduler=self._scheduler,
         )
         self._watcher = asyncio.get_running_loop().create_task(self._watch_commands(), name="commands")
+        self._watcher.add_done_callback(self._watcher_ended)
 
-    async def close(self, reason: str = "its engine ended") -> None:
-        """Interrupt what is live, end all workers and close the store."""
-        if self._core is None:
-            return
+    async def interrupt(self, reason: str) -> None:
+        """Interrupt what is live, so that it can be resumed, and return when that is durable."""
         drivers = list(self._drivers.values())
         for driver in drivers:
             driver.shut_down(reason)
         if drivers:
             await asyncio.wait([driver.done for driver in drivers])
+
+    async def close(self, reason: str = "its engine ended") -> None:
+        """Interrupt what is live, end all workers and close the store."""
+        if self._core is None:
+            return
+        await self.interrupt(reason)
         if self._watcher is not None:
             self._watcher.cancel()
             await asyncio.gather(self._watcher, return_exceptions=True)
@@ -394,6 +399,11 @@ class Engine:
                 driver = self._drivers.get(command.run_id)
                 if driver is not None and not driver.done.done():
                     apply_command(driver, command)
+
+    def _watcher_ended(self, task: asyncio.Task[None]) -> None:
+        """Stop the runs loudly: nobody could steer them any more."""
+        if not task.cancelled() and (error := task.exception()) is not None:
+            self._store_failed(error)
 
     async def _workers_changed(self, workers: list[dict[str, Any]]) -> None:
         """Return once it is durable which workers we have: a new one gets its first call only then."""

@@ -12,7 +12,7 @@ from typing import Any
 
 from stepchain_tui.core.settings import RetryDefaults, Settings
 from stepchain_tui.plan import ActionKind, Mode, Plan, RetrySettings, Step, effective_mode, effective_timeout
-from stepchain_tui.plan.expressions import Template, compile_condition, compile_template
+from stepchain_tui.plan.expressions import Template, as_text, compile_condition, compile_template
 from stepchain_tui.resilience.retry import RetryPolicy
 from stepchain_tui.run.values import Kept
 
@@ -20,6 +20,7 @@ OPTION_KEYS: dict[ActionKind, tuple[str, ...]] = {
     ActionKind.PROMPT: ("system", "model", "temperature", "max_output_tokens", "reasoning", "replies"),
 }
 """The companion keys of each action that its executor reads."""
+_TEXT_KINDS = frozenset({ActionKind.SHELL, ActionKind.PROMPT, ActionKind.APPROVE})
 _NOTHING = compile_template({})
 _NO_RETRY_SETTINGS = RetryDefaults()
 _NO_SURROUNDINGS = compile_template({"env": {}, "cwd": ""})
@@ -86,17 +87,24 @@ class PreparedStep:
             last = context["steps"].get(self.step.dependencies[-1])
             chained = (last["output"],) if last else ()
         surroundings = self.surroundings.resolve(context, *chained)
+        options = self.options.resolve(context, *chained)
         return Resolved(
             self,
-            self.value.resolve(context, *chained),
+            self._as_meant(self.value.resolve(context, *chained)),
             self.args.resolve(context, *chained),
-            {**self.options.resolve(context, *chained), **self.fixed_options},
-            {name: str(value) for name, value in surroundings["env"].items()},
+            {**{name: as_text(value) for name, value in options.items()}, **self.fixed_options},
+            {name: as_text(value) for name, value in surroundings["env"].items()},
             self._folder(surroundings["cwd"]),
         )
 
+    def _as_meant(self, value: Any) -> Any:
+        """Return the action's value with what must be text as text: a lone expression keeps its type."""
+        if self.kind is ActionKind.SHELL and isinstance(value, list) and not isinstance(self.step.action, str):
+            return [as_text(word) for word in value]
+        return as_text(value) if self.kind in _TEXT_KINDS else value
+
     def _folder(self, cwd: Any) -> Path:
-        return self.plan_folder if not cwd else (self.plan_folder / Path(str(cwd)).expanduser()).resolve()
+        return self.plan_folder if not cwd else (self.plan_folder / Path(as_text(cwd)).expanduser()).resolve()
 
 
 def _is_plain(part: Template) -> bool:

@@ -110,7 +110,8 @@ def load_source(
         max_concurrent: Overrides the plan's.
     """
     base = Path(working_folder) if working_folder else Path.cwd()
-    loaded = load_plan(base / plan_path)
+    # as it was typed, because that is how its mistakes name the file
+    loaded = load_plan(base / plan_path if working_folder else Path(plan_path))
     plan = loaded.plan
     if max_concurrent is not None:
         plan = plan.model_copy(update={"max_concurrent": max_concurrent})

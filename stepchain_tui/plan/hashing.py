@@ -16,10 +16,9 @@ from typing import Any
 import msgspec
 
 from stepchain_tui.core.errors import UsageError
-from stepchain_tui.core.values import to_json_value
+from stepchain_tui.core.values import encode_json, to_json_value
 from stepchain_tui.plan.expressions import CHAIN_RESULT, walk_text
 from stepchain_tui.plan.functions import function_location, module_file
-from stepchain_tui.plan.kinds import ActionKind
 from stepchain_tui.plan.models import ACTION_KEYS, Defaults, Plan, PlanModel, Step, function_reference
 
 HASHED_KEYS = (
@@ -112,14 +111,22 @@ def content_hash(
     if step.function is not None:
         facts["function"] = function_reference(step.function)
         facts["code"] = (files or FileHashes()).of_function(step.function, plan_folder)
-    if step.kind is ActionKind.PROMPT and defaults is not None:
+    if step.prompt is not None and defaults is not None:
         for key in _MODEL_KEYS:
             if facts.get(key) is None and (value := getattr(defaults, key)) is not None:
                 facts[key] = value
-    if step.dependencies and any(CHAIN_RESULT in text for _, text in walk_text([step.args, step.request])):
+    if step.dependencies and (step.args or step.request) and _uses_chain_result(step):
         facts["chain"] = step.dependencies[-1]
-    ordered = {key: to_json_value(_as_written(value)) for key, value in facts.items()}
-    return hashlib.sha256(_encoder.encode(ordered)).hexdigest()
+    ordered = {key: _plain(facts[key]) for key in sorted(facts)}
+    return hashlib.sha256(encode_json(ordered)).hexdigest()
+
+
+def _uses_chain_result(step: Step) -> bool:
+    return any(CHAIN_RESULT in text for _, text in walk_text([step.args, step.request]))
+
+
+def _plain(value: Any) -> Any:
+    return value if type(value) is str else to_json_value(_as_written(value))
 
 
 def content_hashes(plan: Plan, plan_folder: Path) -> dict[str, str]:

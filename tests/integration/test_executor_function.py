@@ -314,12 +314,13 @@ async def test_a_cancelled_thread_is_stuck_until_its_function_returns(executor: 
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
-    finished = executor.unfinished(call)
+    finished = call.lingering
     assert finished is not None
     assert not finished.done()
     go_on.set()
     await asyncio.wait_for(finished, 10)
-    assert executor.unfinished(call) is None
+    assert call.lingering is not None
+    assert call.lingering.done()
 
 
 @pytest.mark.parametrize("mode", ["inline", "thread"])
@@ -340,7 +341,7 @@ async def test_cancelling_a_coroutine_function_really_cancels_it(executor: Funct
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
-    await until(lambda: executor.unfinished(call) is None)
+    await until(lambda: call.lingering is None or call.lingering.done())
     assert seen == ["started", "cancelled"]
 
 

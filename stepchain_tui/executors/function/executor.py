@@ -36,7 +36,6 @@ class FunctionExecutor:
 
     def __init__(self, pools: Pools) -> None:
         self._pools = pools
-        self._stuck: dict[tuple[str, str, int, int | None], ThreadCall] = {}
 
     async def execute(self, call: StepCall) -> Outcome:
         """Call the function. See `executors.types` for the duties.
@@ -56,14 +55,6 @@ class FunctionExecutor:
             error_type=ErrorType.USER_ERROR,
             hint="Use inline, thread or process.",
         )
-
-    def unfinished(self, call: StepCall) -> asyncio.Future[None] | None:
-        """Return what is done when the thread of a cancelled call is free again, or None when it is.
-
-        A thread cannot be killed: ask this after `execute` was cancelled, and keep the slot until then.
-        """
-        stuck = self._stuck.get(_key(call))
-        return stuck.finished if stuck is not None and not stuck.finished.done() else None
 
     async def _inline(self, call: StepCall) -> Any:
         self._pools.router.install()
@@ -131,7 +122,7 @@ class FunctionExecutor:
         try:
             return await thread_call.result
         except (asyncio.CancelledError, GeneratorExit):
-            self._abandon(_key(call), thread_call)
+            self._abandon(call, thread_call)
             raise
         except AttemptError:
             raise
@@ -140,11 +131,11 @@ class FunctionExecutor:
         finally:
             output.close()
 
-    def _abandon(self, key: tuple[str, str, int, int | None], thread_call: ThreadCall) -> None:
+    def _abandon(self, call: StepCall, thread_call: ThreadCall) -> None:
+        """Leave a thread that cannot be stopped to itself; the engine keeps its slot until it has ended."""
         thread_call.cancel()
         if not thread_call.finished.done():
-            self._stuck[key] = thread_call
-            thread_call.finished.add_done_callback(lambda _: self._stuck.pop(key, None))
+            call.lingering = thread_call.finished
 
     async def _process(self, call: StepCall) -> Any:
         function, folder = call.step.function, str(call.plan_folder)
@@ -237,9 +228,6 @@ def _context(call: StepCall, log: Callable[[str, str], None] | None) -> StepCont
         write=None if log is None else lambda text: log("stdout", text),
     )
 
-
-def _key(call: StepCall) -> tuple[str, str, int, int | None]:
-    return call.run_id, call.step.id, call.attempt, call.item
 
 
 def _label(function: Any) -> str:
