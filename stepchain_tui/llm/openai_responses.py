@@ -58,7 +58,8 @@ class OpenAIResponses:
                 model=request.model or self.choice.name,
                 input=request.prompt,
                 stream=True,
-                **{**self.choice.options, **request.parameters()},
+                # As a part of the body, keys that the openai package does not know reach the server too.
+                extra_body={**self.choice.options, **request.parameters()},
             )
             async with stream:
                 async for event in stream:

@@ -159,10 +159,11 @@ async def test_text_streams_into_the_log_and_is_the_output_with_its_usage(server
 async def test_options_reach_the_api_under_its_names(server, executor):
     serve(server, sse(delta("x"), response(text="x")))
     options = {"system": "be brief", "model": "m-1", "temperature": 0.2, "max_output_tokens": 50, "reasoning": "low"}
-    await executor.execute(call_for("Why?", **options, top_p=0.5))
+    await executor.execute(call_for("Why?", **options, top_p=0.5, knob_of_a_local_server=1))
     assert sent(server) == {
         "input": "Why?", "model": "m-1", "stream": True, "instructions": "be brief", "temperature": 0.2,
         "max_output_tokens": 50, "reasoning": {"effort": "low"}, "top_p": 0.5,
+        "knob_of_a_local_server": 1,
     }  # fmt: skip
     assert server.log[-1][0].headers["Authorization"] == f"Bearer {KEY}"
 

@@ -121,7 +121,8 @@ class PromptExecutor:
         return self._connection(choice), _request(call, options, choice.name)
 
     def _connection(self, choice: ModelChoice) -> OpenAIResponses:
-        key = (f"{choice.base_url} {choice.name}", choice.api_key, asyncio.get_running_loop())
+        what = f"{choice.base_url} {choice.name} {sorted(choice.options.items())}"
+        key = (what, choice.api_key, asyncio.get_running_loop())
         if key not in self._open:
             self._open[key] = OpenAIResponses(choice, self._clock)
         return self._open[key]
