@@ -21,6 +21,7 @@ _BY_NAME: dict[str, ErrorType] = {
     "SyntaxError": ErrorType.USER_ERROR,
     "ImportError": ErrorType.USER_ERROR,
     "FileNotFoundError": ErrorType.USER_ERROR,
+    "stepchain_tui.plan.expression_values.ExpressionError": ErrorType.USER_ERROR,
 }
 """Builtins by their bare name, others as `module.Class`."""
 
