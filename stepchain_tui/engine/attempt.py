@@ -1,4 +1,4 @@
-"""One attempt, carried out under its deadline; every way it can end comes back as a value."""
+"""One attempt, carried out; every way it can end comes back as a value."""
 
 from __future__ import annotations
 
@@ -18,18 +18,12 @@ async def carry_out(executor: StepExecutor, call: StepCall, kind: str) -> Result
 
     A cancellation of this task comes back as `STOPPED`: the executor has ended the work by then.
     """
-    deadline = asyncio.timeout(call.timeout)
     try:
-        async with deadline:
-            outcome = await executor.execute(call)
+        outcome = await executor.execute(call)
     except asyncio.CancelledError:
         return _STOPPED
     except SkipStep as skip:
         return Result(Ending.SKIPPED, reason=skip.reason)
-    except TimeoutError as error:
-        if deadline.expired():
-            return Result(Ending.TIMED_OUT, failure=_deadline_failure(call))
-        return failed(error, kind)
     except (Exception, SystemExit, GeneratorExit) as error:  # noqa: BLE001 - the border where a body's error becomes a record
         return failed(error, kind)
     return Result(Ending.SUCCEEDED, output=outcome.output)
@@ -43,10 +37,12 @@ def failed(error: BaseException, kind: str) -> Result:
     return Result(Ending.TIMED_OUT if by_deadline else Ending.FAILED, failure=failure)
 
 
-def _deadline_failure(call: StepCall) -> Failure:
-    return Failure(
+def timed_out(call: StepCall) -> Result:
+    """Return the result of an attempt that was stopped because its time was over."""
+    failure = Failure(
         error_type=ErrorType.TIMEOUT,
         message=f"ran longer than its timeout of {call.timeout:g} s and was stopped",
         exception="TimeoutError",
         hint="Raise `timeout:` of the step, or make it do less.",
     )
+    return Result(Ending.TIMED_OUT, failure=failure)

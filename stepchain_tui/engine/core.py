@@ -9,9 +9,11 @@ from typing import TYPE_CHECKING
 
 from stepchain_tui.core.clock import Clock
 from stepchain_tui.core.settings import Settings
+from stepchain_tui.engine.deadlines import Deadlines
 from stepchain_tui.engine.hashes import StepHasher
 from stepchain_tui.engine.recorder import Recorder
 from stepchain_tui.engine.scheduler import Scheduler, Slots
+from stepchain_tui.engine.work import Work
 from stepchain_tui.store.base import AbstractStore
 
 if TYPE_CHECKING:
@@ -43,6 +45,7 @@ class EngineCore:
         """Runs that wait for a slot of the cap over all runs."""
         self.hasher = StepHasher()
         self.loop = asyncio.get_running_loop()
+        self.deadlines = Deadlines(self.loop, _stop_overdue)
         self.thread_id = threading.get_ident()
 
     def seconds(self, number: float) -> timedelta:
@@ -56,3 +59,9 @@ class EngineCore:
             starving, self.starving = self.starving, set()
             for driver in starving:
                 self.loop.call_soon(driver.settle)
+
+
+def _stop_overdue(work: Work) -> None:
+    if work.stop is None and work.task is not None:
+        work.overdue = True
+        work.task.cancel()

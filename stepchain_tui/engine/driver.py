@@ -351,7 +351,9 @@ class Driver:
         if work.stop is not None or self.done.done():
             self.conclude(work, Result(Ending.STOPPED))
             return
-        work.task = self.core.loop.create_task(self._body(work), name=f"{self.run_id}/{work.step.id}")
+        work.task = self.core.loop.create_task(self._body(work), name=work.step.id)
+        if work.step.timeout is not None:
+            self.core.deadlines.add(work.step.timeout, work)
 
     async def _body(self, work: Work) -> None:
         assert work.call is not None

@@ -148,6 +148,7 @@ class Engine:
         if self._watcher is not None:
             self._watcher.cancel()
             await asyncio.gather(self._watcher, return_exceptions=True)
+        self._core.deadlines.close()
         await self._core.executors.close()
         self._core = None
         await self.store.close()

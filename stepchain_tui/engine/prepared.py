@@ -82,6 +82,11 @@ class PreparedStep:
         Raises:
             ExpressionError: An expression cannot be carried out.
         """
+        if self.is_constant and self.surroundings is _NO_SURROUNDINGS:
+            value = self._as_meant(self.value.source)
+            return Resolved(
+                self, value, self.step.args or {}, {**self.options.source, **self.fixed_options}, {}, self.plan_folder
+            )
         chained: tuple[Any, ...] = ()
         if self.step.dependencies and not self.is_constant:
             last = context["steps"].get(self.step.dependencies[-1])

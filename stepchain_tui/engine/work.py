@@ -38,6 +38,7 @@ class Work:
         attempt: The attempt's number once it began, else 0.
         withdrawn: It is no longer to be started.
         stop: Why its body is being stopped, or None.
+        overdue: Its body is being stopped because its time is over.
     """
 
     step: PreparedStep
@@ -47,6 +48,7 @@ class Work:
     withdrawn: bool = False
     stop: Stop | None = None
     stop_reason: str = ""
+    overdue: bool = False
     task: asyncio.Task[None] | None = None
     call: StepCall | None = None
     ports: AttemptPorts | None = None

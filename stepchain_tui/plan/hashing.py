@@ -59,7 +59,7 @@ class FileHashes:
         self._callables: dict[int, tuple[Callable[..., Any], str]] = {}
 
     def of_function(self, function: str | Callable[..., Any], folder: Path) -> str:
-        """Return the hash of the code behind a function: its file's bytes, or a callable's source.
+        """Return the hash of the code behind a function: its file's bytes, or a callable's compiled code.
 
         Where there is no such file the hash says so, and changes when the file appears.
         """
@@ -144,12 +144,9 @@ def _as_written(value: Any) -> Any:
 
 def _callable_hash(function: Callable[..., Any]) -> str:
     target = inspect.unwrap(getattr(function, "func", function))
-    try:
-        return hashlib.sha256(inspect.getsource(target).encode("utf-8", "replace")).hexdigest()
-    except (OSError, TypeError, SyntaxError):
-        code = getattr(target, "__code__", None)
-        text = repr(_code_facts(code)) if isinstance(code, CodeType) else function_reference(function)
-        return hashlib.sha256(text.encode("utf-8", "replace")).hexdigest()
+    code = getattr(target, "__code__", None)
+    text = repr(_code_facts(code)) if isinstance(code, CodeType) else function_reference(function)
+    return hashlib.sha256(text.encode("utf-8", "replace")).hexdigest()
 
 
 def _code_facts(code: CodeType) -> tuple[Any, ...]:
