@@ -11,7 +11,8 @@ from typing import Any
 
 import psutil
 
-from stepchain_tui.tools.processes import OWNER_VARIABLE, group_members
+from stepchain_tui.tools.processes import group_members
+from stepchain_tui.tools.wire import OWNER_VARIABLE
 
 START_TOLERANCE = 2.0
 """Seconds by which two readings of one process's start may differ; the system's clock may have been set."""

@@ -19,10 +19,10 @@ from typing import IO, Any
 
 import psutil
 
+from stepchain_tui.tools.wire import OWNER_VARIABLE
+
 TERM_GRACE = 1.5
 """Seconds between TERM and KILL; with twice `KILL_WAIT` it stays under the 4 s in which work must have ended."""
-OWNER_VARIABLE = "STEPCHAIN_OWNER"
-"""In the environment of every child and what it starts: how leftovers of a dead owner are told from strangers."""
 KILL_WAIT = 1.2
 """Seconds to wait until the system has ended what got KILL."""
 

@@ -13,6 +13,8 @@ from typing import Any, TypedDict
 REQUEST_HEAD = struct.Struct(">Q")
 REPLY_HEAD = struct.Struct(">cQQ")
 RESULT, ERROR, LOG = b"R", b"E", b"L"
+OWNER_VARIABLE = "STEPCHAIN_OWNER"
+"""In the environment of every child and what it starts: how leftovers of a dead owner are told from strangers."""
 MAX_REPLY = 16_000_000
 """Bytes of JSON that a result may have: more than the store takes, and little enough for the loop to read."""
 

@@ -100,7 +100,8 @@ class _Server:
         if request["sys_path"] is not None:
             sys.path[:] = request["sys_path"]
         if request["environment"] is not None:
-            _set_environment(request["environment"])
+            mark = {wire.OWNER_VARIABLE: self._environment.get(wire.OWNER_VARIABLE, "")}
+            _set_environment({**request["environment"], **mark})
         if request["cwd"] is not None:
             os.chdir(request["cwd"])
 

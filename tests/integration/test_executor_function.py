@@ -22,6 +22,7 @@ from stepchain_tui.executors.function import FunctionExecutor
 from stepchain_tui.run.failures import AttemptError
 from stepchain_tui.run.status import ErrorType
 from stepchain_tui.tools import Pools, StepContext
+from stepchain_tui.tools.wire import OWNER_VARIABLE
 
 MODES = ("inline", "thread", "process")
 
@@ -231,7 +232,9 @@ async def test_a_process_step_gets_its_environment_and_folder_and_leaves_none_be
     call = step_call(function=look, mode="process", cwd=tmp_path, environment={"PATH": "/bin", "ONLY": "this"})
     folder, environment = (await executor.execute(call)).output
     assert folder == str(tmp_path)
-    assert {name for name in environment if not name.startswith("LC_")} == {"PATH", "ONLY"}
+    environment.pop("LC_CTYPE", None)
+    assert environment.pop(OWNER_VARIABLE) == str(os.getpid()), "leftovers are known by it"
+    assert environment == {"PATH": "/bin", "ONLY": "this"}
     call = step_call(function=look, mode="process", cwd="/", environment={"PATH": "/bin"})
     assert "ONLY" not in (await executor.execute(call)).output[1]
 

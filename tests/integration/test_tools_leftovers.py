@@ -17,7 +17,7 @@ import pytest
 from tools_calls import is_gone, read_pid
 
 from stepchain_tui.tools import end_leftovers
-from stepchain_tui.tools.processes import OWNER_VARIABLE
+from stepchain_tui.tools.wire import OWNER_VARIABLE
 
 
 @pytest.fixture
