@@ -20,7 +20,7 @@ import time
 from pathlib import Path
 
 from stepchain_tui.engine import Engine, RunSource
-from stepchain_tui.plan import Plan, Step
+from stepchain_tui.plan import Plan, Step, require_valid
 from stepchain_tui.store import SQLiteStore
 
 Graph = dict[str, list[str]]
@@ -122,8 +122,9 @@ async def bound(graph: Graph, folder: Path) -> float:
 async def ours(graph: Graph, folder: Path) -> float:
     steps = [Step(id=name, function=no_op, mode="inline", dependencies=tuple(parents)) for name, parents in graph.items()]
     plan = Plan(goal="bench", steps=steps, max_concurrent=MAX_CONCURRENT)
+    require_valid(plan, folder)
     async with Engine(SQLiteStore(folder / "ours.db")) as engine:
-        source = RunSource(plan=plan, folder=folder)
+        source = RunSource(plan=plan, folder=folder, checked=True)
         start = time.perf_counter()
         handle = await engine.start(source)
         status = await handle.wait()

@@ -177,7 +177,8 @@ class Engine:
             PlanError: The plan cannot run.
             RunLockedError: A living engine owns the run.
         """
-        require_valid(source.plan, source.folder)
+        if not source.checked:
+            require_valid(source.plan, source.folder)
         run_id = check_run_id(run_id) if run_id else new_run_id(self.clock.now())
         lock = self.store.acquire_run(run_id)
         try:

@@ -122,6 +122,7 @@ def load_source(
         text=loaded.text,
         working_folder=base,
         inputs=resolve_inputs(plan, inputs, base, loaded.folder),
+        checked=True,
     )
 
 

@@ -26,6 +26,7 @@ class RunSource:
         working_folder: Where the command was typed.
         inputs: Every input's value, secret ones included; never stored as it is.
         environment: The variables that secrets and children's environments come from.
+        checked: The plan was found valid, as every plan that was loaded from a file is.
     """
 
     plan: Plan
@@ -35,6 +36,7 @@ class RunSource:
     working_folder: Path = field(default_factory=Path.cwd)
     inputs: dict[str, Any] = field(default_factory=dict)
     environment: Mapping[str, str] = field(default_factory=lambda: os.environ)
+    checked: bool = False
 
     @cached_property
     def graph(self) -> PlanGraph:
