@@ -45,6 +45,11 @@ class Approvals:
         """Ids of the steps that wait."""
         return tuple(sorted(self.open))
 
+    @property
+    def has_deadline(self) -> bool:
+        """Whether a question will be answered by the clock if nobody does."""
+        return any(found.waiting.deadline is not None for found in self.open.values())
+
     def ask(self, work: Work) -> None:
         """Ask what an approve step asks; its attempt has begun."""
         step, call = work.step.step, work.call
@@ -124,7 +129,9 @@ class Approvals:
         try:
             return resolve_inputs(asked, fields, self._driver.source.working_folder)
         except InputError as error:
-            raise CommandRefusedError(str(error), hint=error.hint or "Answer again.") from error
+            message = error.message.replace("input '", "field '").replace("missing input", "missing field")
+            asked_for = ", ".join(f"{name} ({spec.type})" for name, spec in asked.inputs.items())
+            raise CommandRefusedError(message, hint=f"Answer again; it asks for {asked_for or 'no fields'}.") from error
 
     def answer(self, step_id: str, *, approved: bool, fields: dict[str, Any], by: str) -> None:
         """Go on with an answer whose fields were checked."""

@@ -544,6 +544,11 @@ class Driver:
         self.stop_all(Stop.SHUTDOWN, reason)
         self._look_for_end()
 
+    def detach_when_waiting(self) -> None:
+        """Let go of the run as soon as only a person's answer can go on with it: nobody watches it any more."""
+        self.detach = True
+        self._look_for_end()
+
     def abort(self, error: BaseException) -> None:
         """Give the run up without recording anything more: the store failed, or we have a bug."""
         self._drop_alarms()
@@ -598,7 +603,7 @@ class Driver:
     def _wait_for_people(self) -> None:
         if self.state.status is not RunStatus.WAITING or self.state.waiting_for != self.approvals.steps:
             self.emit(e.RunWaiting, reason="waits for an answer", steps=self.approvals.steps)
-        if self.detach:
+        if self.detach and not self.approvals.has_deadline:
             self.maps.interrupt("waits for an answer", asked=True)
             self._leave(RunStatus.WAITING)
 

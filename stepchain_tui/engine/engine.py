@@ -256,6 +256,11 @@ class Engine:
         finally:
             lock.release()
 
+    def detach(self) -> None:
+        """Let go of runs that only a person's answer can go on with: whoever started them has gone."""
+        for driver in list(self._drivers.values()):
+            driver.detach_when_waiting()
+
     # --- how a run comes to be carried out
 
     async def _go_on(
@@ -329,7 +334,11 @@ class Engine:
         self._drivers[run_id] = driver
         self._locks[run_id] = lock
         driver.done.add_done_callback(lambda _: self._run_left(run_id))
-        driver.start()
+        try:
+            driver.start()
+        except BaseException as error:
+            driver.abort(error)  # else closing the engine would wait for a run that never ends
+            raise
         return RunHandle(driver, journal.state, recorder)
 
     async def _known_state(self, run_id: str) -> RunState | None:

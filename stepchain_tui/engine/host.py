@@ -57,8 +57,12 @@ class Host:
 
     async def _until_idle(self) -> None:
         await self._app_gone.wait()
-        while self._requests or self._runs:
-            await asyncio.wait({*self._requests, *self._runs}, return_when=asyncio.FIRST_COMPLETED)
+        while self._requests:
+            await asyncio.wait(self._requests)
+        self.service.detach = True
+        self.engine.detach()
+        while self._runs:
+            await asyncio.wait(self._runs, return_when=asyncio.FIRST_COMPLETED)
 
     async def _read(self, lines: asyncio.StreamReader) -> None:
         while line := await lines.readline():
