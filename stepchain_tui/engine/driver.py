@@ -357,11 +357,16 @@ class Driver:
 
     async def _body(self, work: Work) -> None:
         assert work.call is not None
-        executor = self.core.executors.get(work.step.kind)
-        result = await carry_out(executor, work.call, work.step.kind)
-        if result.ending is Ending.STOPPED and work.stop is None:
-            result = failed(RuntimeError("the step's work was cancelled from within"), work.step.kind)
-        self.conclude(work, result)
+        try:
+            executor = self.core.executors.get(work.step.kind)
+            result = await carry_out(executor, work.call, work.step.kind)
+            if result.ending is Ending.STOPPED and work.overdue:
+                result = timed_out(work.call)
+            elif result.ending is Ending.STOPPED and work.stop is None:
+                result = failed(RuntimeError("the step's work was cancelled from within"), work.step.kind)
+            self.conclude(work, result)
+        except Exception as error:  # noqa: BLE001 - a bug of ours must end the run with its traceback, not hang it
+            self.abort(error)
 
     def conclude(self, work: Work, result: Result) -> None:
         """Record how an attempt ended, and go on."""
