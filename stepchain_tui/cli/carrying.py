@@ -1,0 +1,163 @@
+"""Carrying a run out in the foreground: an engine of our own, signals, and what the outcome means to the caller."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import signal
+import sys
+from collections.abc import Awaitable, Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from stepchain_tui.cli.border import FAILED, INTERRUPTED, STOPPED, USAGE
+from stepchain_tui.cli.following import Follower, Watcher, state_before
+from stepchain_tui.core.errors import UnknownRunError
+from stepchain_tui.core.paths import settings_path, store_path
+from stepchain_tui.core.settings import load_settings
+from stepchain_tui.engine import Engine, EngineService, RunHandle
+from stepchain_tui.run import RunState, RunStatus
+from stepchain_tui.store import RunSummary, SQLiteStore
+
+EXIT_CODES = {
+    RunStatus.SUCCEEDED: 0,
+    RunStatus.FAILED: FAILED,
+    RunStatus.PAUSED: STOPPED,
+    RunStatus.WAITING: STOPPED,
+    RunStatus.CANCELLED: STOPPED,
+    RunStatus.INTERRUPTED: INTERRUPTED,
+}
+
+Begin = Callable[[EngineService], Awaitable[RunHandle]]
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """How a run stood when this process let go of it.
+
+    Attributes:
+        state: The run.
+        status: Its status; `interrupted` where a signal ended us first.
+        carried: Whether this process did anything; False for a run that had succeeded already.
+        seconds: How long it took.
+    """
+
+    state: RunState
+    status: RunStatus
+    carried: bool
+    seconds: float
+
+    @property
+    def exit_code(self) -> int:
+        """What the command exits with."""
+        return EXIT_CODES.get(self.status, USAGE)
+
+
+def open_engine(given: str | None) -> Engine:
+    """Return an engine on the store that the user named; open it with `async with`."""
+    settings = load_settings(settings_path())
+    return Engine(SQLiteStore(store_path(given), durability=settings.durability), settings=settings)
+
+
+def carry_out(
+    given: str | None,
+    begin: Begin,
+    watcher: Watcher,
+    *,
+    run_id: str | None,
+    owned: Callable[[str], None] | None = None,
+) -> Outcome:
+    """Carry a run out until it ends, is let go of, or a signal interrupts it.
+
+    Args:
+        given: The store that the user named, or None.
+        begin: Starts the run, or goes on with it.
+        watcher: Is told the run's new events.
+        run_id: The run's id, or a prefix of it, where it may be known already.
+        owned: Called with the run's id as soon as this process owns it.
+    """
+    return asyncio.run(_carry_out(open_engine(given), begin, watcher, run_id, owned))
+
+
+async def _carry_out(
+    engine: Engine, begin: Begin, watcher: Watcher, run_id: str | None, owned: Callable[[str], None] | None
+) -> Outcome:
+    async with engine:
+        known = await _known(engine, run_id) if run_id else None
+        began = engine.clock.monotonic()
+        with _signals() as interrupted:
+            handle = await begin(EngineService(engine, detach=True))
+            carried = handle.live
+            last = known.last_seq if known is not None and known.run_id == handle.run_id else 0
+            follower = Follower(engine.store, handle.run_id, last, watcher)
+            unsubscribe = handle.subscribe(follower.wake)
+            if owned is not None:
+                await engine.core.recorder.settle()
+                owned(handle.run_id)
+            if watcher.needs_state:
+                watcher.begin(await state_before(engine.store, handle.run_id, last))
+            following = asyncio.create_task(follower.follow(), name="follow")
+            try:
+                status = await _until_left(engine, handle, interrupted)
+            finally:
+                unsubscribe()
+                following.cancel()
+                await asyncio.gather(following, return_exceptions=True)
+                with contextlib.suppress(BrokenPipeError):
+                    await _last_words(follower, watcher)
+        return Outcome(handle.state, status, carried, engine.clock.monotonic() - began)
+
+
+async def _last_words(follower: Follower, watcher: Watcher) -> None:
+    try:
+        await follower.drain()
+    finally:
+        watcher.end()
+
+
+async def _known(engine: Engine, run_id: str) -> RunSummary | None:
+    try:
+        return await engine.store.get_run(run_id)
+    except UnknownRunError:
+        return None
+
+
+async def _until_left(engine: Engine, handle: RunHandle, interrupted: asyncio.Event) -> RunStatus:
+    """Return the status in which the run was let go of; a signal lets go of it first."""
+    left = asyncio.ensure_future(handle.wait())
+    signalled = asyncio.create_task(interrupted.wait(), name="signals")
+    await asyncio.wait({left, signalled}, return_when=asyncio.FIRST_COMPLETED)
+    if not left.done():
+        await engine.interrupt("interrupted by the user")
+    signalled.cancel()
+    return await left
+
+
+@contextlib.contextmanager
+def _signals() -> Iterator[asyncio.Event]:
+    """Set the event on the first SIGINT, SIGTERM or SIGHUP; end the process at once on the second."""
+    loop, interrupted = asyncio.get_running_loop(), asyncio.Event()
+
+    def take() -> None:
+        if interrupted.is_set():
+            with contextlib.suppress(OSError):
+                os.write(sys.stderr.fileno(), b"\r\x1b[K" if sys.stderr.isatty() else b"")
+            os._exit(INTERRUPTED)
+        interrupted.set()
+
+    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+    for number in numbers:
+        loop.add_signal_handler(number, take)
+    try:
+        yield interrupted
+    finally:
+        for number in numbers:
+            loop.remove_signal_handler(number)
+
+
+def plan_name(path: str) -> str:
+    """Return a plan's path as short as it can be typed from here."""
+    with contextlib.suppress(ValueError):
+        return str(Path(path).relative_to(Path.cwd()))
+    return path

@@ -1,0 +1,130 @@
+"""`doctor`: looks at the store whole, and at what this machine has."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from stepchain_tui.cli.options import json_option, store_option
+
+_PACKAGES = ("textual", "openai", "pydantic", "pydantic-monty", "jinja2", "aiosqlite")
+_TOOLS = ("sh", "git", "tmux", "node", "bwrap")
+
+
+@click.command("doctor")
+@json_option
+@store_option
+def doctor_command(as_json: bool, store: str | None) -> int:
+    """Check the store whole, and tell what this machine has; exits 2 on damage."""
+    import asyncio
+
+    from stepchain_tui.cli.border import USAGE
+    from stepchain_tui.cli.text import clean_line, put, put_json
+
+    report = asyncio.run(_examine(store))
+    if as_json:
+        put_json(report)
+    else:
+        for name, value in report.items():
+            if name not in ("problems", "notes", "ok"):
+                put(f"{name:<10} {clean_line(str(value))}")
+        for note in report["notes"]:
+            put(f"note       {clean_line(note, 2000)}")
+        for problem in report["problems"]:
+            put(f"PROBLEM    {clean_line(problem, 2000)}")
+        put("all is well" if report["ok"] else "keep a copy of the store before you try anything")
+    return 0 if report["ok"] else USAGE
+
+
+async def _examine(given: str | None) -> dict[str, Any]:
+    import platform
+
+    from stepchain_tui import __version__
+    from stepchain_tui.core.paths import store_path
+
+    path = store_path(given)
+    notes: list[str] = []
+    problems: list[str] = []
+    facts = await _examine_store(path, notes, problems)
+    return {
+        "ok": not problems,
+        "stepchain": __version__,
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "store": str(path),
+        **facts,
+        "model": _model(problems),
+        "packages": _packages(),
+        "tools": _tools(),
+        "notes": notes,
+        "problems": problems,
+    }
+
+
+async def _examine_store(path: Path, notes: list[str], problems: list[str]) -> dict[str, Any]:
+    """Return facts about the store and add what is wrong with it to `problems`; changes nothing."""
+    from stepchain_tui.cli.stores import reading, store_missing
+    from stepchain_tui.core.errors import StepChainError
+    from stepchain_tui.run import RunStatus
+
+    if store_missing(path):
+        notes.append("there is no store yet; the first run makes one")
+        return {"runs": 0, "bytes": 0}
+    facts: dict[str, Any] = {"runs": None, "bytes": _bytes_of(path)}
+    try:
+        async with reading(str(path)) as store:
+            problems += await store.integrity_check(full=True)
+            runs = await store.list_runs(limit=-1)
+            facts["runs"] = len(runs)
+            dead = [run.run_id for run in runs if run.shown_status is RunStatus.INTERRUPTED]
+            if dead:
+                ids = ", ".join(dead[:5])
+                notes.append(f"{len(dead)} interrupted: {ids}{' ...' if len(dead) > 5 else ''}; resume or cancel them")
+            if _bytes_of(path.with_name(path.name + "-wal")) and not any(run.owner_alive for run in runs):
+                notes.append("the last process that wrote the store did not end cleanly; nothing committed is lost")
+    except StepChainError as error:
+        problems.append(f"{error.message}. {error.hint}".strip())
+    return facts
+
+
+def _bytes_of(path: Path) -> int:
+    return path.stat().st_size if path.exists() else 0
+
+
+def _model(problems: list[str]) -> str:
+    import os
+
+    from stepchain_tui.core.errors import StepChainError
+    from stepchain_tui.core.paths import settings_path
+    from stepchain_tui.core.settings import load_settings
+    from stepchain_tui.llm.choice import choose_model
+
+    try:
+        settings = load_settings(settings_path())
+    except StepChainError as error:
+        problems.append(f"{error.message}. {error.hint}".strip())
+        return "unknown"
+    choice = choose_model(None, None, settings.model, os.environ)
+    if not choice.available:
+        return f"none: {choice.key_variable} is not set; optional prompts are skipped, others fail"
+    return f"{choice.label} at {choice.base_url}"
+
+
+def _packages() -> dict[str, str]:
+    from importlib.metadata import PackageNotFoundError, version
+
+    found = {}
+    for name in _PACKAGES:
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            found[name] = "missing"
+    return found
+
+
+def _tools() -> dict[str, str]:
+    import shutil
+
+    return {name: shutil.which(name) or "missing" for name in _TOOLS}

@@ -1,0 +1,205 @@
+"""What `run`, `resume` and `rerun` do once their words are understood."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from stepchain_tui.cli.border import STOPPED, tell
+from stepchain_tui.cli.carrying import Outcome, carry_out
+from stepchain_tui.cli.following import JsonLines, Watcher
+from stepchain_tui.cli.progress import Progress
+from stepchain_tui.cli.text import clean_block, clean_line, duration, say, words_of
+from stepchain_tui.core.errors import InputError, RunLockedError
+from stepchain_tui.engine import EngineService, RunHandle
+from stepchain_tui.plan import InputType, load_plan
+from stepchain_tui.run import RunState, RunStatus, StepState, StepStatus
+from stepchain_tui.run.events import RunCreated
+
+_RESUME_INPUTS = "Only inputs of type secret are asked for again; the others are kept with the run."
+
+
+@dataclass(frozen=True, slots=True)
+class RunOrder:
+    """What `stepchain run` was asked for."""
+
+    plan: str
+    inputs: Mapping[str, str]
+    run_id: str | None = None
+    fresh: bool = False
+    max_concurrent: int | None = None
+    store: str | None = None
+
+    async def begin(self, service: EngineService) -> RunHandle:
+        """Start the run, or go on with it."""
+        return await service.start(
+            self.plan,
+            inputs=self.inputs,
+            run_id=self.run_id,
+            fresh=self.fresh,
+            max_concurrent=self.max_concurrent,
+        )
+
+
+def run_plan(order: RunOrder, *, as_json: bool) -> int:
+    """Run a plan in the foreground and return the exit code."""
+    asked = RunOrder(
+        order.plan,
+        {**order.inputs, **_asked_secrets(order)},
+        order.run_id,
+        order.fresh,
+        order.max_concurrent,
+        order.store,
+    )
+    outcome = carry_out(order.store, asked.begin, _watcher(as_json), run_id=order.run_id)
+    return report(outcome, as_json=as_json)
+
+
+def resume_run(store: str | None, run_id: str, inputs: Mapping[str, str], *, as_json: bool) -> int:
+    """Go on with a run in the foreground and return the exit code.
+
+    A run that somebody else carries out and that is paused is told to go on there.
+    """
+    answers: list[str] = []
+
+    async def begin(service: EngineService) -> RunHandle:
+        given = await _secrets_for(service, run_id, inputs)
+        try:
+            return await service.resume(run_id, inputs=given)
+        except RunLockedError:
+            summary = await service.engine.store.get_run(run_id)
+            if summary.status is not RunStatus.PAUSED:
+                raise
+            answers.append(str((await service.steer(run_id, "resume"))["message"]))
+            raise
+
+    try:
+        outcome = carry_out(store, begin, _watcher(as_json), run_id=run_id)
+    except RunLockedError as error:
+        if not answers:
+            raise
+        if not as_json:
+            say(f"{answers[0]}: process {error.pid} goes on with it")
+        return 0
+    return report(outcome, as_json=as_json)
+
+
+def rerun_step(
+    store: str | None, run_id: str, step_id: str, inputs: Mapping[str, str], *, downstream: bool, as_json: bool
+) -> int:
+    """Run a step of a run again and return the exit code; where the run is live, its owner does it."""
+    answers: list[str] = []
+
+    async def begin(service: EngineService) -> RunHandle:
+        given = await _secrets_for(service, run_id, inputs)
+        try:
+            return await service.rerun(run_id, step_id, downstream=downstream, inputs=given)
+        except RunLockedError:
+            arguments = {"step": step_id, "downstream": downstream}
+            answers.append(str((await service.steer(run_id, "rerun", arguments))["message"]))
+            raise
+
+    try:
+        outcome = carry_out(store, begin, _watcher(as_json), run_id=run_id)
+    except RunLockedError as error:
+        if not answers:
+            raise
+        if not as_json:
+            say(f"{answers[0]}: process {error.pid} carries the run out")
+        return 0
+    return report(outcome, as_json=as_json)
+
+
+def _watcher(as_json: bool) -> Watcher:
+    return JsonLines() if as_json else Progress()
+
+
+# --- secret inputs
+
+
+def _asked_secrets(order: RunOrder) -> dict[str, str]:
+    """Return the secret inputs that were not given, from the person at the terminal."""
+    from stepchain_tui.cli.running import asker
+
+    ask = asker()
+    if ask is None:
+        return {}
+    from pathlib import Path
+
+    plan = load_plan(Path(order.plan)).plan
+    missing = [
+        name
+        for name, spec in plan.inputs.items()
+        if spec.type is InputType.SECRET and not spec.has_default and name not in order.inputs
+    ]
+    return {name: ask(name) for name in missing}
+
+
+async def _secrets_for(service: EngineService, run_id: str, given: Mapping[str, str]) -> dict[str, str]:
+    """Return the secret inputs of a run that goes on: those given, and those the person at the terminal types.
+
+    Raises:
+        InputError: Something else was given, or one is missing and nobody is there to be asked.
+    """
+    from stepchain_tui.cli.running import asker
+
+    store = service.engine.store
+    known = (await store.get_run(run_id)).run_id
+    first = (await store.read_events(known, limit=1))[0]
+    names = first.secret_inputs if isinstance(first, RunCreated) else ()
+    others = [name for name in given if name not in names]
+    if others:
+        asks = f"; it asks for {', '.join(names)}" if names else ""
+        raise InputError(f"a run that goes on takes no input '{others[0]}'{asks}", hint=_RESUME_INPUTS)
+    missing = [name for name in names if name not in given]
+    if not missing:
+        return dict(given)
+    ask: Callable[[str], str] | None = asker()
+    if ask is None:
+        hint = " ".join(f"--input {name}=..." for name in missing)
+        error = InputError(f"secret inputs are not stored: give {', '.join(missing)} again", hint=f"Add {hint}")
+        error.cli_code = STOPPED  # type: ignore[attr-defined]
+        raise error
+    return {**given, **{name: ask(name) for name in missing}}
+
+
+# --- the outcome
+
+
+def report(outcome: Outcome, *, as_json: bool) -> int:
+    """Say how a run ended and what can be done next; return the exit code."""
+    state, status = outcome.state, outcome.status
+    code = outcome.exit_code
+    message, hint = _outcome_text(state, status, duration(outcome.seconds))
+    if status is RunStatus.SUCCEEDED:
+        if not as_json:
+            say(message if outcome.carried else f"run {state.run_id} has succeeded already; nothing was run")
+        return code
+    return tell(clean_block(message), _KINDS.get(status, str(status)), clean_block(hint), code, as_json)
+
+
+_KINDS = {RunStatus.FAILED: "run_failed"}
+
+
+def _outcome_text(state: RunState, status: RunStatus, took: str) -> tuple[str, str]:
+    run_id = state.run_id
+    head = f"run {run_id} {words_of(status)}"
+    resume = f"`stepchain resume {run_id}` goes on."
+    match status:
+        case RunStatus.SUCCEEDED:
+            return f"{head} in {took}", ""
+        case RunStatus.WAITING:
+            questions = [step for step in state.steps.values() if step.status is StepStatus.WAITING]
+            asked = "; ".join(f"{step.id}: {clean_line(_question(step))}" for step in questions)
+            orders = " or ".join(f"`stepchain approve {run_id} {step.id}`" for step in questions)
+            return f"{head} for an answer ({asked})", f"{orders}, then `stepchain resume {run_id}`"
+        case RunStatus.FAILED:
+            return f"{head}: {clean_line(state.reason)}", f"`stepchain show {run_id}` tells why; {resume[:-1]} anew."
+        case RunStatus.CANCELLED:
+            return f"{head}: {clean_line(state.reason)}", resume
+        case _:
+            return f"{head} after {took}", resume
+
+
+def _question(step: StepState) -> str:
+    return step.waiting.question if step.waiting is not None else ""

@@ -1,0 +1,141 @@
+"""The JSON shapes of `show` and `runs`, which other programs rely on."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, cast
+
+from stepchain_tui.core.clock import SystemClock
+from stepchain_tui.engine.takeover import record_death
+from stepchain_tui.run import RunState, RunStatus, StepState
+from stepchain_tui.run.state import AttemptState, Usage
+from stepchain_tui.store import RunSummary, SQLiteStore
+from stepchain_tui.store.blobs import FileBlobs
+
+if TYPE_CHECKING:
+    from stepchain_tui.engine.recorder import Journal
+
+Record = dict[str, Any]
+
+
+class _Reading:
+    """A journal for a state that is only read: what it emits is folded and never stored."""
+
+    def __init__(self, state: RunState) -> None:
+        self.state = state
+        self._clock = SystemClock()
+
+    def emit(self, event_type: Any, **fields: Any) -> None:
+        """Fold an event that whoever takes the run over would record."""
+        moment = self.state.last_at or self._clock.now()
+        self.state.apply(event_type(seq=self.state.last_seq + 1, run_id=self.state.run_id, at=moment, **fields))
+
+
+async def state_as_it_is(store: SQLiteStore, run_id: str) -> tuple[RunState, RunSummary]:
+    """Return a run's state and row; what a dead owner left as running reads as interrupted."""
+    summary = await store.get_run(run_id)
+    state = await store.load_state(run_id)
+    if summary.shown_status is RunStatus.INTERRUPTED and state.status is not RunStatus.INTERRUPTED:
+        record_death(cast("Journal", _Reading(state)))
+    return state, summary
+
+
+async def outputs_of(store: SQLiteStore, state: RunState, *, whole: bool) -> Record:
+    """Return step id -> output; a large one as `{"file", "sha256", "bytes", "preview"}` unless `whole`."""
+    outputs: Record = {}
+    files = FileBlobs(store.folder, sync=False) if store.folder is not None else None
+    for step in state.steps.values():
+        kept = step.output
+        if kept is None or kept.blob is None:
+            outputs[step.id] = None if kept is None else kept.value
+        elif whole or files is None:
+            outputs[step.id] = await store.load_value(kept)
+        else:
+            blob = kept.blob
+            outputs[step.id] = {
+                "file": str(files.path(blob.sha256)),
+                "sha256": blob.sha256,
+                "bytes": blob.bytes,
+                "preview": blob.preview,
+            }
+    return outputs
+
+
+def run_record(state: RunState, summary: RunSummary, outputs: Mapping[str, Any]) -> Record:
+    """Return a run as `show --json` prints it."""
+    return {
+        "run_id": state.run_id,
+        "status": summary.shown_status,
+        "goal": state.goal,
+        "plan_path": state.plan_path,
+        "revision": state.revision,
+        "reason": state.reason,
+        "inputs": state.inputs,
+        "created_at": state.created_at,
+        "started_at": state.started_at,
+        "finished_at": state.finished_at,
+        "steps": [step_record(step, outputs.get(step.id)) for step in state.steps.values()],
+        "usage": usage_record(state.usage),
+    }
+
+
+def step_record(step: StepState, output: Any) -> Record:
+    """Return a step as `show --json` prints it; `error` is also why it was skipped, blocked or cancelled."""
+    return {
+        "id": step.id,
+        "name": step.outline.name or None,
+        "kind": step.outline.kind,
+        "status": step.status,
+        "marks": sorted(step.marks),
+        "attempts": [attempt_record(attempt) for attempt in step.attempts.values()],
+        "output": output,
+        "error": _error_of(step),
+        "error_type": step.error.error_type if step.error else None,
+        "started_at": step.started_at,
+        "finished_at": step.finished_at,
+        "usage": usage_record(step.usage) if step.usage is not None else None,
+    }
+
+
+def _error_of(step: StepState) -> str | None:
+    if step.error is not None:
+        return step.error.message
+    return (step.reason or None) if step.ended and step.status != "succeeded" else None
+
+
+def attempt_record(attempt: AttemptState) -> Record:
+    """Return an attempt as `show --json` prints it."""
+    return {
+        "n": attempt.n,
+        "item": attempt.item,
+        "status": attempt.status,
+        "error": attempt.error.message if attempt.error else attempt.reason or None,
+        "error_type": attempt.error.error_type if attempt.error else None,
+        "started_at": attempt.started_at,
+        "finished_at": attempt.finished_at,
+    }
+
+
+def usage_record(usage: Usage) -> Record:
+    """Return what models were asked; tokens that a provider did not tell are counted by `unknown_turns`."""
+    return {
+        "turns": usage.turns,
+        "input_tokens": usage.input_tokens,
+        "output_tokens": usage.output_tokens,
+        "unknown_turns": usage.unknown_turns,
+    }
+
+
+def summary_record(run: RunSummary) -> Record:
+    """Return a run as `runs --json` prints it."""
+    return {
+        "run_id": run.run_id,
+        "status": run.shown_status,
+        "goal": run.goal,
+        "plan_path": run.plan_path,
+        "created_at": run.created_at,
+        "finished_at": run.finished_at,
+        "steps_total": run.steps_total,
+        "steps_done": run.steps_done,
+        "steps_failed": run.steps_failed,
+    }

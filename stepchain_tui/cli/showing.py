@@ -1,0 +1,104 @@
+"""`show` for people."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping
+from typing import Any
+
+from stepchain_tui.cli.text import (
+    between,
+    clean_block,
+    clean_line,
+    draws_unicode,
+    glyph,
+    local_time,
+    painted,
+    put,
+    size,
+    table,
+    uses_colour,
+    words_of,
+)
+from stepchain_tui.core.values import encode_json
+from stepchain_tui.run import Mark, RunState, StepState
+from stepchain_tui.store import RunSummary
+
+_MARKS = {Mark.CACHED: "=", Mark.STALE: "~", Mark.PINNED: "*"}
+
+
+def put_run(state: RunState, summary: RunSummary, outputs: Mapping[str, Any], *, full: bool) -> None:
+    """Print a run with a row for each step, then errors and outputs."""
+    colour = uses_colour(sys.stdout)
+    status = summary.shown_status
+    for name, text in _facts(state, summary):
+        put(f"{name:<8} {painted(text, status, colour=colour) if name == 'status' else text}")
+    put()
+    ascii_only = not draws_unicode(sys.stdout)
+    rows = [_row(step, outputs.get(step.id), ascii_only=ascii_only) for step in state.steps.values()]
+    for line, step in zip(table(rows), state.steps.values(), strict=True):
+        put(painted(line, step.status, colour=colour))
+    for step in state.steps.values():
+        _put_details(step, outputs.get(step.id), full=full)
+
+
+def _facts(state: RunState, summary: RunSummary) -> list[tuple[str, str]]:
+    status = words_of(summary.shown_status)
+    if summary.owner_alive and summary.owner is not None:
+        status += f" (process {summary.owner.pid})"
+    reason = clean_line(state.reason)
+    facts = [
+        ("run", state.run_id),
+        ("goal", clean_line(state.goal)),
+        ("status", f"{status}: {reason}" if reason else status),
+        ("plan", f"{state.plan_path}{f' (revision {state.revision})' if state.revision > 1 else ''}"),
+        ("started", local_time(state.started_at)),
+        ("took", between(state.started_at, state.finished_at)),
+    ]
+    if state.usage.turns:
+        usage = state.usage
+        unknown = f", {usage.unknown_turns} answers without a count" if usage.unknown_turns else ""
+        facts.append(("tokens", f"{usage.input_tokens} in, {usage.output_tokens} out{unknown}"))
+    return [fact for fact in facts if fact[1]]
+
+
+def _row(step: StepState, output: Any, *, ascii_only: bool) -> tuple[str, ...]:
+    marks = "".join(_MARKS[mark] for mark in sorted(step.marks))
+    tries = f"{step.attempt} {'try' if step.attempt == 1 else 'tries'}" if step.attempt else ""
+    return (
+        f"{glyph(step.status, ascii_only=ascii_only)} {step.id}{marks}",
+        step.outline.kind,
+        words_of(step.status),
+        tries,
+        between(step.started_at, step.finished_at),
+        _note(step, output),
+    )
+
+
+def _note(step: StepState, output: Any) -> str:
+    if step.error is not None:
+        return clean_line(step.error.message, 80)
+    if step.status == "succeeded":
+        return clean_line(_one_line(output), 60)
+    return clean_line(step.waiting.question if step.waiting else step.reason, 80)
+
+
+def _one_line(output: Any) -> str:
+    if isinstance(output, dict) and {"file", "sha256", "bytes", "preview"} == output.keys():
+        return f"{size(output['bytes'])} in {output['file']}"
+    return output if isinstance(output, str) else encode_json(output).decode()[:2000]
+
+
+def _put_details(step: StepState, output: Any, *, full: bool) -> None:
+    if step.error is not None:
+        put()
+        put(f"{step.id}: {step.error.error_type}: {clean_block(step.error.message)}")
+        if step.error.hint:
+            put(f"  {clean_block(step.error.hint)}")
+    if full and output is not None:
+        put()
+        put(f"{step.id}:")
+        import msgspec
+
+        text = output if isinstance(output, str) else msgspec.json.format(encode_json(output), indent=2).decode()
+        put(clean_block(text))
