@@ -1,0 +1,330 @@
+"""What a person can do, once: bindings, palette, footer, the `?` menu and docs/keys.md are all made from `ACTIONS`.
+
+An action is carried out by a method `do_<name>` of the screen it belongs to, or of the app. Whether it fits now is
+decided here, with the reason why not, so that a key that does nothing says why. Users remap actions by their id.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+from textual.binding import Binding, BindingType
+
+from stepchain_tui.run.status import RUN_ENDED, STEP_ENDED, RunStatus, StepStatus
+from stepchain_tui.tui.views import RunView, StepView
+
+
+class Scope(StrEnum):
+    """Where an action can be carried out."""
+
+    APP = "everywhere"
+    HOME = "home"
+    RUN = "run"
+    GRAPH = "graph"
+    TEXT = "text"
+    HISTORY = "history"
+    EDITOR = "editor"
+
+
+@dataclass(frozen=True, slots=True)
+class Situation:
+    """What decides whether an action fits.
+
+    Attributes:
+        run: The run on the screen, None before it was started.
+        step: The selected step.
+        plan_path: The plan's file, or empty.
+        missing_inputs: Inputs that have no value yet.
+        has_text: Whether the pane in sight holds text that can be searched and copied.
+    """
+
+    run: RunView | None = None
+    step: StepView | None = None
+    plan_path: str = ""
+    has_inputs: bool = False
+    has_text: bool = True
+    file_gone: bool = False
+
+
+Why = Callable[[Situation], str | None]
+
+
+def _always(_: Situation) -> str | None:
+    return None
+
+
+@dataclass(frozen=True, slots=True)
+class Action:
+    """One thing a person can do.
+
+    Attributes:
+        id: What users remap it by.
+        keys: Its keys, separated by commas.
+        label: A word or two for the footer.
+        description: A sentence for menus and docs.
+        why_not: Returns the reason why it does not fit now, or None.
+        footer: Its place in the footer, 0 for none.
+        own: The Textual action of a widget that carries it out itself, or empty.
+        shown: How the keys are written where `keys` are not for people.
+    """
+
+    id: str
+    keys: str
+    label: str
+    description: str
+    scope: Scope
+    why_not: Why = field(default=_always)
+    footer: int = 0
+    own: str = ""
+    priority: bool = False
+
+    @property
+    def method(self) -> str:
+        """The method that carries it out."""
+        return "do_" + self.id.replace(".", "_")
+
+    def binding(self) -> Binding:
+        """Return the action as a Textual binding."""
+        action = self.own or f"app.do('{self.id}')"
+        return Binding(self.keys, action, self.label, show=False, id=self.id, priority=self.priority)
+
+
+# --- why not
+
+
+def _can_start(now: Situation) -> str | None:
+    if now.run is None or now.run.status in RUN_ENDED:
+        return None if now.plan_path and not now.file_gone else "the run's plan has no file to start from"
+    if now.run.live:
+        return "the run is going on already"
+    return f"the run is {now.run.status}: p goes on with it"
+
+
+def _can_pause(now: Situation) -> str | None:
+    if now.run is None:
+        return "nothing runs yet: s starts"
+    if now.run.status is RunStatus.SUCCEEDED:
+        return "the run succeeded: there is nothing to go on with"
+    return None
+
+
+def _is_live(now: Situation) -> str | None:
+    if now.run is None:
+        return "nothing runs yet: s starts"
+    return None if now.run.live else f"nobody carries the run out: it is {now.run.status}"
+
+
+def _can_cancel_run(now: Situation) -> str | None:
+    if now.run is None:
+        return "nothing runs yet: s starts"
+    return f"the run is over: it {now.run.status}" if now.run.status in RUN_ENDED else None
+
+
+def _can_cancel_step(now: Situation) -> str | None:
+    if now.run is None or now.step is None:
+        return "nothing runs yet: s starts"
+    if now.step.status in STEP_ENDED:
+        return f"{now.step.id} is over: it is {_word(now.step.status)}"
+    return None
+
+
+def _can_rerun(now: Situation) -> str | None:
+    if now.run is None or now.step is None:
+        return "nothing ran yet: s starts"
+    status = now.step.status
+    if now.run.live and status in (StepStatus.RUNNING, StepStatus.WAITING):
+        return f"{now.step.id} is {status}: x cancels it first"
+    if now.run.live and status is StepStatus.RETRYING:
+        return f"{now.step.id} is retrying: t tries now"
+    if status in (StepStatus.PENDING, StepStatus.QUEUED) and not now.step.attempt:
+        return f"{now.step.id} has not run yet"
+    return None
+
+
+def _can_try_now(now: Situation) -> str | None:
+    if now.run is None or now.step is None:
+        return "nothing runs yet: s starts"
+    if now.step.status is StepStatus.RETRYING or now.step.retry_at is not None:
+        return None
+    return f"{now.step.id} is {_word(now.step.status)} and waits for no retry"
+
+
+def _can_answer(now: Situation) -> str | None:
+    if now.run is None or now.step is None or now.step.waiting is None:
+        return "nobody waits for an answer here"
+    return None
+
+
+def _has_inputs(now: Situation) -> str | None:
+    if not now.has_inputs:
+        return "this plan asks for no inputs"
+    return "the run keeps the inputs it began with" if now.run is not None and now.run.status not in RUN_ENDED else None
+
+
+def _has_file(now: Situation) -> str | None:
+    return None if now.plan_path and not now.file_gone else "the plan has no file that could be edited"
+
+
+def _has_text(now: Situation) -> str | None:
+    return None if now.has_text else "there is nothing in this pane"
+
+
+def _word(status: str) -> str:
+    return status.replace("_", " ")
+
+
+# --- what there is
+
+_RUN_ACTIONS = (
+    Action("run.start", "s", "start", "Start the plan; after the end, start it anew", Scope.RUN, _can_start, 10),
+    Action("run.pause", "p", "pause", "Pause the run, or go on with it", Scope.RUN, _can_pause, 20),
+    Action(
+        "run.pause_now", "P", "pause now", "Pause and send running steps back, at no cost of a try", Scope.RUN, _is_live
+    ),
+    Action("step.answer", "a", "answer", "Answer the question that a step asks", Scope.RUN, _can_answer, 25),
+    Action("step.rerun", "r", "rerun", "Run the selected step again, at once", Scope.RUN, _can_rerun, 30),
+    Action(
+        "step.rerun_from",
+        "R",
+        "rerun from here",
+        "Run the selected step and all that follows again",
+        Scope.RUN,
+        _can_rerun,
+        40,
+    ),
+    Action("step.try_now", "t", "try now", "Do not wait for the time of the next try", Scope.RUN, _can_try_now, 35),
+    Action("step.cancel", "x", "cancel step", "Stop the selected step", Scope.RUN, _can_cancel_step, 90),
+    Action("run.cancel", "X", "cancel run", "Stop the whole run", Scope.RUN, _can_cancel_run),
+    Action("plan.inputs", "i", "inputs", "Change the inputs before the plan is started", Scope.RUN, _has_inputs),
+    Action("plan.edit", "e", "edit", "Edit the plan's file", Scope.RUN, _has_file, 50),
+    Action("plan.edit_outside", "E", "$EDITOR", "Edit the plan's file in $EDITOR", Scope.RUN, _has_file),
+    Action("pane.pager", "o", "pager", "Show the step's output in $PAGER", Scope.RUN, _has_text),
+    Action("tab.previous", "left_square_bracket", "tab left", "Show the tab to the left", Scope.RUN),
+    Action("tab.next", "right_square_bracket", "tab right", "Show the tab to the right", Scope.RUN),
+    Action("pane.graph", "1", "plan", "Go to pane 1, the plan's graph", Scope.RUN),
+    Action("pane.step", "2", "step", "Go to pane 2, the selected step", Scope.RUN),
+    Action("pane.timeline", "3", "timeline", "Go to pane 3, the timeline", Scope.RUN),
+    Action("pane.maximise", "z", "maximise", "Give all the room to the pane in focus, or take it back", Scope.RUN),
+    Action("find.open", "slash", "find", "Find text in the pane in focus", Scope.RUN, _has_text, 70),
+    Action("find.next", "n", "next", "Go to the next place", Scope.RUN, _has_text),
+    Action("find.previous", "N", "previous", "Go to the previous place", Scope.RUN, _has_text),
+    Action("run.follow", "f", "follow", "Follow the work, and the end of the log", Scope.RUN, footer=60),
+    Action("pane.copy", "y", "copy", "Copy the text of the pane in sight", Scope.RUN, _has_text),
+    Action("split.left", "less_than_sign", "narrower", "Make the graph narrower", Scope.RUN),
+    Action("split.right", "greater_than_sign", "wider", "Make the graph wider", Scope.RUN),
+    Action("split.down", "plus", "step taller", "Make the step pane taller", Scope.RUN),
+    Action("split.up", "minus", "step shorter", "Make the step pane shorter", Scope.RUN),
+)
+_OTHER_ACTIONS = (
+    Action("graph.up", "up,k", "parent", "Go to a step this one waits for", Scope.GRAPH, own="move('up')"),
+    Action("graph.down", "down,j", "child", "Go to a step that waits for this one", Scope.GRAPH, own="move('down')"),
+    Action("graph.left", "left,h", "left", "Go to the step beside", Scope.GRAPH, own="move('left')"),
+    Action("graph.right", "right,l", "right", "Go to the step beside", Scope.GRAPH, own="move('right')"),
+    Action("graph.open", "enter", "open", "Go to the step's pane", Scope.GRAPH, own="open"),
+    Action("graph.fold", "space", "fold", "Fold or unfold steps that are alike", Scope.GRAPH, own="fold"),
+    Action("text.up", "up,k", "up", "Go up a line", Scope.TEXT, own="scroll_up"),
+    Action("text.down", "down,j", "down", "Go down a line", Scope.TEXT, own="scroll_down"),
+    Action("text.left", "left,h", "left", "Go to the left", Scope.TEXT, own="scroll_left"),
+    Action("text.right", "right,l", "right", "Go to the right", Scope.TEXT, own="scroll_right"),
+    Action("text.page_up", "pageup,ctrl+u", "page up", "Go up a page", Scope.TEXT, own="page_up"),
+    Action("text.page_down", "pagedown,ctrl+d", "page down", "Go down a page", Scope.TEXT, own="page_down"),
+    Action("text.top", "home,g", "top", "Go to the first line", Scope.TEXT, own="scroll_home"),
+    Action("text.bottom", "end,G", "bottom", "Go to the last line", Scope.TEXT, own="scroll_end"),
+    Action("home.open", "enter", "open", "Open the plan or run", Scope.HOME, footer=10, own="open"),
+    Action("home.new", "n", "new plan", "Write a new plan", Scope.HOME, footer=20),
+    Action("home.edit", "e", "edit", "Edit the plan", Scope.HOME, footer=30),
+    Action("home.pane_plans", "1", "plans", "Go to the plans", Scope.HOME),
+    Action("home.pane_runs", "2", "runs", "Go to the recent runs", Scope.HOME),
+    Action("history.open", "enter", "open", "Open the run as it was", Scope.HISTORY, footer=10, own="open"),
+    Action("history.find", "slash", "filter", "Filter by id, goal and plan", Scope.HISTORY, footer=20),
+    Action("history.status", "f", "status", "Show only runs of one status, then of the next", Scope.HISTORY, footer=30),
+    Action("history.copy", "y", "copy id", "Copy the run's id", Scope.HISTORY),
+    Action("editor.save", "ctrl+s", "save", "Save the file", Scope.EDITOR, footer=10, priority=True),
+    Action("editor.run", "ctrl+r", "run", "Save the file and open its plan", Scope.EDITOR, footer=20, priority=True),
+    Action("editor.outside", "f4", "$EDITOR", "Go on in $EDITOR", Scope.EDITOR, footer=30, priority=True),
+    Action("editor.problems", "f8", "problems", "Go to the list of problems", Scope.EDITOR, footer=40, priority=True),
+)
+_APP_ACTIONS = (
+    Action("app.keys", "question_mark,f1", "keys", "Show all keys; enter runs one", Scope.APP, footer=95),
+    Action("app.home", "H", "home", "Go to the plans and recent runs", Scope.APP),
+    Action("app.history", "L", "history", "Go to the list of all runs", Scope.APP, footer=92),
+    Action("app.back", "escape", "back", "Leave what was opened last: a search, a maximised pane, a screen", Scope.APP),
+    Action("app.palette", "ctrl+p", "menu", "Open the menu of all commands", Scope.APP, footer=99, priority=True),
+    Action("app.theme", "ctrl+t", "theme", "Choose a theme, with a preview", Scope.APP, priority=True),
+    Action("app.quit", "ctrl+q", "quit", "Quit; asks what becomes of live runs", Scope.APP, priority=True),
+)
+ACTIONS: Mapping[str, Action] = {action.id: action for action in (*_RUN_ACTIONS, *_OTHER_ACTIONS, *_APP_ACTIONS)}
+"""Every action by its id."""
+
+
+def bindings(*scopes: Scope) -> list[BindingType]:
+    """Return the bindings of a screen, a widget or the app."""
+    return [action.binding() for action in in_scopes(scopes)]
+
+
+def in_scopes(scopes: Sequence[Scope]) -> list[Action]:
+    """Return the actions of these scopes in order."""
+    return [action for scope in scopes for action in ACTIONS.values() if action.scope is scope]
+
+
+def footer_actions(scopes: Sequence[Scope]) -> list[Action]:
+    """Return the actions that the footer of a screen shows, in its order."""
+    return sorted((action for action in in_scopes(scopes) if action.footer), key=lambda action: action.footer)
+
+
+_NAMES = {
+    "question_mark": "?",
+    "slash": "/",
+    "left_square_bracket": "[",
+    "right_square_bracket": "]",
+    "less_than_sign": "<",
+    "greater_than_sign": ">",
+    "plus": "+",
+    "minus": "-",
+    "escape": "esc",
+    "pageup": "pgup",
+    "pagedown": "pgdn",
+}
+
+
+def key_text(keys: str, *, first: bool = False) -> str:
+    """Return keys as they are written for people; with `first` only the first of them."""
+    names = [_NAMES.get(key.strip(), key.strip()) for key in keys.split(",")]
+    return names[0] if first else " ".join(names)
+
+
+def keys_of(action: Action, keymap: Mapping[str, str]) -> str:
+    """Return the keys of an action, the user's before ours."""
+    return keymap.get(action.id, action.keys)
+
+
+def unknown_ids(keymap: Mapping[str, str]) -> list[str]:
+    """Return the ids in a user's keymap that no action has."""
+    return [name for name in keymap if name not in ACTIONS]
+
+
+def keys_document() -> str:
+    """Return docs/keys.md."""
+    lines = [
+        "# Keys",
+        "",
+        "Made from `stepchain_tui/tui/actions.py`; a test keeps it so. To remap an action, name its id in the table",
+        "`[keymap]` of your settings file, its keys separated by commas:",
+        "",
+        "```toml",
+        "[keymap]",
+        '"step.rerun" = "ctrl+r"',
+        "```",
+        "",
+        "Single letters do nothing while a text field has the focus. An action that does not fit says why.",
+        "",
+    ]
+    for scope in Scope:
+        lines += [f"## {scope.value.capitalize()}", "", "| keys | what | id |", "|---|---|---|"]
+        for action in in_scopes([scope]):
+            keys = " ".join(f"`{key_text(key)}`" for key in action.keys.split(","))
+            lines.append(f"| {keys} | {action.description} | `{action.id}` |")
+        lines.append("")
+    return "\n".join(lines)

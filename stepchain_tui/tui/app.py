@@ -1,0 +1,266 @@
+"""`StepChainApp`: modes, themes, keys and commands. It owns no run and reads no file; see `host` and `library`."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from pathlib import Path
+from typing import Any, ClassVar
+
+from textual.app import App
+from textual.binding import Binding, BindingType
+from textual.dom import DOMNode
+from textual.screen import Screen
+
+from stepchain_tui.core import paths
+from stepchain_tui.core.clock import Clock, SystemClock
+from stepchain_tui.core.errors import StepChainError
+from stepchain_tui.core.settings import Settings
+from stepchain_tui.tui.actions import ACTIONS, Scope, bindings, in_scopes, key_text, keys_of, unknown_ids
+from stepchain_tui.tui.app_dialogs import Dialogs
+from stepchain_tui.tui.app_screens import OpenScreens
+from stepchain_tui.tui.glyphs import choose_glyphs
+from stepchain_tui.tui.host import ChildHost, EngineHost, HowToEnd, ThreadHost
+from stepchain_tui.tui.library import Library, prepare_store
+from stepchain_tui.tui.screens.base import ActionScreen
+from stepchain_tui.tui.state import AppState, load_state, save_state
+from stepchain_tui.tui.themes import DEFAULT_THEME, STATUS_DEFAULTS, load_themes
+
+
+class StepChainApp(OpenScreens, Dialogs, App[int]):
+    """The app.
+
+    Args:
+        store_path: The store; it must be there and usable, see `run_app`.
+        plan: A plan to open at once.
+        run_id: A run to open at once.
+        in_process: Keep the engine in a thread of this process.
+        settings: The user's settings.
+        inputs: Values for the inputs of `plan`.
+        clock: Time, as the screens show it.
+        folder: What relative paths are relative to, and where plans are looked for.
+    """
+
+    TITLE = "stepchain"
+    ENABLE_COMMAND_PALETTE = False
+    CSS_PATH = "app.tcss"
+    BINDINGS: ClassVar[list[BindingType]] = bindings(Scope.APP)
+
+    def __init__(
+        self,
+        store_path: Path,
+        plan: Path | None = None,
+        run_id: str | None = None,
+        in_process: bool = False,
+        settings: Settings | None = None,
+        inputs: dict[str, Any] | None = None,
+        *,
+        clock: Clock | None = None,
+        folder: Path | None = None,
+    ) -> None:
+        self.settings = settings or Settings()
+        super().__init__()
+        self._modes_known: set[str] = set()
+        self._runs: dict[str, str] = {}
+        self.folder = (folder or Path.cwd()).absolute()
+        self.clock = clock or SystemClock()
+        self.glyphs = choose_glyphs(wanted_ascii=self.settings.ascii, environment=os.environ)
+        self.state: AppState = load_state(paths.app_state_path())
+        self.library = Library(store_path, self.settings.model, self._touched)
+        log = paths.data_folder() / "engine.log"
+        self.host: EngineHost = (
+            ThreadHost(store_path, self.settings) if in_process else ChildHost(store_path, log, self._engine_died)
+        )
+        self.busy = 0
+        self._first = (plan, run_id, inputs or {})
+        self._told: set[str] = set()
+        self._warming: asyncio.Task[None] | None = None
+
+    # --- beginning
+
+    def on_load(self) -> None:
+        """Take over themes and keys before anything is drawn."""
+        found = load_themes([paths.shipped_folder("themes"), paths.data_folder() / "themes"])
+        for theme in found.themes.values():
+            self.register_theme(theme)
+        wanted = self.state.theme or self.settings.theme or DEFAULT_THEME
+        self.theme = wanted if wanted in self.available_themes else DEFAULT_THEME
+        if found.problems:
+            self.call_later(self._tell, "Themes that were left out", "\n".join(found.problems))
+        if self.settings.keymap:
+            self.set_keymap({name: keys for name, keys in self.settings.keymap.items() if name in ACTIONS})
+            if unknown := unknown_ids(self.settings.keymap):
+                self.call_later(self._tell, "Unknown actions in [keymap]", ", ".join(unknown))
+
+    def get_theme_variable_defaults(self) -> dict[str, str]:
+        """Give statuses a colour in every theme."""
+        colours = self.current_theme.to_color_system().generate()
+        made = {}
+        for name, value in STATUS_DEFAULTS.items():
+            reference, _, rest = value.removeprefix("$").partition(" ")
+            made[name] = f"{colours[reference]} {rest}".strip()
+        return made
+
+    def on_mount(self) -> None:
+        """Show the first screen; the engine gets warm once it is painted."""
+        self.library.start()
+        plan, run_id, inputs = self._first
+        if run_id:
+            self.open_run(run_id)
+        elif plan is not None:
+            self.open_plan(plan, inputs=inputs)
+        else:
+            self.open_home()
+        self.call_after_refresh(self._warm_up)
+
+    def _warm_up(self) -> None:
+        self._warming = asyncio.get_running_loop().create_task(self._open_host(), name="warm up")
+
+    async def _open_host(self) -> None:
+        try:
+            await self.host.open()
+        except StepChainError as error:
+            self.complain(error)
+
+    def now(self) -> datetime:
+        """Return the current moment, as screens show it."""
+        return self.clock.now()
+
+    # --- actions
+
+    def action_do(self, action_id: str) -> None:
+        """Carry out an action of the registry, or say why it does not fit now."""
+        action, screen = ACTIONS[action_id], self.screen
+        if isinstance(screen, ActionScreen):
+            reason = screen.why_not(action)
+            if reason:
+                self.notify(
+                    f"{key_text(keys_of(action, self.settings.keymap), first=True)}: {reason}",
+                    severity="warning",
+                    timeout=3,
+                    markup=False,
+                )
+                return
+            method = getattr(screen, action.method, None) or getattr(self, action.method)
+        else:
+            method = getattr(self, action.method)
+        method()
+
+    def do_app_back(self) -> None:
+        """Leave what was opened last; on the last screen of a mode, go home."""
+        screen = self.screen
+        if isinstance(screen, ActionScreen) and not screen.go_back():
+            self.leave_screen(screen)
+
+    def do_app_quit(self) -> None:
+        """Quit; asks what becomes of live runs."""
+        if self.is_asking:
+            return
+        self.run_worker(self._quit(), name="quit", group="quit", exclusive=True, exit_on_error=False)
+
+    async def _quit(self) -> None:
+        if not await self.may_leave_editors():
+            return
+        live = await self.host.live()
+        how: HowToEnd | None = await self.ask_how_to_quit(live) if live else "keep"
+        if how is not None:
+            await self.finish(how)
+            self.exit(0)
+
+    async def finish(self, how: HowToEnd) -> None:
+        """Let everything go: the engine as the person said, then the reader."""
+        if self._warming is not None and not self._warming.done():
+            self._warming.cancel()
+        await self.host.end(how)
+        await self.library.close()
+
+    # --- telling
+
+    def complain(self, error: StepChainError) -> None:
+        """Show what StepChain complains about: what, and what to do next."""
+        self._tell("", f"{error.message}\n{error.hint}" if error.hint else error.message)
+
+    def report_bug(self, error: BaseException | None, where: str) -> None:
+        """Show a bug of ours, rather than hide it."""
+        self.log.error(f"{where}: {error!r}")
+        self._tell("A bug in StepChain", f"{where}: {error!r}")
+
+    def _tell(self, title: str, text: str) -> None:
+        self.notify(text, title=title, severity="error", timeout=8, markup=False)
+
+    def _engine_died(self, text: str) -> None:
+        self._tell("Engine restarted", text)
+        self._warm_up()
+
+    def handle_bindings_clash(self, clashed_bindings: set[Binding], node: DOMNode) -> None:
+        """Tell once that two actions share a key."""
+        names = ", ".join(sorted(str(binding.id) for binding in clashed_bindings))
+        if names not in self._told:
+            self._told.add(names)
+            self._tell("Two actions share a key", names)
+
+    # --- state
+
+    def keep_state(self, **changes: Any) -> None:
+        """Remember how the app is, now."""
+        for name, value in changes.items():
+            setattr(self.state, name, value)
+        state, path = self.state, paths.app_state_path()
+        self.run_worker(
+            self.library.work(lambda: save_state(path, state)), group="state", exclusive=True, exit_on_error=False
+        )
+
+    # --- quiescence
+
+    def _touched(self) -> None:
+        """Something was answered; whoever waits for quiet looks again by itself."""
+
+    @property
+    def idle(self) -> bool:
+        """Whether nothing is under way that we know of: no question, no request, no picture on its way."""
+        return not self.busy and self.library.idle
+
+    def sections(self, screen: Screen[Any]) -> Sequence[tuple[str, Scope]]:
+        """Return the scopes of a screen for menus, its own first."""
+        scopes = screen.SCOPES if isinstance(screen, ActionScreen) else (Scope.APP,)
+        return [(scope.value.capitalize(), scope) for scope in scopes]
+
+    def menu_entries(self) -> Mapping[str, list[Any]]:
+        """Return the actions of the current screen, by section, with keys and reasons."""
+        return self.menu_entries_of(self.screen)
+
+    def menu_entries_of(self, screen: Screen[Any]) -> Mapping[str, list[Any]]:
+        """Return the actions of a screen, by section, with keys and reasons."""
+        made = {}
+        for heading, scope in self.sections(screen):
+            made[heading] = [
+                (
+                    action,
+                    key_text(keys_of(action, self.settings.keymap)),
+                    screen.why_not(action) if isinstance(screen, ActionScreen) else None,
+                )
+                for action in in_scopes([scope])
+            ]
+        return made
+
+
+def run_app(
+    store_path: Path,
+    plan: Path | None = None,
+    run_id: str | None = None,
+    in_process: bool = False,
+    settings: Settings | None = None,
+    inputs: dict[str, Any] | None = None,
+) -> int:
+    """Run the app and return its exit code.
+
+    Raises:
+        StoreError: The store is locked, damaged, newer than this version, or no store.
+        UnknownRunError: The store does not hold `run_id`.
+    """
+    run_id = asyncio.run(prepare_store(store_path, run_id))
+    app = StepChainApp(store_path, plan, run_id, in_process, settings, inputs)
+    result = app.run()
+    return result if result is not None else (app.return_code or 0)

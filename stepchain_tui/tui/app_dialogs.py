@@ -1,0 +1,141 @@
+"""What the app asks a person, each question awaited where its answer is needed."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar, cast
+
+from textual.app import App
+from textual.screen import ModalScreen
+
+from stepchain_tui.tui.host import HowToEnd
+
+if TYPE_CHECKING:
+    from textual.screen import Screen
+
+    from stepchain_tui.plan import InputSpec
+    from stepchain_tui.tui.app import StepChainApp
+
+T = TypeVar("T")
+
+
+class Dialogs(App[int]):
+    """Shows dialogs and gives their answers."""
+
+    folder: Path
+
+    @property
+    def is_asking(self) -> bool:
+        """Whether a dialog is open."""
+        return isinstance(self.screen, ModalScreen)
+
+    async def ask(self, screen: Screen[T]) -> T | None:
+        """Show a dialog and return its answer, None where there was none."""
+        answer: asyncio.Future[T | None] = asyncio.get_running_loop().create_future()
+
+        def take(given: T | None) -> None:
+            if not answer.done():
+                answer.set_result(given)
+
+        chain = cast("StepChainApp", self)
+        await self.push_screen(screen, take)
+        chain.busy -= 1  # a person thinks: nothing is under way
+        try:
+            return await answer
+        finally:
+            chain.busy += 1
+
+    async def choose(self, question: str, text: str, choices: Sequence[tuple[str, str, str]]) -> str | None:
+        """Ask which of some things to do."""
+        from stepchain_tui.tui.screens.dialogs import Choice
+
+        return await self.ask(Choice(question, text, choices))
+
+    async def ask_line(self, question: str, value: str = "", placeholder: str = "") -> str | None:
+        """Ask for a line of text."""
+        from stepchain_tui.tui.screens.dialogs import Prompt
+
+        return await self.ask(Prompt(question, value, placeholder))
+
+    async def fill_in(
+        self,
+        title: str,
+        text: str,
+        specs: Mapping[str, InputSpec],
+        values: Mapping[str, Any],
+        *,
+        accept: str,
+        refuse: str = "",
+    ) -> tuple[bool, dict[str, Any]] | None:
+        """Ask for the values of fields."""
+        from stepchain_tui.tui.screens.form import FieldsForm
+
+        return await self.ask(FieldsForm(title, text, specs, values, self.folder, accept=accept, refuse=refuse))
+
+    async def ask_how_to_quit(self, live: Sequence[str]) -> HowToEnd | None:
+        """Ask what becomes of the runs of this app."""
+        chain = cast("StepChainApp", self)
+        runs = "\n".join(f"  {run_id}" for run_id in live[:10])
+        keep = ("keep", "k", "keep running" if chain.host.can_outlive_app else "interrupt")
+        choices = [keep, ("pause", "p", "pause"), ("cancel", "c", "cancel")]
+        text = f"{len(live)} run{'s are' if len(live) > 1 else ' is'} going on:\n{runs}"
+        answer = await self.choose("Quit?", text, choices)
+        return cast("HowToEnd | None", answer)
+
+    # --- menus
+
+    def do_app_keys(self) -> None:
+        """Show all keys of this screen; enter does what is chosen."""
+        self.run_worker(self._keys(), group="menu", exclusive=True, exit_on_error=False)
+
+    async def _keys(self) -> None:
+        from stepchain_tui.tui.screens.dialogs import KeysMenu
+
+        chain = cast("StepChainApp", self)
+        focused = self.screen.focused
+        chain.busy += 1
+        try:
+            chosen = await self.ask(KeysMenu(list(chain.menu_entries().items())))
+        finally:
+            chain.busy -= 1
+        if chosen is not None:
+            self.call_later(self.carry_out, chosen, focused)
+
+    async def carry_out(self, action_id: str, focused: Any = None) -> None:
+        """Carry out an action that was chosen in a menu, also one that belongs to a widget."""
+        from stepchain_tui.tui.actions import ACTIONS
+
+        action = ACTIONS[action_id]
+        if not action.own:
+            cast("StepChainApp", self).action_do(action_id)
+            return
+        for node in [focused, *self.screen.query("*")]:
+            if node is not None and hasattr(node, "action_" + action.own.partition("(")[0]) and node.focusable:
+                await self.run_action(action.own, default_namespace=node)
+                return
+
+    def do_app_palette(self) -> None:
+        """Open the palette of all commands."""
+        if not self.is_asking:
+            from stepchain_tui.tui.palette import palette
+
+            self.push_screen(palette())
+
+    def do_app_theme(self) -> None:
+        """Choose a theme, with a preview."""
+        if not self.is_asking:
+            self.run_worker(self._theme(), group="menu", exclusive=True, exit_on_error=False)
+
+    async def _theme(self) -> None:
+        from stepchain_tui.tui.screens.dialogs import ThemePicker
+
+        chain = cast("StepChainApp", self)
+        chain.busy += 1
+        try:
+            chosen = await self.ask(ThemePicker(sorted(self.available_themes), self.theme))
+        finally:
+            chain.busy -= 1
+        if chosen is not None:
+            chain.keep_state(theme=chosen)

@@ -1,0 +1,169 @@
+"""Which screens are open: a mode for each plan or run, one for home, one for the history; editors lie on top."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import subprocess
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
+
+from textual.app import App, SuspendNotSupported
+from textual.screen import Screen
+
+if TYPE_CHECKING:
+    from stepchain_tui.tui.app import StepChainApp
+    from stepchain_tui.tui.screens.run import RunScreen
+
+HOME, HISTORY = "home", "history"
+
+
+class OpenScreens(App[int]):
+    """Opens and closes screens; the modules of screens are imported when they are first needed."""
+
+    _runs: dict[str, str]
+    """Run id -> its mode."""
+    _modes_known: set[str]
+    _opened = 0
+
+    @property
+    def _chain(self) -> StepChainApp:
+        return cast("StepChainApp", self)
+
+    def _mode(self, name: str, screen: Screen[Any]) -> None:
+        self.add_mode(name, lambda: screen)
+        self.switch_mode(name)
+
+    def open_home(self) -> None:
+        """Show plans and recent runs."""
+        self._known_mode(HOME)
+
+    def open_history(self) -> None:
+        """Show all runs."""
+        self._known_mode(HISTORY)
+
+    def _known_mode(self, name: str) -> None:
+        if name not in self._modes_known:
+            from stepchain_tui.tui.screens.history import HistoryScreen
+            from stepchain_tui.tui.screens.home import HomeScreen
+
+            self._modes_known.add(name)
+            self._mode(name, HomeScreen() if name == HOME else HistoryScreen())
+        else:
+            self.switch_mode(name)
+
+    do_app_home = open_home
+    do_app_history = open_history
+
+    def open_plan(self, path: Path, *, inputs: Mapping[str, Any] | None = None, start: bool = False) -> None:
+        """Open a plan that is to run.
+
+        Args:
+            path: Its file.
+            inputs: Values of its inputs.
+            start: Start it as soon as it is read.
+        """
+        from stepchain_tui.tui.session import Session
+
+        self._open_session(Session(plan_path=str(path), inputs=dict(inputs or {})), start=start)
+        self._chain.keep_state(last_opened=str(path))
+
+    def open_run(self, run_id: str) -> None:
+        """Open a run; one that is open already is shown."""
+        from stepchain_tui.tui.session import Session
+
+        if (mode := self._runs.get(run_id)) is not None:
+            self.switch_mode(mode)
+            return
+        self._open_session(Session(run_id=run_id))
+        self._chain.keep_state(last_opened=run_id)
+
+    def _open_session(self, session: Any, *, start: bool = False) -> None:
+        from stepchain_tui.tui.screens.run import RunScreen
+
+        self._opened += 1
+        mode = f"open-{self._opened}"
+        screen = RunScreen(session)
+        screen.start_when_ready = start
+        if session.run_id:
+            self._runs[session.run_id] = mode
+        self._mode(mode, screen)
+
+    def remember_run(self, run_id: str) -> None:
+        """Note that the plan in sight has a run by now."""
+        self._runs[run_id] = self.current_mode
+        self._chain.keep_state(last_opened=run_id)
+
+    def open_screens(self) -> list[tuple[str, str]]:
+        """Return (mode, title) of the plans and runs that are open."""
+        from stepchain_tui.tui.screens.base import ActionScreen
+
+        found = []
+        for mode, stack in self._screen_stacks.items():
+            if mode.startswith("open-") and stack and isinstance(stack[0], ActionScreen):
+                found.append((mode, stack[0].name_in_menus()))
+        return found
+
+    def leave_screen(self, screen: Screen[Any]) -> None:
+        """Close a screen that lies over another, or go home from the last one of a mode."""
+        if len(self.screen_stack) > 1:
+            self._chain.run_worker(self._close_editor(screen), group="leave", exit_on_error=False)
+        elif self.current_mode != HOME:
+            self.open_home()
+
+    async def _close_editor(self, screen: Screen[Any]) -> None:
+        may_leave = getattr(screen, "may_leave", None)
+        if may_leave is None or await may_leave():
+            screen.dismiss(None)
+
+    # --- editors
+
+    def open_editor(self, path: Path) -> None:
+        """Open a plan's file in the editor."""
+        from stepchain_tui.tui.screens.editor import EditorScreen
+
+        self.push_screen(EditorScreen(path))
+
+    async def open_broken_plan(self, screen: RunScreen, path: Path) -> None:
+        """Show a plan that cannot run in the editor, with its problems; its own screen goes."""
+        mode = self.current_mode
+        self.open_home()
+        self.open_editor(path)
+        if mode.startswith("open-"):
+            await self.remove_mode(mode)
+
+    async def may_leave_editors(self) -> bool:
+        """Return whether no open editor holds text that nobody wants to lose."""
+        for stack in list(self._screen_stacks.values()):
+            for screen in stack:
+                may_leave = getattr(screen, "may_leave", None)
+                if may_leave is not None and not await may_leave():
+                    return False
+        return True
+
+    async def edit_outside(self, path: Path) -> bool:
+        """Let the user edit a file in $EDITOR; say whether that was possible."""
+        command = os.environ.get("VISUAL") or os.environ.get("EDITOR") or "vi"
+        return self._outside([*shlex.split(command), str(path)])
+
+    def show_in_pager(self, text: str) -> bool:
+        """Show a text in $PAGER; say whether that was possible."""
+        with tempfile.NamedTemporaryFile("w", prefix="stepchain-", suffix=".txt", encoding="utf-8") as file:
+            file.write(text)
+            file.flush()
+            return self._outside([*shlex.split(os.environ.get("PAGER") or "less"), file.name])
+
+    def _outside(self, command: list[str]) -> bool:
+        try:
+            with self.suspend():
+                subprocess.run(command, check=False)
+        except SuspendNotSupported:
+            self.notify("this terminal cannot be lent to another program", severity="warning", markup=False)
+            return False
+        except OSError as error:
+            self.notify(f"{command[0]} cannot be started: {error}", severity="error", markup=False)
+            return False
+        self.refresh(layout=True)
+        return True

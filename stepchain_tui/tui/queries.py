@@ -1,0 +1,254 @@
+"""What screens ask of the store and of plan files; all of it runs in the reader's thread."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from stepchain_tui.core.errors import StepChainError
+from stepchain_tui.run.values import Kept
+from stepchain_tui.store.base import AbstractStore, LogLine
+from stepchain_tui.tui.text import shortened, visible
+
+if TYPE_CHECKING:
+    from stepchain_tui.plan import InputSpec, Problem
+
+PLAN_ENDINGS = (".yaml", ".yml", ".json")
+_HEAD = 4_000
+_STEPS = re.compile(r'^(?:steps\s*:|\s*"steps"\s*:|.*[{,]\s*"steps"\s*:)', re.MULTILINE)
+_GOAL = re.compile(r'^\s*"?goal"?\s*:\s*["\']?(.*?)["\']?,?\s*$', re.MULTILINE)
+SCAN = 2_000
+"""Log lines that are looked through in one go."""
+NEAR = 40_000
+"""Log lines that are looked through before the store's index is asked."""
+
+
+@dataclass(frozen=True, slots=True)
+class PlanFile:
+    """A plan's file as the list of plans shows it."""
+
+    path: Path
+    goal: str
+    shipped: bool = False
+
+
+def find_plans(folder: Path, shipped: Path) -> list[PlanFile]:
+    """Return the plans of the current folder and those that ship with us; blocking."""
+    found = []
+    for place, ours in ((folder, False), (shipped, True)):
+        if ours and place.resolve() == folder.resolve():
+            continue
+        for path in sorted(place.iterdir()) if place.is_dir() else ():
+            goal = _goal_of(path) if path.suffix.lower() in PLAN_ENDINGS and path.is_file() else None
+            if goal is not None:
+                found.append(PlanFile(path, goal, ours))
+    return found
+
+
+def _goal_of(path: Path) -> str | None:
+    """Return the goal of a plan's file, or None where the file is no plan."""
+    try:
+        with path.open("rb") as file:
+            text = file.read(256 * 1024).decode("utf-8", "replace")
+    except OSError:
+        return None
+    if not _STEPS.search(text):
+        return None
+    goal = _GOAL.search(text[:_HEAD])
+    return visible(goal.group(1)) if goal else ""
+
+
+@dataclass(frozen=True, slots=True)
+class PlanPreview:
+    """A plan's file as a screen needs it before there is a run.
+
+    Attributes:
+        problems: What is wrong with it, one line each; everything else is empty then.
+        parents: Step id -> its parents.
+        kinds: Step id -> its kind.
+        inputs: Its inputs.
+        model: The model that its prompts go to.
+    """
+
+    path: Path
+    goal: str = ""
+    parents: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    kinds: Mapping[str, str] = field(default_factory=dict)
+    inputs: Mapping[str, InputSpec] = field(default_factory=dict)
+    model: str = ""
+    problems: tuple[str, ...] = ()
+
+
+def preview_plan(path: Path, settings_model: str) -> PlanPreview:
+    """Return a plan's file, checked; blocking."""
+    from stepchain_tui.core.errors import PlanError
+    from stepchain_tui.plan import PlanGraph, load_plan
+    from stepchain_tui.tui.feed import model_label
+
+    try:
+        plan = load_plan(path).plan
+        graph = PlanGraph.of(plan)
+    except PlanError as error:
+        return PlanPreview(path, problems=error.problems)
+    return PlanPreview(
+        path,
+        goal=plan.goal,
+        parents=graph.parents,
+        kinds={step.id: str(step.kind) for step in plan.steps},
+        inputs=plan.inputs,
+        model=model_label(plan.model_dump(exclude_unset=True, mode="json"), settings_model),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class CheckedText:
+    """A plan's text while it is being written: its problems, or its graph."""
+
+    problems: tuple[Problem, ...]
+    parents: Mapping[str, tuple[str, ...]] | None
+
+
+def check_text(text: str, name: str, folder: Path) -> CheckedText:
+    """Return every problem of a plan's text, and its graph where there is none; blocking."""
+    from stepchain_tui.plan import PlanGraph, find_problems, parse_plan
+
+    problems = tuple(find_problems(text, name, folder))
+    if problems:
+        return CheckedText(problems, None)
+    return CheckedText((), PlanGraph.of(parse_plan(text, name, folder).plan).parents)
+
+
+# --- values
+
+
+@dataclass(frozen=True, slots=True)
+class Lines:
+    """A text cut into lines that are safe to show.
+
+    Attributes:
+        json: Whether it is JSON, for the colours.
+        width: Cells of the longest line, at least: characters.
+    """
+
+    lines: tuple[str, ...] = ()
+    json: bool = False
+    width: int = 0
+    raw: str = ""
+
+
+async def value_lines(store: AbstractStore, kept: Kept) -> Lines:
+    """Return a kept value as lines: text as it is, anything else as indented JSON; large ones from their file."""
+    value = await store.load_value(kept)
+    return await asyncio.to_thread(lines_of, value)
+
+
+def lines_of(value: Any) -> Lines:
+    """Return a JSON value as lines; blocking."""
+    if isinstance(value, str):
+        return text_lines(value)
+    text = json.dumps(value, indent=2, ensure_ascii=False)
+    return text_lines(text, is_json=True)
+
+
+def text_lines(text: str, *, is_json: bool = False) -> Lines:
+    """Return a text as lines that are safe to show."""
+    lines = tuple(shortened(visible(line)) for line in text.split("\n"))
+    if len(lines) > 1 and not lines[-1]:
+        lines = lines[:-1]
+    return Lines(lines, is_json, max(map(len, lines), default=0), text)
+
+
+# --- finding in a log
+
+
+async def find_in_log(
+    store: AbstractStore, run_id: str, step_id: str, attempt: int | None, text: str, start: int, *, backwards: bool
+) -> int | None:
+    """Return the position of the next log line that contains `text`, whatever its case; goes round at the end.
+
+    Args:
+        store: Where to look.
+        run_id: The run.
+        step_id: Its step.
+        attempt: Only lines of this attempt, or None.
+        text: What to find.
+        start: The first position to look at.
+        backwards: Look upwards.
+    """
+    total = await store.count_log(run_id, step_id=step_id, attempt=attempt)
+    if not total or not text:
+        return None
+    wanted = text.casefold()
+    looked, position, asked_index = 0, start % total, False
+    while looked < total:
+        if looked >= NEAR and not asked_index:
+            asked_index = True
+            found = await _by_index(store, run_id, step_id, attempt, text, position, total, backwards=backwards)
+            if found is not None:
+                return found
+        low, high = (max(0, position - SCAN + 1), position + 1) if backwards else (position, position + SCAN)
+        lines = await store.read_log_page(
+            run_id, step_id=step_id, attempt=attempt, offset=low, limit=min(high, total) - low
+        )
+        places = range(len(lines) - 1, -1, -1) if backwards else range(len(lines))
+        for place in places:
+            if wanted in visible(lines[place].text).casefold():
+                return low + place
+        looked += max(1, min(high, total) - low)
+        position = low - 1 if backwards else high
+        if not 0 <= position < total:
+            position = total - 1 if backwards else 0
+        await asyncio.sleep(0)
+    return None
+
+
+async def _by_index(
+    store: AbstractStore,
+    run_id: str,
+    step_id: str,
+    attempt: int | None,
+    text: str,
+    position: int,
+    total: int,
+    *,
+    backwards: bool,
+) -> int | None:
+    """Return the position of the nearest hit of the store's search beyond `position`, or None."""
+    hits = await store.search(text, run_id=run_id, limit=500)
+    numbers = sorted(
+        int(hit["n"])
+        for hit in hits
+        if hit["kind"] == "log" and hit["step_id"] == step_id and attempt in (None, hit["attempt"])
+    )
+    here = await _line_at(store, run_id, step_id, attempt, min(position, total - 1))
+    if not numbers or here is None:
+        return None
+    beyond = [number for number in numbers if (number <= here.n if backwards else number >= here.n)]
+    if len(hits) >= 500 or not beyond:
+        return None  # the nearest may not be among the newest 500
+    wanted = beyond[-1] if backwards else beyond[0]
+    low, high = 0, total - 1
+    while low < high:
+        middle = (low + high) // 2
+        line = await _line_at(store, run_id, step_id, attempt, middle)
+        if line is None:
+            return None
+        low, high = (middle + 1, high) if line.n < wanted else (low, middle)
+    return low
+
+
+async def _line_at(
+    store: AbstractStore, run_id: str, step_id: str, attempt: int | None, position: int
+) -> LogLine | None:
+    found = await store.read_log_page(run_id, step_id=step_id, attempt=attempt, offset=position, limit=1)
+    return found[0] if found else None
+
+
+def shown_error(error: StepChainError) -> str:
+    """Return an error as a toast shows it: what, and what to do next."""
+    return f"{error.message}\n{error.hint}" if error.hint else error.message

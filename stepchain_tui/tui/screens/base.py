@@ -1,0 +1,76 @@
+"""What every screen of the app has: its actions, its situation, its footer."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import ClassVar
+
+from textual import on
+from textual.screen import Screen
+
+from stepchain_tui.tui.actions import ACTIONS, Action, Scope, Situation, footer_actions, key_text, keys_of
+from stepchain_tui.tui.background import Background
+from stepchain_tui.tui.widgets.lines import ActionFooter
+
+
+class ActionScreen(Background, Screen[None]):
+    """A screen whose keys, footer and menus come from the registry."""
+
+    SCOPES: ClassVar[tuple[Scope, ...]] = (Scope.APP,)
+    HORIZONTAL_BREAKPOINTS = [(0, "-narrow"), (72, "-middle"), (110, "-wide")]  # noqa: RUF012 - as Textual declares it
+    VERTICAL_BREAKPOINTS = [(0, "-low"), (30, "-high")]  # noqa: RUF012
+
+    def name_in_menus(self) -> str:
+        """What menus call this screen."""
+        return ""
+
+    def situation(self) -> Situation:
+        """Return what decides which actions fit."""
+        return Situation()
+
+    def label_of(self, action: Action) -> str:
+        """Return what the footer calls an action now."""
+        return action.label
+
+    def why_not(self, action: Action) -> str | None:
+        """Return the reason why an action does not fit now, or None."""
+        return action.why_not(self.situation())
+
+    def refresh_footer(self) -> None:
+        """Show the keys that fit now."""
+        footers = self.query(ActionFooter)
+        if not footers:
+            return
+        keymap = self.chain.settings.keymap
+        situation = self.situation()
+        menu = ACTIONS["app.palette"]
+        shown = [
+            (
+                action,
+                key_text(keys_of(action, keymap), first=True),
+                self.label_of(action),
+                not action.why_not(situation),
+            )
+            for action in self.shown_actions()
+            if action is not menu
+        ]
+        footers.first(ActionFooter).show_actions(
+            shown, (menu.id, key_text(keys_of(menu, keymap), first=True), menu.label)
+        )
+
+    def shown_actions(self) -> Sequence[Action]:
+        """Return the actions for the footer."""
+        return footer_actions(self.SCOPES)
+
+    def go_back(self) -> bool:
+        """Leave what was opened last on this screen; say whether there was anything."""
+        return False
+
+    def on_screen_resume(self) -> None:
+        """Show the footer as it is now."""
+        self.refresh_footer()
+
+    @on(ActionFooter.Chosen)
+    def _footer_clicked(self, event: ActionFooter.Chosen) -> None:
+        event.stop()
+        self.chain.action_do(event.action_id)

@@ -1,0 +1,273 @@
+"""What the screens show of a run: small frozen pictures, made from `RunState` off the screen's thread.
+
+The state itself is folded in place by the reader's thread, so no screen ever holds a part of it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+from stepchain_tui.core.values import encode_json
+from stepchain_tui.run.events import StepWaiting
+from stepchain_tui.run.failures import Failure
+from stepchain_tui.run.state import AttemptState, RunState, StepState
+from stepchain_tui.run.status import AttemptStatus, RunStatus, StepStatus
+from stepchain_tui.run.values import Kept
+from stepchain_tui.tui.glyphs import mark_text
+from stepchain_tui.tui.text import one_line
+
+MOST_SPANS = 40
+"""Attempts of one step that the timeline draws: the newest."""
+MOST_TRIES = 1_000
+"""Attempts of one step that the list of tries shows: the newest."""
+
+
+@dataclass(frozen=True, slots=True)
+class Span:
+    """One go at a step in time."""
+
+    started_at: datetime
+    finished_at: datetime | None
+    status: str
+
+
+@dataclass(frozen=True, slots=True)
+class StepView:
+    """One step as the graph, the timeline and the title of its pane show it.
+
+    Attributes:
+        items: (done, all) of a map, or None.
+        error: One line.
+        retry_why: Where the delay of the next try comes from.
+        version: A number that changes with each change of the step.
+    """
+
+    id: str
+    kind: str
+    name: str = ""
+    status: StepStatus = StepStatus.PENDING
+    marks: str = ""
+    attempt: int = 0
+    tries: int = 0
+    max_attempts: int = 1
+    reason: str = ""
+    cause: str = ""
+    error: str = ""
+    error_type: str = ""
+    retry_at: datetime | None = None
+    retry_why: str = ""
+    started_at: datetime | None = None
+    finished_at: datetime | None = None
+    spans: tuple[Span, ...] = ()
+    waiting: StepWaiting | None = None
+    model: str = ""
+    items: tuple[int, int] | None = None
+    version: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class RunView:
+    """What the top line tells of a run, and what decides which actions fit.
+
+    Attributes:
+        live: Whether a living process carries the run out.
+        owner_pid: That process, or 0.
+        status: The shown one: `interrupted` for a run whose engine is gone.
+    """
+
+    run_id: str
+    goal: str = ""
+    plan_path: str = ""
+    working_folder: str = ""
+    status: RunStatus = RunStatus.PENDING
+    live: bool = False
+    owner_pid: int = 0
+    reason: str = ""
+    done: int = 0
+    failed: int = 0
+    total: int = 0
+    tokens: int = 0
+    created_at: datetime | None = None
+    started_at: datetime | None = None
+    finished_at: datetime | None = None
+    last_at: datetime | None = None
+    revision: int = 1
+    inputs: Mapping[str, Any] = field(default_factory=dict)
+    secret_inputs: tuple[str, ...] = ()
+    parent_run_id: str | None = None
+    model: str = ""
+    seq: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Frame:
+    """What changed since the last frame of a run.
+
+    Attributes:
+        steps: The changed steps, by id.
+        parents: The whole graph where it changed: step id -> its parents, in plan order.
+        log: (step id, attempt or None, lines) of the log that is watched, or None.
+        problem: Why the run cannot be shown any more, or empty.
+    """
+
+    view: RunView
+    steps: Mapping[str, StepView]
+    parents: Mapping[str, tuple[str, ...]] | None = None
+    log: tuple[str, int | None, int] | None = None
+    problem: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class TryRow:
+    """One attempt as the list of tries shows it."""
+
+    n: int
+    item: int | None
+    status: AttemptStatus
+    started_at: datetime
+    finished_at: datetime | None
+    tries: int
+    max_attempts: int
+    model: str
+    mode: str
+    error: Failure | None
+    reason: str
+    revision: int
+
+
+@dataclass(frozen=True, slots=True)
+class StepDetail:
+    """What the panes of one step show beside its log."""
+
+    step_id: str
+    rows: tuple[TryRow, ...]
+    hidden_rows: int
+    output: Kept | None
+    input: Kept | None
+    error: Failure | None
+    status: StepStatus
+
+
+def step_view(step: StepState, model: str, version: int) -> StepView:
+    """Return the picture of a step as it is now."""
+    spans = [attempt for (item, _), attempt in step.attempts.items() if item is None][-MOST_SPANS:]
+    last = step.last
+    done = None
+    if step.items is not None:
+        done = (sum(item.status in _ITEM_OVER for item in step.items), len(step.items))
+    retry_at, why = step.retry_at, step.reason
+    if retry_at is None and step.items is not None:
+        retry_at = min((item.retry_at for item in step.items if item.retry_at is not None), default=None)
+        why = "an item"
+    return StepView(
+        id=step.id,
+        kind=step.outline.kind,
+        name=step.outline.name,
+        status=step.status,
+        marks=mark_text(step.marks),
+        attempt=step.attempt,
+        tries=step.tries,
+        max_attempts=step.max_attempts,
+        reason=step.reason,
+        cause=step.cause,
+        error=one_line(step.error.message) if step.error else "",
+        error_type=str(step.error.error_type) if step.error else "",
+        retry_at=retry_at,
+        retry_why=why,
+        started_at=step.started_at,
+        finished_at=step.finished_at,
+        spans=tuple(Span(one.started_at, one.finished_at, str(one.status)) for one in spans),
+        waiting=step.waiting,
+        model=(last.model if last else "") or model,
+        items=done,
+        version=version,
+    )
+
+
+_ITEM_OVER = frozenset((StepStatus.SUCCEEDED, StepStatus.FAILED, StepStatus.TIMED_OUT, StepStatus.CANCELLED))
+_SHOULD_LIVE = frozenset((RunStatus.RUNNING, RunStatus.WAITING))
+
+
+def run_view(state: RunState, *, alive: bool, model: str) -> RunView:
+    """Return the picture of a run as it is now; `alive` tells whether a living process owns it."""
+    status = state.status
+    if not alive and (status in _SHOULD_LIVE or (status is RunStatus.PENDING and state.owner is not None)):
+        status = RunStatus.INTERRUPTED
+    over = sum(number for status_, number in state.counts.items() if status_ in _OVER)
+    failed = state.counts.get(StepStatus.FAILED, 0) + state.counts.get(StepStatus.TIMED_OUT, 0)
+    return RunView(
+        run_id=state.run_id,
+        goal=state.goal,
+        plan_path=state.plan_path,
+        working_folder=state.working_folder,
+        status=status,
+        live=alive,
+        owner_pid=state.owner.pid if alive and state.owner else 0,
+        reason=state.reason,
+        done=over,
+        failed=failed,
+        total=len(state.steps),
+        tokens=state.usage.input_tokens + state.usage.output_tokens,
+        created_at=state.created_at,
+        started_at=state.started_at,
+        finished_at=state.finished_at,
+        last_at=state.last_at,
+        revision=state.revision,
+        inputs=state.inputs,
+        secret_inputs=state.secret_inputs,
+        parent_run_id=state.parent_run_id,
+        model=model,
+        seq=state.last_seq,
+    )
+
+
+_OVER = frozenset(
+    (
+        StepStatus.SUCCEEDED,
+        StepStatus.FAILED,
+        StepStatus.TIMED_OUT,
+        StepStatus.SKIPPED,
+        StepStatus.BLOCKED,
+        StepStatus.CANCELLED,
+    )
+)
+
+
+def step_detail(step: StepState) -> StepDetail:
+    """Return what the panes of a step show; attempts newest first."""
+    attempts: Sequence[AttemptState] = list(step.attempts.values())
+    shown = attempts[-MOST_TRIES:]
+    last = attempts[-1] if attempts else None
+    return StepDetail(
+        step_id=step.id,
+        rows=tuple(
+            TryRow(
+                n=one.n,
+                item=one.item,
+                status=one.status,
+                started_at=one.started_at,
+                finished_at=one.finished_at,
+                tries=one.tries,
+                max_attempts=one.max_attempts,
+                model=one.model,
+                mode=one.mode,
+                error=one.error,
+                reason=one.reason,
+                revision=one.revision,
+            )
+            for one in reversed(shown)
+        ),
+        hidden_rows=len(attempts) - len(shown),
+        output=step.output,
+        input=(step.last.input if step.last else None) or (last.input if last else None),
+        error=step.error,
+        status=step.status,
+    )
+
+
+def size_of(kept: Kept) -> int:
+    """Return the bytes of a value's JSON."""
+    return kept.blob.bytes if kept.blob is not None else len(encode_json(kept.value))

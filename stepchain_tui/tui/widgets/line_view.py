@@ -1,0 +1,159 @@
+"""Text by lines, of which only those in sight are ever made: the base of logs, outputs and tracebacks."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from rich.segment import Segment
+from rich.style import Style
+from textual import events
+from textual.binding import BindingType
+from textual.geometry import Size
+from textual.scroll_view import ScrollView
+from textual.strip import Strip
+
+from stepchain_tui.tui.actions import Scope, bindings
+
+Piece = tuple[str, str]
+"""Text that is safe to show, and the component class that styles it, or an empty string."""
+
+
+class LineView(ScrollView, can_focus=True):
+    """Shows the lines that `pieces` gives; nothing in them is read as markup."""
+
+    BINDINGS: ClassVar[list[BindingType]] = bindings(Scope.TEXT)
+    COMPONENT_CLASSES: ClassVar[set[str]] = {
+        "line--dim",
+        "line--error",
+        "line--key",
+        "line--string",
+        "line--number",
+        "line--match",
+        "line--current",
+    }
+    DEFAULT_CSS = """
+    LineView {
+        height: 1fr;
+        background: transparent;
+        scrollbar-size-horizontal: 1;
+        scrollbar-size-vertical: 1;
+        & > .line--dim { color: $foreground 55%; }
+        & > .line--error { color: $text-error; }
+        & > .line--key { color: $text-primary; }
+        & > .line--string { color: $text-success; }
+        & > .line--number { color: $text-warning; }
+        & > .line--match { background: $warning 40%; text-style: bold; }
+        & > .line--current { background: $warning; color: $background; text-style: bold; }
+    }
+    """
+
+    empty_text = ""
+    """What is shown where there are no lines."""
+
+    def __init__(self, *, id: str | None = None, classes: str | None = None) -> None:  # noqa: A002 - Textual's name
+        super().__init__(id=id, classes=classes)
+        self.found = ""
+        """What is being looked for; every place of it shines."""
+        self.found_line: int | None = None
+        """The line that was found last."""
+        self._count = 0
+        self._styles: dict[str, Style] = {}
+
+    # --- what lines there are
+
+    def pieces(self, index: int) -> list[Piece]:
+        """Return one line; `index` is below the count."""
+        raise NotImplementedError
+
+    @property
+    def count(self) -> int:
+        """How many lines there are."""
+        return self._count
+
+    def set_lines(self, count: int, width: int) -> None:
+        """Tell how many lines there are, and how wide the widest may be."""
+        self._count = count
+        self.virtual_size = Size(max(1, width), max(1, count))
+        self.refresh()
+
+    async def find(self, text: str, *, backwards: bool = False, again: bool = False) -> bool:
+        """Go to the next line that contains `text`, whatever its case; say whether there is one.
+
+        Args:
+            text: What to find.
+            backwards: Look upwards.
+            again: Begin after the line that was found last.
+        """
+        raise NotImplementedError
+
+    def find_start(self, *, backwards: bool, again: bool) -> int:
+        """Return the line at which a search begins."""
+        if self.found_line is None or not again:
+            return int(self.scroll_y)
+        return (self.found_line + (-1 if backwards else 1)) % max(1, self._count)
+
+    def show_found(self, text: str, line: int | None) -> bool:
+        """Let what was found shine, in sight."""
+        self.found = text if line is not None else ""
+        self.found_line = line
+        self.refresh()
+        if line is None:
+            return False
+        height = self.scrollable_content_region.height
+        if not self.scroll_y <= line < self.scroll_y + height:
+            self.scroll_to(y=max(0, line - height // 2), animate=False)
+        return True
+
+    def forget_found(self) -> bool:
+        """End the search; say whether there was one."""
+        searching = bool(self.found)
+        self.found, self.found_line = "", None
+        self.refresh()
+        return searching
+
+    # --- how it is painted
+
+    def notify_style_update(self) -> None:
+        """Forget styles of the old theme."""
+        super().notify_style_update()
+        self._styles.clear()
+
+    def render_line(self, y: int) -> Strip:
+        """Paint one line in sight."""
+        width = self.size.width
+        left, top = self.scroll_offset
+        index = top + y
+        if index >= self._count:
+            pieces = [(self.empty_text, "line--dim")] if index == 0 and not self._count else []
+        else:
+            pieces = self.pieces(index)
+        if self.found and index < self._count:
+            pieces = self._with_found(pieces, index)
+        strip = Strip([Segment(text, self._style(name)) for text, name in pieces if text])
+        return strip.crop_extend(left, left + width, self._style(""))
+
+    def _with_found(self, pieces: list[Piece], index: int) -> list[Piece]:
+        name = "line--current" if index == self.found_line else "line--match"
+        wanted = self.found.casefold()
+        made: list[Piece] = []
+        for text, style in pieces:
+            lower, start = text.casefold(), 0
+            if len(lower) != len(text):  # folding changed the length: places would be wrong
+                made.append((text, style))
+                continue
+            while (place := lower.find(wanted, start)) >= 0:
+                made += [(text[start:place], style), (text[place : place + len(wanted)], name)]
+                start = place + len(wanted)
+            made.append((text[start:], style))
+        return made
+
+    def _style(self, name: str) -> Style:
+        style = self._styles.get(name)
+        if style is None:
+            style = self.rich_style if not name else self.get_component_rich_style(name)
+            self._styles[name] = style
+        return style
+
+    def on_click(self, event: events.Click) -> None:
+        """Take the focus; nothing else happens by a click."""
+        self.focus()

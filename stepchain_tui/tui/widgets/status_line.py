@@ -1,0 +1,65 @@
+"""The top line: what runs, how it stands, how far it is, how long, and which model."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import datetime
+from typing import ClassVar
+
+from stepchain_tui.run.status import RunStatus
+from stepchain_tui.tui.glyphs import Glyphs
+from stepchain_tui.tui.session import Session
+from stepchain_tui.tui.text import count, elapsed, one_line
+from stepchain_tui.tui.widgets.lines import OneLine, Part
+
+
+class StatusLine(OneLine):
+    """Shows a session in one line."""
+
+    COMPONENT_CLASSES: ClassVar[set[str]] = {
+        "status--dim",
+        "status--title",
+        "status--name",
+        *(f"status--{one}" for one in RunStatus),
+    }
+    DEFAULT_CSS = """
+    StatusLine {
+        background: $panel;
+        padding: 0 1;
+        & > .status--dim { color: $foreground 60%; background: $panel; }
+        & > .status--name { color: $accent; text-style: bold; background: $panel; }
+        & > .status--title { text-style: bold; background: $panel; }
+    }
+    """ + "\n".join(
+        f"StatusLine > .status--{one} {{ color: $status-{one}; background: $panel; text-style: bold; }}"
+        for one in RunStatus
+    )
+
+    def __init__(self, glyphs: Glyphs, now: Callable[[], datetime]) -> None:
+        super().__init__()
+        self._glyphs = glyphs
+        self._now = now
+
+    def show(self, session: Session) -> None:
+        """Show how the session stands now."""
+        glyphs, view = self._glyphs, session.view
+        dot = (f" {glyphs.dot} ", "status--dim")
+        left: list[Part] = [("stepchain  ", "status--name"), (one_line(session.title, 40), "status--title")]
+        if view is None:
+            ready = "ready: s starts" if not session.missing_inputs else "needs inputs: i asks for them"
+            left += [dot, (ready if session.steps else "reading", "status--dim")]
+            if session.steps:
+                left += [dot, (f"{len(session.steps)} steps", "")]
+        else:
+            left += [dot, (f"run {view.run_id}", "status--dim"), dot]
+            left += [(glyphs.label(view.status), f"status--{view.status}"), (f" {view.done}/{view.total}", "")]
+            if view.failed:
+                left.append((f"  {glyphs.of('failed')}{view.failed}", "status--failed"))
+            seconds = session.elapsed_seconds(self._now())
+            if seconds is not None:
+                left += [dot, (elapsed(seconds), "")]
+            if view.tokens:
+                left += [dot, (f"{count(view.tokens)} tok", "")]
+            if view.reason and view.status not in (RunStatus.RUNNING, RunStatus.SUCCEEDED):
+                left += [dot, (one_line(view.reason, 60), "status--dim")]
+        self.show_parts(left, [(session.model or "no model", "status--dim")])

@@ -1,0 +1,179 @@
+"""Everything about the selected step, in tabs: output, log, tries, input."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from functools import partial
+from typing import ClassVar
+
+from textual import on
+from textual.app import ComposeResult
+from textual.reactive import reactive
+from textual.widget import Widget
+from textual.widgets import ContentSwitcher
+
+from stepchain_tui.core.errors import UnknownStepError
+from stepchain_tui.run.status import StepStatus
+from stepchain_tui.run.values import Kept
+from stepchain_tui.tui.background import Background
+from stepchain_tui.tui.feed import RunFeed
+from stepchain_tui.tui.glyphs import UNICODE, Glyphs
+from stepchain_tui.tui.queries import Lines, text_lines, value_lines
+from stepchain_tui.tui.views import StepDetail, StepView
+from stepchain_tui.tui.widgets.line_view import LineView
+from stepchain_tui.tui.widgets.lines import TabStrip
+from stepchain_tui.tui.widgets.log_view import LogView
+from stepchain_tui.tui.widgets.pane import Pane
+from stepchain_tui.tui.widgets.text_view import TextView
+from stepchain_tui.tui.widgets.tries import TriesPane
+
+TABS = ("output", "log", "tries", "input")
+
+
+class StepPane(Background, Pane):
+    """The pane of the selected step. It asks the feed for what it shows, and only for the tab in sight."""
+
+    DEFAULT_CSS: ClassVar[str] = """
+    StepPane {
+        & > TabStrip { padding: 0 1; }
+        & > ContentSwitcher { height: 1fr; padding: 0 1; }
+    }
+    """
+    tab: reactive[str] = reactive(TABS[0], init=False)
+    """The tab in sight."""
+
+    def __init__(self, tab: str, glyphs: Glyphs = UNICODE) -> None:
+        super().__init__(2, "step", id="step-pane")
+        self.glyphs = glyphs
+        self.feed: RunFeed | None = None
+        self.step: StepView | None = None
+        self.raw = ""
+        """The text of the tab in sight as it is copied and paged."""
+        self._detail_of: tuple[str, int] | None = None
+        self._kept: dict[str, Kept | None] = {}
+        self.set_reactive(StepPane.tab, tab if tab in TABS else TABS[0])
+
+    def compose(self) -> ComposeResult:
+        """The tabs and what they show."""
+        yield TabStrip(TABS)
+        with ContentSwitcher(initial=self.tab):
+            yield TextView(id="output")
+            yield LogView(id="log")
+            yield TriesPane(id="tries")
+            yield TextView(id="input")
+
+    def on_mount(self) -> None:
+        """Show the tab that was in sight last time."""
+        self.query_one(TriesPane).glyphs = self.glyphs
+        self.query_one(TabStrip).choose(self.tab)
+
+    # --- what is shown
+
+    @property
+    def view(self) -> LineView | None:
+        """The text in sight, which can be searched and copied; the log of the selected attempt in the tries."""
+        if self.tab == "tries":
+            return self.query_one("#try-log", LogView)
+        return self.query_one(f"#{self.tab}", LineView)
+
+    @property
+    def log_view(self) -> LogView:
+        """The step's whole log."""
+        return self.query_one("#log", LogView)
+
+    def show(self, feed: RunFeed | None, step: StepView | None, now: datetime) -> None:
+        """Show a step of a run; nothing is asked for again while it did not change."""
+        if feed is not self.feed or (step and self.step and step.id != self.step.id):
+            self._detail_of = None
+        other = feed is not self.feed or step is None or self.step is None or step.id != self.step.id
+        self.feed, self.step = feed, step
+        if step is None or feed is None:
+            self._show_nothing()
+            return
+        if other:
+            self.query_one("#output", TextView).show(Lines())
+            self.query_one("#input", TextView).show(Lines())
+            self._kept = {}
+            self.background(self._watch_log(feed, step.id), "watch the log", exclusive=True)
+        if self._detail_of != (step.id, step.version):
+            self._detail_of = (step.id, step.version)
+            self.background(self._load(feed, step, now), "load the step", exclusive=True)
+
+    def _show_nothing(self) -> None:
+        self._kept = {}
+        for name in ("output", "input"):
+            self.query_one(f"#{name}", TextView).show(Lines(), "nothing has run yet: s starts")
+        self.log_view.show(None, 0)
+
+    async def _watch_log(self, feed: RunFeed, step_id: str) -> None:
+        count = await self.chain.library.work_in_loop(partial(feed.watch_log, step_id, None))
+        if self.step is not None and self.step.id == step_id and feed is self.feed:
+            self.log_view.show((feed.run_id, step_id, None), count)
+
+    def log_grew(self, step_id: str, count: int) -> None:
+        """Tell how many lines the log has by now."""
+        if self.step is not None and self.step.id == step_id and self.feed is not None:
+            self.log_view.show((self.feed.run_id, step_id, None), count)
+
+    async def _load(self, feed: RunFeed, step: StepView, now: datetime) -> None:
+        try:
+            detail = await self.chain.library.work_in_loop(partial(feed.detail, step.id))
+        except UnknownStepError:
+            return  # a revision took the step away; the next frame says so
+        if self.step is None or self.step.id != step.id:
+            return
+        self.query_one(TriesPane).show(feed.run_id, detail, now)
+        await self._show_value("input", detail.input, "the step has not been given its input yet")
+        await self._show_output(detail)
+
+    async def _show_output(self, detail: StepDetail) -> None:
+        if detail.output is None and detail.error is not None:
+            lines = [detail.error.message, *([f"hint: {detail.error.hint}"] if detail.error.hint else [])]
+            self._kept["output"] = None
+            self.query_one("#output", TextView).show(text_lines("\n".join(lines)))
+            return
+        await self._show_value("output", detail.output, _no_output(detail.status))
+
+    async def _show_value(self, name: str, kept: Kept | None, empty_text: str) -> None:
+        view = self.query_one(f"#{name}", TextView)
+        if kept is None:
+            view.show(Lines(), empty_text)
+        elif self._kept.get(name) is not kept:
+            self._kept[name] = kept
+            view.show(await self.chain.library.ask(partial(value_lines, kept=kept)), empty_text)
+
+    def text_to_copy(self) -> str | None:
+        """Return the whole text of the tab in sight, or None where it is a log, which is read by page."""
+        view = self.view
+        return view.content.raw if isinstance(view, TextView) else None
+
+    # --- tabs
+
+    def watch_tab(self, tab: str) -> None:
+        """Show another tab."""
+        self.query_one(TabStrip).choose(tab)
+        had_focus = self.screen.focused is not None and self in self.screen.focused.ancestors
+        self.query_one(ContentSwitcher).current = tab
+        if had_focus:
+            self.focus_tab()
+
+    def turn(self, step: int) -> None:
+        """Show the tab beside."""
+        self.tab = self.query_one(TabStrip).beside(step)
+
+    def focus_tab(self) -> None:
+        """Give the focus to the text in sight."""
+        target: Widget | None = self.query_one(TriesPane).table if self.tab == "tries" else self.view
+        if target is not None:
+            target.focus()
+
+    @on(TabStrip.Chosen)
+    def _tab_clicked(self, event: TabStrip.Chosen) -> None:
+        event.stop()
+        self.tab = event.name
+
+
+def _no_output(status: StepStatus) -> str:
+    if status in (StepStatus.RUNNING, StepStatus.RETRYING, StepStatus.QUEUED, StepStatus.WAITING):
+        return "no output yet"
+    return "no output" if status is not StepStatus.PENDING else "the step has not run yet"
