@@ -13,7 +13,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from stepchain_tui.engine.approvals import Approvals
-from stepchain_tui.engine.attempt import carry_out, failed
+from stepchain_tui.engine.attempt import carry_out, failed, timed_out
 from stepchain_tui.engine.inputs import InputResolver
 from stepchain_tui.engine.maps import Maps
 from stepchain_tui.engine.outcome import run_outcome
@@ -423,7 +423,7 @@ class Driver:
     def _failed(self, work: Work, result: Result) -> None:
         failure = result.failure
         assert failure is not None
-        timed_out = result.ending is Ending.TIMED_OUT
+        overdue = result.ending is Ending.TIMED_OUT
         is_item = work.item is not None
         where: dict[str, Any] = {"step_id": work.step.id, "attempt": work.attempt}
         if is_item:
@@ -436,7 +436,7 @@ class Driver:
             self.emit(
                 e.ItemRetryScheduled if is_item else e.StepRetryScheduled,
                 **where,
-                status=AttemptStatus.TIMED_OUT if timed_out else AttemptStatus.FAILED,
+                status=AttemptStatus.TIMED_OUT if overdue else AttemptStatus.FAILED,
                 error=failure,
                 delay=decision.delay,
                 retry_at=retry_at,
@@ -448,10 +448,10 @@ class Driver:
             self.set_alarm(again, retry_at)
             return
         if is_item:
-            self.emit(e.ItemTimedOut if timed_out else e.ItemFailed, **where, error=failure)
+            self.emit(e.ItemTimedOut if overdue else e.ItemFailed, **where, error=failure)
             self.maps.item_ended(work.step.id)
             return
-        self.emit(e.StepTimedOut if timed_out else e.StepFailed, **where, error=failure)
+        self.emit(e.StepTimedOut if overdue else e.StepFailed, **where, error=failure)
         self._ended.append(work.step.id)
 
     def fail_step(self, step_id: str, attempt: int, failure: Failure, output: Kept | None = None) -> None:
