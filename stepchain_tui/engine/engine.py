@@ -186,6 +186,7 @@ class Engine:
             if state is not None:
                 return await self._revive(state, lock, source, fresh=fresh or not resume, detach=detach)
             journal = self._journal(run_id, RunState())
+            journal.set_redactor(source.redactor)
             journal.emit(
                 e.RunCreated,
                 goal=source.plan.goal,
@@ -247,7 +248,7 @@ class Engine:
             journal = self._journal(command.run_id, state)
             await self._bury_owner(journal)
             source = source_of(state, dict.fromkeys(state.secret_inputs, ""))
-            self.store.set_redactor(command.run_id, source.redactor)
+            journal.set_redactor(source.redactor)
             driver = Driver(self.core, source, journal, detach=True, passive=True)
             driver.start()
             answer = apply_command(driver, command)
@@ -288,7 +289,7 @@ class Engine:
     ) -> RunHandle:
         run_id = state.run_id
         journal = self._journal(run_id, state)
-        self.store.set_redactor(run_id, source.redactor)
+        journal.set_redactor(source.redactor)
         await self._bury_owner(journal)
         await self._refuse_old_commands(journal)
         if fresh:
@@ -326,7 +327,6 @@ class Engine:
 
     def _drive(self, journal: Journal, source: RunSource, lock: RunLock, *, detach: bool) -> RunHandle:
         run_id = journal.run_id
-        self.store.set_redactor(run_id, source.redactor)
         recorder = self.core.recorder
         recorder.owner(run_id, _this_process())
         recorder.workers([run_id], self.core.executors.workers())
@@ -385,6 +385,7 @@ class Engine:
         driver = self._drivers.pop(run_id, None)
         if driver is not None and not driver.done.cancelled():
             driver.done.exception()  # whoever waits for the run is told; nobody has to
+            self.store.set_redactor(run_id, None)
         if (lock := self._locks.pop(run_id, None)) is not None:
             lock.release()
 

@@ -12,9 +12,12 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from stepchain_tui.core.clock import Clock
+from stepchain_tui.core.secrets import Redactor
 from stepchain_tui.run import events as e
 from stepchain_tui.run.state import RunState
 from stepchain_tui.store.base import AbstractStore, Batch, LogLine
+from stepchain_tui.store.gate import Gate
+from stepchain_tui.store.rows import encode_safely
 
 LOG_DELAY = 0.05
 """Seconds that log lines wait for others when nothing else is to be stored."""
@@ -147,18 +150,33 @@ class Recorder:
 
 
 class Journal:
-    """Makes the events of one run: numbers them, applies them to the state and records them."""
+    """Makes the events of one run: numbers them, takes secrets out, applies them to the state and records them.
 
-    __slots__ = ("clock", "recorder", "run_id", "state")
+    The store's gate would take the secrets out as well; they are taken out here so that the engine's state, and what
+    dependents read from it, is what the store holds.
+    """
+
+    __slots__ = ("_gate", "clock", "recorder", "run_id", "state")
 
     def __init__(self, run_id: str, state: RunState, recorder: Recorder, clock: Clock) -> None:
         self.run_id = run_id
         self.state = state
         self.recorder = recorder
         self.clock = clock
+        self._gate: Gate | None = None
+
+    def set_redactor(self, redactor: Redactor) -> None:
+        """Take these secrets out of every event from now on, here and at the store's gate."""
+        gate = Gate(redactor)
+        self._gate = None if gate.open else gate
+        self.recorder.store.set_redactor(self.run_id, redactor)
 
     def emit(self, event_type: Callable[..., e.Event], **fields: Any) -> None:
         """Make an event of that type happen now."""
         event = event_type(seq=self.state.last_seq + 1, run_id=self.run_id, at=self.clock.now(), **fields)
+        if self._gate is not None:
+            data = encode_safely(event)
+            if self._gate.hit(data):
+                event = e.decode_event(self._gate.event(data))
         self.state.apply(event)
         self.recorder.record(self.state, event, fields.get("step_id"))

@@ -80,7 +80,8 @@ class Failure(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         if isinstance(error, AttemptError):
             exception = error.exception or exception
             remote, details, retry_after = error.remote_traceback, error.details, error.retry_after
-        text = remote or "".join(traceback.format_exception(error))
+        # An error of ours says all there is to say: the frames that raised it would only name our own files.
+        text = remote if isinstance(error, StepChainError) else "".join(traceback.format_exception(error))
         return cls(
             error_type=error_type,
             message=message if len(message) <= MESSAGE_LIMIT else message[:MESSAGE_LIMIT] + " ...",
