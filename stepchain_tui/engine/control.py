@@ -162,9 +162,6 @@ class _Control:
             driver.stop_body(body, Stop.CANCEL, reason)
             return
         self._withdraw(step)
-        if body is not None:
-            body.withdrawn = True
-            driver.stop_body(body, Stop.CANCEL, reason)
         attempt = step.attempt if step.status in (StepStatus.WAITING, StepStatus.RUNNING) else None
         driver.emit(e.StepCancelled, step_id=step.id, reason=reason, attempt=attempt or None)
         driver.step_ended(step.id)
@@ -172,8 +169,7 @@ class _Control:
     def _withdraw(self, step: StepState) -> None:
         """Take a step out of the queue, off its alarm and off its question."""
         driver = self.driver
-        if (work := driver.ready.pop(step.id, None)) is not None:
-            work.withdrawn = True
+        driver.withdraw(step.id)
         if (alarm := driver.alarms.pop((step.id, None), None)) is not None:
             alarm[1].cancel()
         driver.approvals.withdraw(step.id)
@@ -195,7 +191,8 @@ class _Control:
         self._make_pending(targets, step.id)
         for step_id in following:
             other = self.state.steps[step_id]
-            if step_id not in targets and other.status in STEP_ENDED:
+            stands_on_it = other.status in STEP_ENDED or other.status in (StepStatus.RUNNING, StepStatus.WAITING)
+            if step_id not in targets and stands_on_it:
                 driver.emit(e.StepInvalidated, step_id=step_id, reason="rerun", cause=step.id, stale=True)
         if driver.paused or self.state.status is not RunStatus.RUNNING:
             driver.paused = False
@@ -209,7 +206,9 @@ class _Control:
         for step_id in targets:
             waiting.update(driver.source.graph.children[step_id])
         for step_id in waiting:
-            if self.state.steps[step_id].status is StepStatus.QUEUED and step_id not in targets:
+            step = self.state.steps[step_id]
+            if step.status in (StepStatus.QUEUED, StepStatus.RETRYING) and step_id not in targets:
+                self._withdraw(step)
                 driver.emit(e.StepInvalidated, step_id=step_id, reason="its parent runs again", cause=cause)
         for step_id in targets:
             if self.state.steps[step_id].status is not StepStatus.PENDING:
@@ -225,6 +224,9 @@ class _Control:
         self._accept()
         ended = step.status in STEP_ENDED
         self._withdraw(step)
+        if driver.maps.is_open(step.id):
+            driver.maps.skip_by_hand(step.id, f"skipped by {self._by}")
+            return f"{step.id} skipped"
         driver.emit(e.StepSkipped, step_id=step.id, reason=f"skipped by {self._by}", attempt=self._open_attempt(step))
         if not ended:
             driver.step_ended(step.id)

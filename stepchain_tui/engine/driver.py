@@ -70,6 +70,8 @@ class Driver:
         self.paused = self.state.status is RunStatus.PAUSED
         self.cancelling: str | None = None
         self.stopping: Stop | None = None
+        self.leaving = False
+        """The last event is recorded, though perhaps not stored yet: no command may change anything any more."""
         self.stop_reason = ""
         self.slots = Slots(source.plan.max_concurrent)
         self.limits = {name: Slots(size) for name, size in source.plan.limits.items()}
@@ -78,6 +80,8 @@ class Driver:
         """Steps whose work is in the queue."""
         self.bodies: dict[tuple[str, int | None], Work] = {}
         """Work that holds a slot."""
+        self.aside: set[Work] = set()
+        """Work that holds a slot although it has ended or was called off: a stuck thread, an input still loading."""
         self.alarms: dict[tuple[str, int | None], tuple[Work, asyncio.Task[None]]] = {}
         """Work that waits for the time of its next try."""
         self.inputs = InputResolver(core, source, self.state)
@@ -100,8 +104,10 @@ class Driver:
         for step_id, step in list(self.state.steps.items()):
             if step.status is StepStatus.WAITING:
                 self.approvals.take_up(step)
-            elif self.passive:
+            if self.passive:
                 continue
+            if step.outline.is_map and step.status in (StepStatus.WAITING, StepStatus.RUNNING):
+                self.maps.reopen(step)
             elif step.status in (StepStatus.PENDING, StepStatus.QUEUED):
                 self.consider(step_id)
             elif step.status is StepStatus.RETRYING and step.retry_at is not None:
@@ -131,8 +137,7 @@ class Driver:
             affected.update(dict.fromkeys(self.source.graph.children[step_id]))
         for step_id in affected:
             self._unended[step_id] = self._count_unended(step_id)
-            if (work := self.ready.pop(step_id, None)) is not None:
-                work.withdrawn = True
+            self.withdraw(step_id)
             if self.state.steps[step_id].status in (StepStatus.PENDING, StepStatus.QUEUED):
                 self.consider(step_id)
 
@@ -165,6 +170,14 @@ class Driver:
             self._unshown.append(work)
         key = self.core.scheduler.sort_key(work.step.step, work.step.position)
         self.queue.push(work, (key, work.item or 0))
+
+    def withdraw(self, step_id: str) -> None:
+        """Take a step that has not begun out of the queue; also if it holds a slot and loads its inputs."""
+        if (work := self.ready.pop(step_id, None)) is not None:
+            work.withdrawn = True
+        if (work := self.bodies.get((step_id, None))) is not None and not work.attempt:
+            work.withdrawn = True
+            self.set_aside(work)
 
     def step_ended(self, step_id: str) -> None:
         """Take note that a step has a result; `settle` looks at what follows."""
@@ -244,12 +257,23 @@ class Driver:
         if work.item is not None:
             self.maps.took(work.step.id)
         self.bodies[work.key] = work
+        if self.state.status is RunStatus.WAITING:
+            self.emit(e.RunResumed, reason="waits no longer")
+
+    def set_aside(self, work: Work) -> None:
+        """Let work keep its slots, and make room for the next attempt at the same step or item."""
+        if self.bodies.get(work.key) is work:
+            del self.bodies[work.key]
+            self.aside.add(work)
 
     def release(self, work: Work) -> None:
         """Give back the slots of work; does nothing where it holds none."""
-        if self.bodies.get(work.key) is not work:
+        if work in self.aside:
+            self.aside.discard(work)
+        elif self.bodies.get(work.key) is work:
+            del self.bodies[work.key]
+        else:
             return
-        del self.bodies[work.key]
         self.slots.taken -= 1
         if work.step.limit is not None:
             self.limits[work.step.limit].taken -= 1
@@ -290,11 +314,14 @@ class Driver:
         try:
             await self.inputs.load(missing)
         except Exception as error:  # noqa: BLE001 - a kept value that cannot be read: becomes the step's failure
-            self.start_event(work)
-            self.conclude(work, failed(error, work.step.kind))
-            return
-        if work.withdrawn or work.stop is not None or self.done.done():
+            if not (work.withdrawn or work.stop is not None or self.done.done()):
+                self.start_event(work)
+                self.conclude(work, failed(error, work.step.kind))
+                return
+        if work.withdrawn or work.stop is not None or self.paused or self.done.done():
             self.release(work)
+            if not work.withdrawn and self.stopping is None:
+                self.enqueue(Work(work.step, work.item, work.tries))
             self.settle()
             return
         self._begin(work)
@@ -352,7 +379,7 @@ class Driver:
             self.conclude(work, Result(Ending.STOPPED))
             return
         work.task = self.core.loop.create_task(self._body(work), name=work.step.id)
-        if work.step.timeout is not None:
+        if work.step.timeout is not None and not work.step.waits_for_worker:
             self.core.deadlines.add(work.step.timeout, work)
 
     async def _body(self, work: Work) -> None:
@@ -364,6 +391,9 @@ class Driver:
                 result = timed_out(work.call)
             elif result.ending is Ending.STOPPED and work.stop is None:
                 result = failed(RuntimeError("the step's work was cancelled from within"), work.step.kind)
+            elif result.ending is Ending.FAILED and (work.stop is not None or work.overdue):
+                # What a body raises while it is being stopped is no failure of its own.
+                result = timed_out(work.call) if work.stop is None else Result(Ending.STOPPED)
             self.conclude(work, result)
         except Exception as error:  # noqa: BLE001 - a bug of ours must end the run with its traceback, not hang it
             self.abort(error)
@@ -371,6 +401,7 @@ class Driver:
     def conclude(self, work: Work, result: Result) -> None:
         """Record how an attempt ended, and go on."""
         if self.done.done():
+            self.release(work)
             return
         lingering = work.call.lingering if work.call is not None else None
         if lingering is not None and not lingering.done():
@@ -390,6 +421,7 @@ class Driver:
         self.settle()
 
     def _hold_slot(self, work: Work, lingering: asyncio.Future[None]) -> None:
+        self.set_aside(work)
         if work.ports is not None:
             work.ports.note("its thread cannot be stopped and goes on; it keeps its slot until it ends")
 
@@ -479,6 +511,8 @@ class Driver:
             return
         if work.item is not None:
             self.emit(e.ItemInterrupted, **where, item=work.item, reason=reason)
+            if work.stop is Stop.PAUSE:
+                self.enqueue(Work(work.step, work.item, work.tries))
             return
         self.emit(e.StepInterrupted, **where, reason=reason, asked=work.stop is Stop.PAUSE)
         if work.stop is Stop.PAUSE:
@@ -530,7 +564,7 @@ class Driver:
 
     def stop_body(self, work: Work, stop: Stop, reason: str = "") -> None:
         """Stop the body of one attempt; how it ended is recorded when it has."""
-        if work.stop is None:
+        if work.stop is None or (work.stop is Stop.PAUSE and stop is Stop.CANCEL):
             work.stop, work.stop_reason = stop, reason
         if work.task is not None and not work.task.done():
             work.task.cancel()
@@ -575,7 +609,7 @@ class Driver:
     def _look_for_end(self) -> None:
         if self.done.done() or self.passive:
             return
-        if self.bodies or self._side:
+        if self.bodies or self.aside or self._side:
             return
         if self.stopping is not None:
             self._end_interrupted()
@@ -585,8 +619,13 @@ class Driver:
             self._finish()
         elif self.paused:
             self._let_go()
-        elif not self.alarms and not len(self.queue) and self.approvals.open:
+        elif self.approvals.open and not self.alarms and self._has_only_questions():
             self._wait_for_people()
+
+    def _has_only_questions(self) -> bool:
+        """Return whether all queued work is the next question of a map whose last one is open."""
+        open_ones = self.approvals.open
+        return all(work.item is not None and work.step.id in open_ones for work in self.queue.waiting())
 
     def _finish(self) -> None:
         status, reason = run_outcome(self.state, self.cancelling)
@@ -614,6 +653,7 @@ class Driver:
 
     def _leave(self, status: RunStatus) -> None:
         self._drop_alarms()
+        self.leaving = True
         self.core.recorder.owner(self.run_id, None)
         leaving = self.done
 

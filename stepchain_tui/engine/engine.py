@@ -32,6 +32,8 @@ from stepchain_tui.store.base import AbstractStore, Command, RunLock
 
 COMMAND_POLL = 0.05
 """Seconds between two looks for commands of other processes."""
+_NEED_AN_ENGINE = ("resume", "rerun")
+"""Commands that only begin something: of no use to a run that nobody carries out."""
 STALE_COMMAND = 30.0
 """Seconds after which a command that nobody took is refused: its sender has long gone."""
 
@@ -238,6 +240,9 @@ class Engine:
             RunLockedError: A living engine of another process owns the run: send the command to the store.
         """
         driver = self._drivers.get(command.run_id)
+        if driver is not None and driver.leaving:
+            await asyncio.wait([driver.done])
+            driver = self._drivers.get(command.run_id)
         if driver is not None:
             answer = apply_command(driver, command)
             await self.core.recorder.settle()
@@ -245,6 +250,9 @@ class Engine:
         lock = self.store.acquire_run(command.run_id)
         try:
             state = await self.store.load_state(command.run_id)
+            if command.command in _NEED_AN_ENGINE:
+                message = f"nobody carries run '{command.run_id}' out"
+                return {"ok": False, "kind": "refused", "message": message, "hint": "Resume or rerun it from here."}
             journal = self._journal(command.run_id, state)
             await self._bury_owner(journal)
             source = source_of(state, dict.fromkeys(state.secret_inputs, ""))
@@ -409,7 +417,7 @@ class Engine:
             seen = version
             for command in await self.store.pending_commands(list(self._drivers)):
                 driver = self._drivers.get(command.run_id)
-                if driver is not None and not driver.done.done():
+                if driver is not None and not driver.leaving and not driver.done.done():
                     apply_command(driver, command)
 
     def _watcher_ended(self, task: asyncio.Task[None]) -> None:

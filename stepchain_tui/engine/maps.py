@@ -45,8 +45,8 @@ class Maps:
         self._open: dict[str, _OpenMap] = {}
 
     def has_room(self, step_id: str) -> bool:
-        """Return whether one more item of the map may run."""
-        return self._open[step_id].slots.free
+        """Return whether one more item of the map may run; of questions only one is asked at a time."""
+        return self._open[step_id].slots.free and step_id not in self._driver.approvals.open
 
     def took(self, step_id: str) -> None:
         """Count an item's slot."""
@@ -72,7 +72,14 @@ class Maps:
                 driver.conclude(work, failed(error, prepared.kind))
                 return
             driver.emit(e.StepExpanded, step_id=prepared.id, attempt=work.attempt, items=outlines)
-        items = step.items or []
+        self._carry_out(work, step)
+
+    def reopen(self, step: StepState) -> None:
+        """Go on with a map of questions that an earlier engine let go of."""
+        self._carry_out(Work(self._driver.prepared(step.id), attempt=step.attempt), step)
+
+    def _carry_out(self, work: Work, step: StepState) -> None:
+        prepared, items = work.step, step.items or []
         at_once = 1 if prepared.kind is ActionKind.APPROVE else prepared.step.max_concurrent or len(items) or 1
         left = sum(item.status in _LIVE for item in items)
         self._open[prepared.id] = _OpenMap(work, Slots(at_once), left)
@@ -90,7 +97,7 @@ class Maps:
         again = Work(work.step, item.index, item.tries)
         if item.status is StepStatus.RETRYING and item.retry_at is not None:
             self._driver.set_alarm(again, item.retry_at)
-        elif item.status in _LIVE:
+        elif item.status is StepStatus.PENDING:
             self._driver.enqueue(again)
 
     def item_ended(self, step_id: str) -> None:
@@ -118,6 +125,13 @@ class Maps:
         if found.left <= 0:
             self._finish(step_id)
 
+    def skip_by_hand(self, step_id: str, reason: str) -> None:
+        """Skip a map of questions that somebody does not want to answer."""
+        self._open[step_id].skipped = reason
+        self._call_off(step_id, reason)
+        if self._open[step_id].left <= 0:
+            self._finish(step_id)
+
     def _call_off(self, step_id: str, reason: str) -> None:
         driver, found = self._driver, self._open[step_id]
         for work in driver.queue.waiting():
@@ -129,10 +143,15 @@ class Maps:
                 del driver.alarms[key]
         for item in driver.state.steps[step_id].items or []:
             running = driver.bodies.get((step_id, item.index))
-            if running is not None:
+            if running is not None and running.attempt:
                 driver.stop_body(running, Stop.CANCEL, reason)
-            elif item.status in _LIVE:
-                driver.emit(e.ItemCancelled, step_id=step_id, item=item.index, attempt=0, reason=reason)
+                continue
+            if running is not None:  # its inputs are being loaded
+                running.withdrawn = True
+                driver.set_aside(running)
+            if item.status in _LIVE:
+                begun = item.attempt if item.status is StepStatus.RUNNING else 0
+                driver.emit(e.ItemCancelled, step_id=step_id, item=item.index, attempt=begun, reason=reason)
                 found.left -= 1
 
     def interrupt(self, reason: str, *, asked: bool) -> None:
@@ -147,16 +166,18 @@ class Maps:
     # --- the end of a map
 
     def _finish(self, step_id: str) -> None:
-        driver, found = self._driver, self._open.pop(step_id)
+        driver, found = self._driver, self._open[step_id]
         step = driver.state.steps[step_id]
+        if found.cancelled is None and found.skipped is None and any(map(_is_large, step.items or ())):
+            driver.side_task(self._finish_large(found, step), f"gather {step_id}")
+            return
+        del self._open[step_id]
         if found.cancelled is not None:
             driver.emit(e.StepCancelled, step_id=step_id, attempt=found.work.attempt, reason=found.cancelled)
             driver.step_ended(step_id)
         elif found.skipped is not None:
             driver.emit(e.StepSkipped, step_id=step_id, attempt=found.work.attempt, reason=found.skipped)
             driver.step_ended(step_id)
-        elif any(item.output is not None and item.output.blob is not None for item in step.items or ()):
-            driver.side_task(self._finish_large(found, step), f"gather {step_id}")
         else:
             self._end(found, step, [item.output.value if item.output else None for item in step.items or ()])
 
@@ -167,9 +188,12 @@ class Maps:
                 for item in step.items or ()
             ]
         except Exception as error:  # noqa: BLE001 - a kept value that cannot be read: becomes the step's failure
-            self._driver.conclude(found.work, failed(error, found.work.step.kind))
+            if self._open.pop(step.id, None) is found:
+                self._driver.conclude(found.work, failed(error, found.work.step.kind))
             return
-        self._end(found, step, values)
+        if self._open.get(step.id) is found:  # else it was called off meanwhile
+            del self._open[step.id]
+            self._end(found, step, values)
 
     def _end(self, found: _OpenMap, step: StepState, values: list[Any]) -> None:
         driver, attempt = self._driver, found.work.attempt
@@ -184,6 +208,10 @@ class Maps:
             return
         driver.emit(e.StepSucceeded, step_id=step.id, attempt=attempt, output=output)
         driver.step_ended(step.id)
+
+
+def _is_large(item: ItemState) -> bool:
+    return item.output is not None and item.output.blob is not None
 
 
 def _items_failed(step: StepState, bad: list[ItemState]) -> Failure:

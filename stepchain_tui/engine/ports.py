@@ -110,6 +110,11 @@ class AttemptPorts:
             duration=duration,
         )
 
+    def begun(self) -> None:
+        """Let the attempt's time count from now."""
+        if self._work.step.timeout is not None:
+            self._core.deadlines.add(self._work.step.timeout, self._work)
+
     def warn(self, text: str) -> None:
         """Keep a warning with the result and in the log."""
         self._work.warnings.append(text)

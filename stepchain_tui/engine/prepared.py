@@ -48,6 +48,7 @@ class PreparedStep:
         self.is_map = step.for_each is not None
         self.mode = (effective_mode(step, plan.defaults) or Mode.INLINE).value if step.kind != "prompt" else ""
         self.timeout = effective_timeout(step, plan.defaults)
+        self.waits_for_worker = self.mode == "process" and self.kind in (ActionKind.FUNCTION, ActionKind.PYTHON)
         self.plan_folder = plan_folder
         self.policy = _policy(step, plan, settings)
         self.when = None if step.when is None else compile_condition(step.when)

@@ -46,6 +46,12 @@ class CallPorts(Protocol):
     ) -> None:
         """Keep one answer of a model as an event."""
 
+    def begun(self) -> None:
+        """Take note that the work itself begins now: its timeout counts from here, not from the wait for a worker.
+
+        Calls that wait for a worker process must call it; for others the time counts from `execute`.
+        """
+
     def warn(self, text: str) -> None:
         """Keep a warning with the result, such as `ran in a thread: cannot be pickled`."""
 

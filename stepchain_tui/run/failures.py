@@ -55,7 +55,7 @@ class Failure(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     Attributes:
         error_type: The class that decided the retry policy.
         message: One sentence, at most 4,000 characters.
-        exception: The exception's class name.
+        exception: The class name of what a step's code raised, empty where the error is one of ours.
         hint: What to do next.
         traceback: The traceback's text, its end kept where it is long.
         retry_after: Seconds that the other side asked us to wait.
@@ -78,7 +78,7 @@ class Failure(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         if isinstance(error, StepChainError):
             hint = error.hint
         if isinstance(error, AttemptError):
-            exception = error.exception or exception
+            exception = error.exception
             remote, details, retry_after = error.remote_traceback, error.details, error.retry_after
         # An error of ours says all there is to say: the frames that raised it would only name our own files.
         text = remote if isinstance(error, StepChainError) else "".join(traceback.format_exception(error))

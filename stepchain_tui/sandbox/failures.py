@@ -73,6 +73,7 @@ def timeout_failure(time_limit: float) -> AttemptError:
         error_type=ErrorType.TIMEOUT,
         hint="Raise the step's `timeout`, or do less in it.",
         exception="TimeoutError",
+        details={"deadline": time_limit},
     )
 
 

@@ -43,7 +43,9 @@ class ProcessPool:
         """The living workers as `{pid, process_group, process_started_at}`."""
         return [worker.child.record() for worker in self._workers]
 
-    async def run(self, request: wire.Request, log: Log, label: str) -> Any:
+    async def run(
+        self, request: wire.Request, log: Log, label: str, on_start: Callable[[], None] | None = None
+    ) -> Any:
         """Carry out a call in a worker and return its JSON value.
 
         Cancelling ends the worker with its children, within 4 s, before the cancellation goes on.
@@ -52,6 +54,7 @@ class ProcessPool:
             request: The call.
             log: Takes a stream's name and what was printed on it, on the loop.
             label: What runs, for messages.
+            on_start: Called when a worker is free and the call begins.
 
         Raises:
             RemoteError: The function raised.
@@ -63,6 +66,8 @@ class ProcessPool:
             self._slots = asyncio.Semaphore(self.size)
         async with self._slots:
             worker = await self._take()
+            if on_start is not None:
+                on_start()
             try:
                 result = await worker.call(request, log, label)
             except asyncio.CancelledError:

@@ -47,6 +47,8 @@ class Ports:
     def model_turn(self, **turn: Any) -> None:
         self.turns.append(turn)
 
+    def begun(self) -> None: ...
+
     def warn(self, text: str) -> None:
         self.warnings.append(text)
 

@@ -34,6 +34,8 @@ class Ports:
     def model_turn(self, **turn: Any) -> None:
         raise AssertionError("no model here")
 
+    def begun(self) -> None: ...
+
     def warn(self, text: str) -> None:
         raise AssertionError(text)
 

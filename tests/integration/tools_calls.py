@@ -46,6 +46,8 @@ class RememberingPorts:
 
     def model_turn(self, **_: Any) -> None: ...
 
+    def begun(self) -> None: ...
+
     def warn(self, text: str) -> None:
         self.warnings.append(text)
 

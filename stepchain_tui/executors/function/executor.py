@@ -161,6 +161,7 @@ class FunctionExecutor:
             if not call.step.fallback:
                 raise
             call.ports.warn(f"ran in a thread: {error}")
+            call.ports.begun()
             return await self._thread(call)
         return await self._pools.processes.run(
             {
@@ -176,6 +177,7 @@ class FunctionExecutor:
             },
             call.ports.log,
             label,
+            call.ports.begun,
         )
 
 
