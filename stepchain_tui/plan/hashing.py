@@ -16,7 +16,7 @@ from typing import Any
 import msgspec
 
 from stepchain_tui.core.errors import UsageError
-from stepchain_tui.core.values import encode_json, to_json_value
+from stepchain_tui.core.values import to_json_value
 from stepchain_tui.plan.expressions import CHAIN_RESULT, walk_text
 from stepchain_tui.plan.functions import function_location, module_file
 from stepchain_tui.plan.models import ACTION_KEYS, Defaults, Plan, PlanModel, Step, function_reference
@@ -47,6 +47,7 @@ HASHED_KEYS = (
 """The keys that say what a step does."""
 _MODEL_KEYS = ("model", "temperature", "max_output_tokens", "reasoning")
 _HASHED = frozenset(HASHED_KEYS)
+_sorted_encoder = msgspec.json.Encoder(order="sorted")
 _encoder = msgspec.json.Encoder(order="sorted")
 
 
@@ -117,8 +118,8 @@ def content_hash(
                 facts[key] = value
     if step.dependencies and (step.args or step.request) and _uses_chain_result(step):
         facts["chain"] = step.dependencies[-1]
-    ordered = {key: _plain(facts[key]) for key in sorted(facts)}
-    return hashlib.sha256(encode_json(ordered)).hexdigest()
+    plain = {key: _plain(value) for key, value in facts.items()}
+    return hashlib.sha256(_sorted_encoder.encode(plain)).hexdigest()
 
 
 def _uses_chain_result(step: Step) -> bool:
