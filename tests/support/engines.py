@@ -18,7 +18,7 @@ from stepchain_tui.run import Event, RunState, RunStatus, StepStatus
 from stepchain_tui.run.events import EVENT_NAMES
 from stepchain_tui.store import AbstractStore, Command, LogLine, MemoryStore
 
-PATIENCE = 20.0
+PATIENCE = 10.0
 """Seconds after which a wait of a test gives up; never how long something is expected to take."""
 _numbers = itertools.count(1)
 

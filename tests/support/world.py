@@ -106,6 +106,17 @@ async def act(world: str, name: str, **given: Any) -> Any:
         here.end(name)
 
 
+async def act_awaiting(world: str, name: str, **given: Any) -> Any:
+    """Do what the world says, in the loop, and await what comes of it."""
+    here = _worlds[world]
+    outcome = here.begin(name, given)
+    try:
+        found = _come_to(outcome, given)
+        return await found if asyncio.iscoroutine(found) else found
+    finally:
+        here.end(name)
+
+
 def act_in_thread(world: str, name: str, **given: Any) -> Any:
     """Do what the world says, in a thread; a `threading.Event` is waited for."""
     here = _worlds[world]
