@@ -1,0 +1,85 @@
+"""What all tests share: nobody's own store, settings or model is touched, and tests that need a tool say which.
+
+A test marked `needs("tmux")` is left out where the machine has no tmux, and the summary says so. With
+`STEPCHAIN_REQUIRE_TOOLS=1`, as in CI, it fails instead.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+_PROXIES = ("http_proxy", "https_proxy", "all_proxy", "ftp_proxy")
+_LEFT_OUT = pytest.StashKey[dict[str, list[str]]]()
+
+
+@pytest.fixture(autouse=True)
+def isolated(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Point everything that a person owns at an empty folder, for this process and those it starts."""
+    home = tmp_path_factory.mktemp("home")
+    for variable in list(os.environ):
+        upper = variable.upper()
+        if upper.startswith(("OPENAI_", "STEPCHAIN_STORE", "STEPCHAIN_SETTINGS")) or variable.lower() in _PROXIES:
+            monkeypatch.delenv(variable)
+    monkeypatch.setenv("STEPCHAIN_STORE", str(home / "runs.db"))
+    monkeypatch.setenv("STEPCHAIN_SETTINGS", str(home / "stepchain.toml"))
+    for name in ("DATA", "CONFIG", "STATE", "CACHE"):
+        monkeypatch.setenv(f"XDG_{name}_HOME", str(home / name.lower()))
+    return home
+
+
+# --- tools that a machine may not have
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Make the marker known."""
+    config.addinivalue_line("markers", "needs(tool): the test needs this command; it is left out where there is none")
+    config.stash[_LEFT_OUT] = {}
+
+
+def _missing(item: pytest.Item) -> list[str]:
+    return [tool for mark in item.iter_markers("needs") for tool in mark.args if shutil.which(tool) is None]
+
+
+def _tools_are_required() -> bool:
+    return os.environ.get("STEPCHAIN_REQUIRE_TOOLS", "") not in ("", "0")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave out what this machine cannot run."""
+    if _tools_are_required():
+        return
+    left_out = [item for item in items if _missing(item)]
+    if not left_out:
+        return
+    items[:] = [item for item in items if item not in left_out]
+    config.hook.pytest_deselected(items=left_out)
+    for item in left_out:
+        for tool in _missing(item):
+            config.stash[_LEFT_OUT].setdefault(tool, []).append(item.nodeid)
+    if (output := getattr(config, "workeroutput", None)) is not None:
+        output["left_out"] = config.stash[_LEFT_OUT]
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Fail where a tool is required and missing."""
+    if missing := _missing(item):
+        pytest.fail(f"STEPCHAIN_REQUIRE_TOOLS is set and this machine has no {', '.join(missing)}")
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node: Any, error: object) -> None:
+    """Take over from a worker of pytest-xdist what it left out."""
+    node.config.stash[_LEFT_OUT].update(getattr(node, "workeroutput", {}).get("left_out", {}))
+
+
+def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> None:
+    """Say which tests were left out and why."""
+    for tool, names in sorted(config.stash[_LEFT_OUT].items()):
+        terminalreporter.write_line(f"left out, because this machine has no {tool}:")
+        for name in sorted(set(names)):
+            terminalreporter.write_line(f"  {name}")
