@@ -244,6 +244,7 @@ _OTHER_ACTIONS = (
     Action("editor.save", "ctrl+s", "save", "Save the file", Scope.EDITOR, footer=10, priority=True),
     Action("editor.run", "ctrl+r", "run", "Save the file and open its plan", Scope.EDITOR, footer=20, priority=True),
     Action("editor.outside", "f4", "$EDITOR", "Go on in $EDITOR", Scope.EDITOR, footer=30, priority=True),
+    Action("editor.back", "escape", "back", "Go back to the text, or close the editor", Scope.EDITOR, priority=True),
     Action("editor.problems", "f8", "problems", "Go to the list of problems", Scope.EDITOR, footer=40, priority=True),
 )
 _APP_ACTIONS = (

@@ -77,6 +77,7 @@ class StepChainApp(OpenScreens, Dialogs, App[int]):
         self._first = (plan, run_id, inputs or {})
         self._told: set[str] = set()
         self._warming: asyncio.Task[None] | None = None
+        self._finished = False
 
     # --- beginning
 
@@ -171,6 +172,9 @@ class StepChainApp(OpenScreens, Dialogs, App[int]):
 
     async def finish(self, how: HowToEnd) -> None:
         """Let everything go: the engine as the person said, then the reader."""
+        if self._finished:
+            return
+        self._finished = True
         if self._warming is not None and not self._warming.done():
             self._warming.cancel()
         await self.host.end(how)

@@ -12,7 +12,7 @@ import os
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from stepchain_tui.core.errors import StepChainError
+from stepchain_tui.core.errors import StepChainError, UnknownRunError
 from stepchain_tui.run import events as e
 from stepchain_tui.run.state import RunState
 from stepchain_tui.run.status import RUN_ENDED
@@ -22,9 +22,11 @@ from stepchain_tui.tui.views import Frame, RunView, StepDetail, StepView, run_vi
 FRAME_SECONDS = 0.06
 OWNER_SECONDS = 0.5
 """How often it is looked at whether the run's owner lives."""
+GRACE_SECONDS = 3.0
+"""How long a run that is not there may take to appear."""
 CHUNK = 2_000
 """Events that are read and folded before others get their turn."""
-Sink = Callable[[Frame], object]
+Sink = Callable[["RunFeed", Frame], object]
 
 
 class RunFeed:
@@ -98,10 +100,26 @@ class RunFeed:
 
     async def _follow(self) -> None:
         try:
-            async for _ in self._store.changes():
-                await self._take_in()
+            if await self._is_there():
+                async for _ in self._store.changes():
+                    await self._take_in()
         except StepChainError as error:
             self._tell_problem(error)
+
+    async def _is_there(self) -> bool:
+        """Wait for a run that was started just now: its id is told before its first event is durable."""
+        try:
+            async with asyncio.timeout(GRACE_SECONDS):
+                async for _ in self._store.changes():
+                    try:
+                        await self._store.get_run(self.run_id)
+                    except UnknownRunError as error:
+                        missing = error
+                    else:
+                        return True
+        except TimeoutError:
+            self._tell_problem(missing)
+        return False
 
     async def _take_in(self) -> None:
         while True:
@@ -166,7 +184,7 @@ class RunFeed:
             await self._taken.wait()
             self._dirty.clear()
             self._taken.clear()
-            self._sink(self._frame())
+            self._sink(self, self._frame())
             await asyncio.sleep(FRAME_SECONDS)
 
     def _frame(self) -> Frame:

@@ -74,7 +74,7 @@ class Library:
         """Return what the coroutine that `make` makes gives, carried out in the reader's loop."""
         return await self._submit(make)
 
-    async def follow(self, run_id: str, sink: Callable[[Frame], object]) -> RunFeed:
+    async def follow(self, run_id: str, sink: Callable[[RunFeed, Frame], object]) -> RunFeed:
         """Begin to tell `sink` what happens in a run; `sink` is called in the reader's thread."""
         return await self._submit(partial(self._follow, run_id, sink))
 
@@ -115,7 +115,7 @@ class Library:
     async def _answer(self, question: Callable[[AbstractStore], Awaitable[T]]) -> T:
         return await question(await self._opened())
 
-    async def _follow(self, run_id: str, sink: Callable[[Frame], object]) -> RunFeed:
+    async def _follow(self, run_id: str, sink: Callable[[RunFeed, Frame], object]) -> RunFeed:
         from stepchain_tui.tui.feed import RunFeed, model_label
 
         feed = RunFeed(

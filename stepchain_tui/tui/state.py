@@ -22,7 +22,7 @@ class AppState(msgspec.Struct, kw_only=True):
     """
 
     theme: str = ""
-    split_x: int = 42
+    split_x: int = 45
     split_y: int = 68
     tab: str = "output"
     last_opened: str = ""

@@ -179,7 +179,10 @@ def step_view(step: StepState, model: str, version: int) -> StepView:
         retry_why=why,
         started_at=step.started_at,
         finished_at=step.finished_at,
-        spans=tuple(Span(one.started_at, one.finished_at, str(one.status)) for one in spans),
+        spans=tuple(
+            Span(one.started_at, one.finished_at, str(one.status if one.finished_at is not None else step.status))
+            for one in spans
+        ),
         waiting=step.waiting,
         model=(last.model if last else "") or model,
         items=done,

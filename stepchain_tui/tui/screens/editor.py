@@ -77,7 +77,7 @@ class EditorScreen(ActionScreen):
     def on_mount(self) -> None:
         """Read the file."""
         self.graph.ascii = self.chain.glyphs.ascii
-        self.background(self._load(), "read the file")
+        self.background("read the file", self._load)
 
     # --- the file
 
@@ -105,7 +105,7 @@ class EditorScreen(ActionScreen):
 
     def do_editor_save(self) -> None:
         """Save the file."""
-        self.background(self._save_aloud(), "save")
+        self.background("save", self._save_aloud)
 
     async def _save_aloud(self) -> None:
         if await self.save():
@@ -153,7 +153,7 @@ class EditorScreen(ActionScreen):
 
     def do_editor_run(self) -> None:
         """Save the file and open its plan."""
-        self.background(self._run(), "run")
+        self.background("run", self._run)
 
     async def _run(self) -> None:
         if self.dirty and not await self.save():
@@ -168,13 +168,17 @@ class EditorScreen(ActionScreen):
 
     def do_editor_outside(self) -> None:
         """Go on in $EDITOR."""
-        self.background(self._outside(), "$EDITOR")
+        self.background("$EDITOR", self._outside)
 
     async def _outside(self) -> None:
         if self.dirty and not await self.save():
             return
         if await self.chain.edit_outside(self.path):
             await self._load()
+
+    def do_editor_back(self) -> None:
+        """Back to the text, or close the editor."""
+        self.chain.do_app_back()
 
     def do_editor_problems(self) -> None:
         """Go to the list of problems, or back to the text."""
@@ -199,7 +203,7 @@ class EditorScreen(ActionScreen):
     def _check_now(self) -> None:
         self._checking = None
         self._edition += 1
-        self.background(self._check(self._edition), "check", exclusive=True)
+        self.only_latest("check", self._check, self._edition)
 
     async def _check(self, edition: int) -> None:
         checked = await self._checked(self.area.text)
@@ -215,8 +219,7 @@ class EditorScreen(ActionScreen):
             Option(
                 Content.assemble(
                     (f"{problem.line}:{problem.column}".rjust(7), "$warning"),
-                    (f"  {problem.path}: ", "$foreground 70%"),
-                    problem.text().partition(": ")[2] or problem.message,
+                    f"  {problem.text().partition(': ')[2]}",
                 )
             )
             for problem in checked.problems

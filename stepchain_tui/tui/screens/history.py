@@ -26,14 +26,14 @@ PAGE = 100
 AHEAD = 20
 """Rows before the end at which the next page is read."""
 _COLUMNS = (
-    ("status", 14),
-    ("plan", 24),
-    ("run", 26),
-    ("steps", 8),
+    ("status", 13),
+    ("plan", 22),
+    ("steps", 7),
     ("started", 15),
     ("took", 8),
-    ("tokens", 8),
-    ("goal", 40),
+    ("run", 22),
+    ("tokens", 7),
+    ("goal", 60),
 )
 
 
@@ -95,7 +95,7 @@ class HistoryScreen(ActionScreen):
     def read_anew(self) -> None:
         """Read the first page with the filters as they are."""
         self._edition += 1
-        self.background(self._read(self._edition, 0), "history", exclusive=True)
+        self.only_latest("history", self._read, self._edition, 0)
 
     async def _read(self, edition: int, offset: int) -> None:
         statuses = [self._status] if self._status is not None else []
@@ -129,10 +129,10 @@ class HistoryScreen(ActionScreen):
         return [
             Text(self.chain.glyphs.label(status), style=colour.split()[0] if colour.startswith("#") else ""),
             Text(Path(run.plan_path).stem if run.plan_path else ""),
-            Text(run.run_id),
             Text(f"{run.steps_done}/{run.steps_total}"),
             Text(moment(run.started_at or run.created_at, now)),
             Text(took),
+            Text(run.run_id),
             Text(count(tokens) if tokens else ""),
             Text(one_line(run.goal, 120)),
         ]
@@ -141,7 +141,7 @@ class HistoryScreen(ActionScreen):
     def _moved(self, event: DataTable.RowHighlighted) -> None:
         if not self._complete and event.cursor_row >= len(self._runs) - AHEAD:
             self._complete = True  # until the page that is being read says otherwise
-            self.background(self._read(self._edition, len(self._runs)), "history page")
+            self.background("history page", self._read, self._edition, len(self._runs))
 
     @on(Input.Changed, "#filter")
     def _typed(self) -> None:

@@ -86,12 +86,12 @@ class HomeScreen(ActionScreen):
 
     def _look_again(self) -> None:
         if self.is_current:
-            self.background(self._read_runs(), "recent runs", exclusive=True)
+            self.only_latest("recent runs", self._read_runs)
 
     def reload(self) -> None:
         """Read plans and runs again."""
-        self.background(self._read_plans(), "plans", exclusive=True)
-        self.background(self._read_runs(), "recent runs", exclusive=True)
+        self.only_latest("plans", self._read_plans)
+        self.only_latest("recent runs", self._read_runs)
 
     # --- plans
 
@@ -196,7 +196,7 @@ class HomeScreen(ActionScreen):
 
     def do_home_new(self) -> None:
         """Write a new plan."""
-        self.background(self._new(), "new plan")
+        self.background("new plan", self._new)
 
     async def _new(self) -> None:
         name = await self.chain.ask_line("Name of the new plan", "", "my-plan.yaml")

@@ -79,8 +79,9 @@ class RunScreen(RunEngineActions, RunPaneActions, ActionScreen):
             with Vertical(id="right"):
                 yield ApprovalBar()
                 yield StepPane(app.state.tab, app.glyphs)
-                yield Splitter(id="split-y", classes="-lying")
-                yield Pane(3, "Timeline", Timeline(app.now, id="timeline"), id="timeline-pane")
+                timeline = Pane(3, "Timeline", Timeline(app.now, id="timeline"), id="timeline-pane")
+                timeline.edge = "split-y"
+                yield timeline
         yield ActionFooter()
 
     def on_mount(self) -> None:
@@ -90,9 +91,9 @@ class RunScreen(RunEngineActions, RunPaneActions, ActionScreen):
         self.place_splits()
         self.set_interval(TICK_SECONDS, self._tick)
         if self.session.run_id:
-            self.background(self.follow_run(self.session.run_id), "follow the run")
+            self.background("follow the run", self.follow_run, self.session.run_id)
         else:
-            self.background(self._load_plan(), "read the plan")
+            self.background("read the plan", self._load_plan)
         self.show_all()
 
     # --- the plan before there is a run
@@ -126,16 +127,17 @@ class RunScreen(RunEngineActions, RunPaneActions, ActionScreen):
         self.session.run_id = run_id
         self.feed = await self.chain.library.follow(run_id, self._hand_over)
 
-    def _hand_over(self, frame: Frame) -> None:
+    def _hand_over(self, feed: RunFeed, frame: Frame) -> None:
         """Take a frame in the reader's thread."""
-        if self.feed is not None:
-            self.post_message(FrameArrived(self.feed, frame))
+        if not self.post_message(FrameArrived(feed, frame)):
+            feed.taken()
 
     @on(FrameArrived)
     def _frame_arrived(self, message: FrameArrived) -> None:
         message.stop()
         try:
-            if message.feed is self.feed:
+            if message.feed.run_id == self.session.run_id:
+                self.feed = message.feed
                 self.take_frame(message.frame)
         finally:
             message.feed.taken()

@@ -36,7 +36,7 @@ class RunEngineActions(Background):
         if self.session.missing_inputs:
             self.do_plan_inputs(then_start=True)
             return
-        self.background(self._start(), "start the run")
+        self.background("start the run", self._start)
 
     async def _start(self) -> None:
         session = self.session
@@ -67,7 +67,7 @@ class RunEngineActions(Background):
 
     def do_run_cancel(self) -> None:
         """Stop the run, after asking."""
-        self.background(self._cancel_run(), "cancel the run")
+        self.background("cancel the run", self._cancel_run)
 
     async def _cancel_run(self) -> None:
         view = self.session.view
@@ -98,7 +98,7 @@ class RunEngineActions(Background):
 
     def do_step_rerun_from(self) -> None:
         """Run the selected step and all that follows again, after showing what that is."""
-        self.background(self._ask_rerun_from(self.session.selected), "rerun from here")
+        self.background("rerun from here", self._ask_rerun_from, self.session.selected)
 
     async def _ask_rerun_from(self, step_id: str) -> None:
         from stepchain_tui.tui.following import following
@@ -126,7 +126,7 @@ class RunEngineActions(Background):
 
     def do_step_answer(self) -> None:
         """Answer the question that the selected step asks."""
-        self.background(self._answer(), "answer")
+        self.background("answer", self._answer)
 
     async def _answer(self) -> None:
         from stepchain_tui.plan import InputSpec
@@ -153,7 +153,7 @@ class RunEngineActions(Background):
 
     def do_plan_inputs(self, *, then_start: bool = False) -> None:
         """Show the form of the plan's inputs."""
-        self.background(self._ask_inputs(then_start=then_start), "inputs")
+        self.background("inputs", self._ask_inputs, then_start=then_start)
 
     async def _ask_inputs(self, *, then_start: bool) -> None:
         session = self.session
@@ -170,7 +170,7 @@ class RunEngineActions(Background):
 
     def _with_secrets(self, go_on: Any) -> None:
         """Ask again for inputs that are never stored, then go on."""
-        self.background(self._ask_secrets(go_on), "ask the engine")
+        self.background("ask the engine", self._ask_secrets, go_on)
 
     async def _ask_secrets(self, go_on: Any) -> None:
         view = self.session.view
@@ -189,7 +189,7 @@ class RunEngineActions(Background):
     # --- commands
 
     def _steer(self, command: str, **arguments: Any) -> None:
-        self.background(self._send(command, **arguments), command)
+        self.background(command, self._send, command, **arguments)
 
     async def _send(self, command: str, **arguments: Any) -> None:
         message = await self.chain.host.steer(self.session.run_id, command, arguments)

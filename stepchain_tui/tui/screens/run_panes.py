@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
-from textual import on
 from textual.widget import Widget
 
 from stepchain_tui.tui.background import Background
@@ -138,7 +137,7 @@ class RunPaneActions(Background):
 
     def do_find_open(self) -> None:
         """Ask what to find in the pane in focus."""
-        self.background(self._ask_find(self._text_in_focus()), "find")
+        self.background("find", self._ask_find, self._text_in_focus())
 
     async def _ask_find(self, view: LineView | GraphView | None) -> None:
         text = await self.chain.ask_line("Find", self.find_text)
@@ -158,7 +157,7 @@ class RunPaneActions(Background):
         if not self.find_text:
             self.do_find_open()
             return
-        self.background(self._find(self._text_in_focus(), again=True, backwards=backwards), "find")
+        self.background("find", self._find, self._text_in_focus(), again=True, backwards=backwards)
 
     async def _find(self, view: LineView | GraphView | None, *, again: bool, backwards: bool) -> None:
         found = False
@@ -184,7 +183,7 @@ class RunPaneActions(Background):
 
     def do_pane_copy(self) -> None:
         """Copy the text of the pane in sight."""
-        self.background(self._copy(), "copy")
+        self.background("copy", self._copy)
 
     async def _copy(self) -> None:
         if isinstance(self._screen.focused, GraphView | Timeline):
@@ -205,7 +204,7 @@ class RunPaneActions(Background):
 
     def do_pane_pager(self) -> None:
         """Show the text of the pane in sight in $PAGER."""
-        self.background(self._page(), "pager")
+        self.background("pager", self._page)
 
     async def _page(self) -> None:
         text = await self._text()
@@ -222,7 +221,7 @@ class RunPaneActions(Background):
 
     def do_plan_edit_outside(self) -> None:
         """Edit the plan's file in $EDITOR."""
-        self.background(self.chain.edit_outside(Path(self.chain.folder / self.session.plan_path)), "edit")
+        self.background("edit", self.chain.edit_outside, Path(self.chain.folder / self.session.plan_path))
 
     # --- sizes
 
@@ -258,11 +257,12 @@ class RunPaneActions(Background):
         screen.step_pane.styles.height = f"{state.split_y}fr"
         screen.query_one("#timeline-pane").styles.height = f"{100 - state.split_y}fr"
 
-    @on(Splitter.Moved, "#split-x")
-    def _moved_across(self, event: Splitter.Moved) -> None:
-        self._set_splits(round(100 * event.x / max(1, self._screen.size.width)), self.chain.state.split_y)
-
-    @on(Splitter.Moved, "#split-y")
-    def _moved_down(self, event: Splitter.Moved) -> None:
-        right = self._screen.query_one("#right").region
-        self._set_splits(self.chain.state.split_x, round(100 * (event.y - right.y) / max(1, right.height)))
+    def on_splitter_moved(self, event: Splitter.Moved) -> None:
+        """Go along with a line that is dragged."""
+        state = self.chain.state
+        if event.name == "split-x":
+            self._set_splits(round(100 * event.x / max(1, self._screen.size.width)), state.split_y)
+        else:
+            pane = self._screen.step_pane.region
+            height = pane.height + self._screen.query_one("#timeline-pane").region.height
+            self._set_splits(state.split_x, round(100 * (event.y - pane.y) / max(1, height)))

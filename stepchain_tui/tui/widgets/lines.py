@@ -49,7 +49,8 @@ class OneLine(Widget):
         if taken > width // 2:
             right, taken = [], 0
         left = Strip([Segment(text, self._part_style(name)) for text, name in self._left])
-        return Strip.join([left.crop_extend(0, width - taken, base), Strip(right)])
+        gap = 1 if right else 0
+        return Strip.join([left.crop_extend(0, width - taken - gap, base), Strip([Segment(" " * gap, base), *right])])
 
     def _part_style(self, name: str) -> Style:
         return self.get_component_rich_style(name) if name else self.rich_style
@@ -108,7 +109,10 @@ class ActionFooter(OneLine):
         left: list[Part] = []
         self._places = [(self.size.width - taken, self.size.width, menu_id)]
         column = 0
+        wanted = sum(cell_len(f"{shown[1]} {shown[2]}  ") for shown in self._shown)
         for action_id, action_key, action_label, fits in self._shown:
+            if wanted > room and not fits:
+                continue
             cells = cell_len(f"{action_key} {action_label}")
             if column + cells > room:
                 break

@@ -61,7 +61,7 @@ class LogView(Background, LineView):
     def load(self, place: Place) -> None:
         """Show the log at `place`, however many lines it has."""
         self.show(place, 0)
-        self.background(self._load(place), "count the log", exclusive=True)
+        self.only_latest("count the log", self._load, place)
 
     async def _load(self, place: Place) -> None:
         run_id, step_id, attempt = place
@@ -104,7 +104,7 @@ class LogView(Background, LineView):
     def _read_wanted(self) -> None:
         if self._wanted and self.place is not None and not self._reading:
             self._reading = True
-            self.background(self._read(), "read the log")
+            self.background("read the log", self._read)
 
     async def _read(self) -> None:
         """Read the pages that are in sight; those that were scrolled past meanwhile are dropped."""

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from textual.app import ComposeResult
+from textual import events
 from textual.containers import Vertical
 from textual.content import Content
 from textual.widget import Widget
+
+from stepchain_tui.tui.widgets.splitter import Splitter
 
 
 class Pane(Vertical):
@@ -24,9 +26,13 @@ class Pane(Vertical):
         border-title-style: none;
         border-subtitle-color: $foreground 60%;
         padding: 0;
+        &.-dragged { border: round $accent; }
         &:focus-within { border: round $accent; border-title-color: $foreground; border-title-style: bold; }
     }
     """
+
+    edge = ""
+    """The name under which the upper edge can be dragged, empty where it cannot."""
 
     def __init__(self, number: int, title: str, *children: Widget, id: str | None = None) -> None:  # noqa: A002
         super().__init__(*children, id=id)
@@ -53,6 +59,22 @@ class Pane(Vertical):
         """Return the widget that takes the focus when the pane's number is pressed."""
         return next((widget for widget in self.query("*") if widget.focusable and widget.display), None)
 
-    def compose(self) -> ComposeResult:
-        """Nothing of its own."""
-        yield from ()
+    def on_mouse_down(self, event: events.MouseDown) -> None:
+        """Begin to drag the upper edge."""
+        if self.edge and event.y == 0 and event.widget is self:
+            event.stop()
+            self.capture_mouse()
+            self.add_class("-dragged")
+
+    def on_mouse_up(self, event: events.MouseUp) -> None:
+        """Let the edge go."""
+        if self.has_class("-dragged"):
+            event.stop()
+            self.release_mouse()
+            self.remove_class("-dragged")
+
+    def on_mouse_move(self, event: events.MouseMove) -> None:
+        """Let the edge go along."""
+        if self.has_class("-dragged"):
+            event.stop()
+            self.post_message(Splitter.Moved(self.edge, int(event.screen_x), int(event.screen_y)))

@@ -8,14 +8,13 @@ from textual.widget import Widget
 
 
 class Splitter(Widget):
-    """A line that can be dragged; upright between panes side by side, else lying between stacked ones."""
+    """An upright line between panes side by side; stacked panes are dragged by their upper edge (`Pane.edge`)."""
 
     DEFAULT_CSS = """
     Splitter {
         width: 1; height: 1fr;
         background: transparent;
         pointer: ew-resize;
-        &.-lying { width: 1fr; height: 1; pointer: ns-resize; }
         &:hover, &.-dragged { background: $accent 60%; }
     }
     """
@@ -23,16 +22,11 @@ class Splitter(Widget):
     class Moved(Message):
         """Signals where the line was dragged to, in cells of the screen."""
 
-        def __init__(self, splitter: Splitter, x: int, y: int) -> None:
+        def __init__(self, name: str, x: int, y: int) -> None:
             super().__init__()
-            self.splitter = splitter
+            self.name = name
             self.x = x
             self.y = y
-
-        @property
-        def control(self) -> Splitter:
-            """The line."""
-            return self.splitter
 
     def render(self) -> str:
         """A splitter has nothing but its colour."""
@@ -54,4 +48,4 @@ class Splitter(Widget):
         """Go along."""
         if self.has_class("-dragged"):
             event.stop()
-            self.post_message(self.Moved(self, int(event.screen_x), int(event.screen_y)))
+            self.post_message(self.Moved(self.id or "", int(event.screen_x), int(event.screen_y)))

@@ -13,6 +13,10 @@ from stepchain_tui.tui.text import count, elapsed, one_line
 from stepchain_tui.tui.widgets.lines import OneLine, Part
 
 
+ROOMY = 100
+"""Cells from which on the run's id is shown."""
+
+
 class StatusLine(OneLine):
     """Shows a session in one line."""
 
@@ -51,8 +55,9 @@ class StatusLine(OneLine):
             if session.steps:
                 left += [dot, (f"{len(session.steps)} steps", "")]
         else:
-            left += [dot, (f"run {view.run_id}", "status--dim"), dot]
-            left += [(glyphs.label(view.status), f"status--{view.status}"), (f" {view.done}/{view.total}", "")]
+            if self.size.width >= ROOMY:
+                left += [dot, (f"run {view.run_id}", "status--dim")]
+            left += [dot, (glyphs.label(view.status), f"status--{view.status}"), (f" {view.done}/{view.total}", "")]
             if view.failed:
                 left.append((f"  {glyphs.of('failed')}{view.failed}", "status--failed"))
             seconds = session.elapsed_seconds(self._now())

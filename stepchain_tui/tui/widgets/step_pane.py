@@ -94,10 +94,10 @@ class StepPane(Background, Pane):
             self.query_one("#output", TextView).show(Lines())
             self.query_one("#input", TextView).show(Lines())
             self._kept = {}
-            self.background(self._watch_log(feed, step.id), "watch the log", exclusive=True)
+            self.only_latest("watch the log", self._watch_log, feed, step.id)
         if self._detail_of != (step.id, step.version):
             self._detail_of = (step.id, step.version)
-            self.background(self._load(feed, step, now), "load the step", exclusive=True)
+            self.only_latest("load the step", self._load, feed, step, now)
 
     def _show_nothing(self) -> None:
         self._kept = {}

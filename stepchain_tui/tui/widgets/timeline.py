@@ -132,7 +132,7 @@ class Timeline(LineView):
         strip = super().render_line(y)
         index = self.scroll_offset.y + y
         if index < len(self._rows) and self._rows[index].id == self._selected:
-            over: Style = self.get_component_rich_style("timeline--selected", partial=True)
+            over = Style(bold=True, bgcolor=self.get_component_rich_style("timeline--selected").bgcolor)
             return Strip([Segment(text, (style or Style.null()) + over) for text, style, _ in strip], strip.cell_length)
         return strip
 

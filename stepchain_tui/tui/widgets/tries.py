@@ -17,7 +17,8 @@ from stepchain_tui.tui.views import StepDetail, TryRow
 from stepchain_tui.tui.widgets.log_view import LogView
 from stepchain_tui.tui.widgets.text_view import TextView
 
-_COLUMNS = ("n", "item", "status", "started", "took", "error")
+_COLUMNS = ("n", "status", "started", "took", "error")
+_WITH_ITEM = ("n", "item", "status", "started", "took", "error")
 
 
 class TriesPane(Vertical):
@@ -25,7 +26,7 @@ class TriesPane(Vertical):
 
     DEFAULT_CSS = """
     TriesPane {
-        & > DataTable { height: auto; max-height: 45%; background: transparent; }
+        & > DataTable { height: auto; max-height: 45%; overflow-x: hidden; }
         & > #try-error { height: 1fr; border-top: solid $foreground 20%; }
         & > #try-log { height: 1fr; border-top: solid $foreground 20%; }
     }
@@ -37,6 +38,7 @@ class TriesPane(Vertical):
         self.run_id = ""
         self._detail: StepDetail | None = None
         self._shown: list[tuple[str, ...]] = []
+        self._columns: tuple[str, ...] = _COLUMNS
 
     def compose(self) -> ComposeResult:
         """The table, the error and the log of the selected attempt."""
@@ -47,12 +49,6 @@ class TriesPane(Vertical):
         yield error
         yield LogView(id="try-log")
 
-    def on_mount(self) -> None:
-        """Make the columns."""
-        table = self.table
-        for column in _COLUMNS:
-            table.add_column(column, key=column)
-
     @property
     def table(self) -> DataTable[Text]:
         """The table of attempts."""
@@ -62,6 +58,7 @@ class TriesPane(Vertical):
         """Show the attempts of a step; the cursor stays where it is while the step is the same."""
         same_step = self._detail is not None and self._detail.step_id == detail.step_id and self.run_id == run_id
         self.run_id, self._detail = run_id, detail
+        self._columns = _WITH_ITEM if any(row.item is not None for row in detail.rows) else _COLUMNS
         cells = [self._cells(row, now) for row in detail.rows]
         if cells == self._shown and same_step:
             return
@@ -69,7 +66,9 @@ class TriesPane(Vertical):
         row = table.cursor_row if same_step else 0
         grown = len(cells) - len(self._shown) if same_step else 0
         self._shown = cells
-        table.clear()
+        table.clear(columns=True)
+        for column in self._columns:
+            table.add_column(column, key=column)
         for texts in cells:
             table.add_row(*(Text(text) for text in texts))
         if detail.rows:
@@ -78,15 +77,12 @@ class TriesPane(Vertical):
         self._show_selected()
 
     def _cells(self, row: TryRow, now: datetime) -> tuple[str, ...]:
-        took = (
-            duration(((row.finished_at or now) - row.started_at).total_seconds())
-            if row.finished_at is not None
-            else "..."
-        )
+        took = "..." if row.finished_at is None else duration((row.finished_at - row.started_at).total_seconds())
         error = f"{row.error.error_type.replace('_', ' ')}: {row.error.message}" if row.error else row.reason
+        item = () if self._columns is _COLUMNS else ("" if row.item is None else str(row.item),)
         return (
             str(row.n),
-            "" if row.item is None else str(row.item),
+            *item,
             self.glyphs.label(row.status),
             moment(row.started_at, now),
             took,
