@@ -284,8 +284,8 @@ class Driver:
     # --- one attempt
 
     def _begin(self, work: Work) -> None:
-        missing = self.inputs.missing(work)
-        if missing:
+        needs_nothing = work.step.needs_nothing and work.item is None
+        if not needs_nothing and (missing := self.inputs.missing(work)):
             self.side_task(self._load_then_begin(work, missing), f"load inputs of {work.step.id}")
             return
         step = self.state.steps[work.step.id]
@@ -294,7 +294,7 @@ class Driver:
             self.approvals.ask_before_another_try(step)
             return
         try:
-            if work.item is None and work.tries == 0 and not self.inputs.wanted(work):
+            if work.step.when is not None and work.item is None and work.tries == 0 and not self.inputs.wanted(work):
                 self.emit(e.StepSkipped, step_id=step.id, reason="its `when` is false")
                 self.release(work)
                 self.step_ended(step.id)

@@ -14,6 +14,7 @@ from weakref import WeakKeyDictionary
 
 from stepchain_tui.core.errors import UsageError
 from stepchain_tui.plan import FileHashes, Step, content_hash, function_location, module_file
+from stepchain_tui.plan.hashing import HASHED_KEYS
 
 if TYPE_CHECKING:
     from stepchain_tui.engine.source import RunSource
@@ -30,6 +31,8 @@ class _NoFiles(FileHashes):
 
 
 _NO_FILES = _NoFiles()
+_HASHED = frozenset(HASHED_KEYS)
+_ONLY_A_FUNCTION = frozenset({"function"})
 
 
 class StepHasher:
@@ -37,6 +40,7 @@ class StepHasher:
 
     def __init__(self) -> None:
         self._said: WeakKeyDictionary[RunSource, dict[str, tuple[str, Path | None]]] = WeakKeyDictionary()
+        self._functions: dict[tuple[Any, Path], tuple[str, Path | None]] = {}
         self._files = FileHashes()
 
     def hash_of(self, step: Step, source: RunSource) -> str:
@@ -53,6 +57,15 @@ class StepHasher:
         return hashlib.sha256(f"{said}{self._files.of_file(path)}".encode()).hexdigest()[:HASH_LENGTH]
 
     def _hash_what_is_said(self, step: Step, source: RunSource) -> tuple[str, Path | None]:
+        if step.model_fields_set & _HASHED == _ONLY_A_FUNCTION:
+            key = (step.function, source.folder)
+            found = self._functions.get(key)
+            if found is None:
+                found = self._functions[key] = self._hash_all(step, source)
+            return found
+        return self._hash_all(step, source)
+
+    def _hash_all(self, step: Step, source: RunSource) -> tuple[str, Path | None]:
         path = _file_behind(step, source.folder)
         files = self._files if path is None else _NO_FILES
         return content_hash(step, source.folder, defaults=source.plan.defaults, files=files)[:HASH_LENGTH], path

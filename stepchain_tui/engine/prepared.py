@@ -22,6 +22,7 @@ OPTION_KEYS: dict[ActionKind, tuple[str, ...]] = {
 """The companion keys of each action that its executor reads."""
 _TEXT_KINDS = frozenset({ActionKind.SHELL, ActionKind.PROMPT, ActionKind.APPROVE})
 _NOTHING = compile_template({})
+_NO_REFERENCES = frozenset[str]()
 _NO_RETRY_SETTINGS = RetryDefaults()
 _NO_SURROUNDINGS = compile_template({"env": {}, "cwd": ""})
 _TEMPLATE_OPTIONS = frozenset({"system", "model"})
@@ -43,32 +44,33 @@ class PreparedStep:
         self.step = step
         self.id = step.id
         self.position = position
-        self.kind = step.kind
+        self.kind = kind = step.kind
         self.limit = step.limit
         self.is_map = step.for_each is not None
-        self.mode = (effective_mode(step, plan.defaults) or Mode.INLINE).value if step.kind != "prompt" else ""
-        self.timeout = effective_timeout(step, plan.defaults)
-        self.waits_for_worker = self.mode == "process" and self.kind in (ActionKind.FUNCTION, ActionKind.PYTHON)
+        mode = effective_mode(step, plan.defaults, kind)
+        self.mode = mode.value if mode is not None else ""
+        self.timeout = effective_timeout(step, plan.defaults, kind)
+        self.waits_for_worker = mode is Mode.PROCESS and kind is not ActionKind.SHELL
         self.plan_folder = plan_folder
-        self.policy = _policy(step, plan, settings)
+        self.policy = _policy(step, kind, plan, settings)
         self.when = None if step.when is None else compile_condition(step.when)
         self.for_each = _NOTHING if step.for_each is None else compile_condition(step.for_each)
-        self.value = _value(step, self.kind)
+        self.value = _value(step, kind)
         self.args = compile_template(step.args) if step.args else _NOTHING
-        self.options, self.fixed_options = _options(step, self.kind, plan)
+        self.options, self.fixed_options = _options(step, kind, plan)
         self.surroundings = _NO_SURROUNDINGS
         if step.env or step.cwd:
             self.surroundings = compile_template({"env": dict(step.env or {}), "cwd": step.cwd or ""})
         parts = [part for part in (self.value, self.args, self.options, self.surroundings) if not _is_plain(part)]
         self.is_constant = not parts
-        self.references = self._references(parts)
+        self.references = self._references(parts) if parts else _NO_REFERENCES
+        self.needs_nothing = self.is_constant and self.when is None and not self.is_map
+        """Neither its body nor whether it runs depends on any result."""
         self.constant: tuple[Resolved, Kept] | None = None
         """The input of a step without expressions: the same every time."""
 
     def _references(self, parts: list[Template]) -> frozenset[str]:
         """Return the ids of the steps whose results the body needs."""
-        if not parts:
-            return frozenset()
         found = frozenset[str]().union(*(part.references for part in parts))
         if self.step.dependencies and any(part.uses_chain_result for part in parts):
             found |= {self.step.dependencies[-1]}
@@ -118,7 +120,7 @@ def _is_plain(part: Template) -> bool:
 
 
 def _value(step: Step, kind: ActionKind) -> Template:
-    action = step.action
+    action = getattr(step, kind)
     if kind in (ActionKind.FUNCTION, ActionKind.PYTHON):
         # Code is code: braces in it are dictionaries, and a value gets in as an argument, never as text.
         return Template(action, None, (), uses_chain_result=False)
@@ -142,11 +144,11 @@ def _options(step: Step, kind: ActionKind, plan: Plan) -> tuple[Template, dict[s
     return compile_template(templates) if templates else _NOTHING, fixed
 
 
-def _policy(step: Step, plan: Plan, settings: Settings) -> RetryPolicy:
+def _policy(step: Step, kind: ActionKind, plan: Plan, settings: Settings) -> RetryPolicy:
     """Return when and how often a step is tried again."""
     given = settings.retry
     if step.retry is None and plan.defaults.retry is None and given == _NO_RETRY_SETTINGS:
-        return _policy_of_kind(step.kind)
+        return _policy_of_kind(kind)
     user = RetrySettings(
         max_attempts=given.max_attempts,
         initial_delay=given.initial_delay,

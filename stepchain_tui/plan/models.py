@@ -366,18 +366,24 @@ def plan_from_json(data: bytes) -> Plan:
     return Plan.model_validate_json(data)
 
 
-def effective_timeout(step: Step, defaults: Defaults) -> float | None:
-    """Return the seconds an attempt of `step` may take: its own, the plan's, 300; None for approve and plan steps."""
+def effective_timeout(step: Step, defaults: Defaults, kind: ActionKind | None = None) -> float | None:
+    """Return the seconds an attempt of `step` may take: its own, the plan's, 300; None for approve and plan steps.
+
+    `kind` is the step's, for callers that know it already.
+    """
     if step.timeout is not None:
         return step.timeout
-    if step.kind in (ActionKind.APPROVE, ActionKind.PLAN):
+    if (kind or step.kind) in (ActionKind.APPROVE, ActionKind.PLAN):
         return None
     return defaults.timeout if defaults.timeout is not None else DEFAULT_TIMEOUT
 
 
-def effective_mode(step: Step, defaults: Defaults) -> Mode | None:
-    """Return where `step` runs: its own mode, the plan's where it fits, else its kind's; None where it has none."""
-    modes = MODES.get(step.kind, ())
+def effective_mode(step: Step, defaults: Defaults, kind: ActionKind | None = None) -> Mode | None:
+    """Return where `step` runs: its own mode, the plan's where it fits, else its kind's; None where it has none.
+
+    `kind` is the step's, for callers that know it already.
+    """
+    modes = MODES.get(kind or step.kind, ())
     if step.mode is not None:
         return step.mode
     return defaults.mode if defaults.mode in modes else (modes[0] if modes else None)

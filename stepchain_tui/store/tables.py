@@ -20,7 +20,10 @@ from stepchain_tui.store.rows import BatchRows, LogRow, RunRows
 _SPAN = 1 << SHIFT
 
 _INSERT_EVENT = "INSERT INTO events VALUES (?, ?)"
-_REPLACE_STEP = "REPLACE INTO steps VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)"
+_INSERT_STEP = "INSERT INTO steps VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)"
+_UPDATE_STEP = (
+    "UPDATE steps SET status = ?, attempts = ?, error_type = ?, error = ?, started_at = ?, finished_at = ? WHERE id = ?"
+)
 _INSERT_LOG = "INSERT INTO logs VALUES (?, ?, ?, ?, ?, ?)"
 _UPDATE_RUN = (
     "UPDATE runs SET status = ?, reason = ?, started_at = ?, finished_at = ?, steps_total = ?, steps_done = ?, "
@@ -111,8 +114,9 @@ class Tables:
             known.last_seq = events[-1][0]
         if rows.all_steps:
             cursor.execute("DELETE FROM steps WHERE id >= ? AND id < ?", (base, base + _SPAN))
-        if rows.steps:
-            cursor.executemany(_REPLACE_STEP, [(base | row[0], *row[1:]) for row in rows.steps])
+            cursor.executemany(_INSERT_STEP, [(base | row[0], *row[1:]) for row in rows.steps])
+        elif rows.steps:
+            cursor.executemany(_UPDATE_STEP, [(*row[3:], base | row[0]) for row in rows.steps])
         if rows.summary is not None:
             cursor.execute(_UPDATE_RUN, (*rows.summary, known.key))
         elif events:
