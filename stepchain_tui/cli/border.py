@@ -10,7 +10,7 @@ from typing import TextIO
 
 import click
 
-from stepchain_tui.cli.commands import stepchain
+from stepchain_tui.cli.commands import ReaderGoneError, stepchain
 
 USAGE, FAILED, STOPPED, INTERRUPTED, READER_GONE = 2, 1, 3, 130, 141
 
@@ -28,13 +28,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
             stream.reconfigure(errors="replace")
     try:
         code = stepchain.main(words, prog_name="stepchain", standalone_mode=False)
-        sys.stdout.flush()
         return code if isinstance(code, int) else 0
     except click.Abort:
         return tell("interrupted", "interrupted", "", INTERRUPTED, as_json)
     except click.ClickException as error:
         return _usage(error, as_json)
-    except BrokenPipeError:
+    except ReaderGoneError:
         _forget(sys.stdout)
         return READER_GONE
     except Exception as error:  # noqa: BLE001 - the border of the process: nothing leaves it as a traceback alone

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from stepchain_tui.cli.border import FAILED, INTERRUPTED, STOPPED, USAGE
 from stepchain_tui.cli.following import Follower, Watcher, state_before
-from stepchain_tui.core.errors import UnknownRunError
+from stepchain_tui.core.errors import StepChainError, UnknownRunError
 from stepchain_tui.core.paths import settings_path, store_path
 from stepchain_tui.core.settings import load_settings
 from stepchain_tui.engine import Engine, EngineService, RunHandle
@@ -100,16 +100,18 @@ async def _carry_out(
             following = asyncio.create_task(follower.follow(), name="follow")
             try:
                 status = await _until_left(engine, handle, interrupted)
-            finally:
-                unsubscribe()
-                following.cancel()
-                await asyncio.gather(following, return_exceptions=True)
-                with contextlib.suppress(BrokenPipeError):
-                    await _last_words(follower, watcher)
+            except BaseException:
+                with contextlib.suppress(StepChainError):  # the store failed: that is told, not what follows from it
+                    await _last_words(follower, following, watcher)
+                raise
+            unsubscribe()
+            await _last_words(follower, following, watcher)
         return Outcome(handle.state, status, carried, engine.clock.monotonic() - began)
 
 
-async def _last_words(follower: Follower, watcher: Watcher) -> None:
+async def _last_words(follower: Follower, following: asyncio.Task[None], watcher: Watcher) -> None:
+    following.cancel()
+    await asyncio.gather(following, return_exceptions=True)
     try:
         await follower.drain()
     finally:

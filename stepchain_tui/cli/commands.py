@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from importlib import import_module
 from typing import Any
 
@@ -35,8 +36,21 @@ LATER = ("why", "diff", "fork", "edit", "plan", "export", "import", "replay", "d
 _APP = "app"
 
 
+class ReaderGoneError(Exception):
+    """Signals that nobody reads our standard output any more. click would make a failure of a broken pipe."""
+
+
 class StepChain(click.Group):
     """`stepchain COMMAND`, or `stepchain PLAN` for the app."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Carry the command out and see its output off."""
+        try:
+            result = super().invoke(ctx)
+            sys.stdout.flush()
+        except BrokenPipeError:
+            raise ReaderGoneError from None
+        return result
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         """Return the names of the commands of this version."""

@@ -53,6 +53,8 @@ class CommandLine:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.store = folder / "runs.db"
+        self.wrapper: tuple[str, ...] = ()
+        """Words before the program, such as `setpriv` with its options."""
         self._started: list[subprocess.Popen[str]] = []
 
     def write(self, name: str, text: str) -> Path:
@@ -63,7 +65,7 @@ class CommandLine:
 
     def words(self, *words: str, store: bool = True) -> list[str]:
         """Return a whole command line."""
-        return [*PROGRAM, *words, *(("--store", str(self.store)) if store else ())]
+        return [*self.wrapper, *PROGRAM, *words, *(("--store", str(self.store)) if store else ())]
 
     def __call__(self, *words: str, env: Mapping[str, str] | None = None, store: bool = True) -> Answer:
         """Type a command and wait for it."""
