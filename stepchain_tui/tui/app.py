@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 from collections.abc import Mapping, Sequence
 from datetime import datetime
@@ -27,6 +28,9 @@ from stepchain_tui.tui.library import Library, prepare_store
 from stepchain_tui.tui.screens.base import ActionScreen
 from stepchain_tui.tui.state import AppState, load_state, save_state
 from stepchain_tui.tui.themes import DEFAULT_THEME, STATUS_DEFAULTS, load_themes
+
+QUIET_SECONDS = 0.02
+"""How often it is looked at whether everything is quiet, where nothing tells."""
 
 
 class StepChainApp(OpenScreens, Dialogs, App[int]):
@@ -78,6 +82,7 @@ class StepChainApp(OpenScreens, Dialogs, App[int]):
         self._told: set[str] = set()
         self._warming: asyncio.Task[None] | None = None
         self._finished = False
+        self._quiet = asyncio.Event()
 
     # --- beginning
 
@@ -219,12 +224,26 @@ class StepChainApp(OpenScreens, Dialogs, App[int]):
     # --- quiescence
 
     def _touched(self) -> None:
-        """Something was answered; whoever waits for quiet looks again by itself."""
+        """Something was answered: whoever waits for quiet looks again."""
+        self._quiet.set()
 
     @property
     def idle(self) -> bool:
         """Whether nothing is under way that we know of: no question, no request, no picture on its way."""
         return not self.busy and self.library.idle
+
+    async def settled(self, seconds: float = 10.0) -> None:
+        """Return once nothing is under way; for tests, and for whoever drives the app.
+
+        Raises:
+            TimeoutError: It did not become quiet in time.
+        """
+        async with asyncio.timeout(seconds):
+            while not self.idle:
+                self._quiet.clear()
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(QUIET_SECONDS):
+                        await self._quiet.wait()
 
     def sections(self, screen: Screen[Any]) -> Sequence[tuple[str, Scope]]:
         """Return the scopes of a screen for menus, its own first."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import ClassVar, Generic, TypeVar
 
-from textual import on
+from textual import events, on
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Horizontal, Vertical
@@ -59,12 +59,15 @@ class Choice(Dialog[str]):
                         compact=True,
                     )
 
-    def on_key(self, event: object) -> None:
-        """Choose by key."""
-        key = getattr(event, "key", "")
-        for name, wanted, _ in self._choices:
-            if key == wanted:
-                self.dismiss(name)
+    def on_key(self, event: events.Key) -> None:
+        """Choose by key; nothing of it reaches the screen below."""
+        key = event.key
+        chosen = next((name for name, wanted, _ in self._choices if key == wanted), None)
+        if chosen is not None:
+            event.stop()
+            event.prevent_default()
+            self.dismiss(chosen)
+            return
         buttons = list(self.query(Button))
         focused = self.focused
         if key in ("left", "right", "h", "l") and isinstance(focused, Button):

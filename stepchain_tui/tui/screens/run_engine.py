@@ -25,6 +25,10 @@ class RunEngineActions(Background):
         """Show a run from now on."""
         raise NotImplementedError
 
+    def show_all(self) -> None:
+        """Bring every part of the screen up to date."""
+        raise NotImplementedError
+
     # --- starting and pausing
 
     def do_run_start(self) -> None:
@@ -166,7 +170,7 @@ class RunEngineActions(Background):
         if then_start:
             await self._start()
         else:
-            self.notify("Ready: s starts", markup=False)
+            self.show_all()
 
     def _with_secrets(self, go_on: Any) -> None:
         """Ask again for inputs that are never stored, then go on."""

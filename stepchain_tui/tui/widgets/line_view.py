@@ -111,6 +111,48 @@ class LineView(ScrollView, can_focus=True):
         self.refresh()
         return searching
 
+    # --- going through it
+
+    def moved_by_hand(self) -> None:
+        """The user went somewhere."""
+
+    def _go(self, y: float) -> None:
+        self.scroll_to(y=min(self.max_scroll_y, max(0, y)), animate=False, immediate=True, force=True)
+        self.moved_by_hand()
+
+    def action_scroll_up(self) -> None:
+        """Go up a line."""
+        self._go(self.scroll_y - 1)
+
+    def action_scroll_down(self) -> None:
+        """Go down a line."""
+        self._go(self.scroll_y + 1)
+
+    def action_page_up(self) -> None:
+        """Go up a page; nothing glides, as each line passed would have to be made."""
+        self._go(self.scroll_y - self.size.height)
+
+    def action_page_down(self) -> None:
+        """Go down a page."""
+        self._go(self.scroll_y + self.size.height)
+
+    def action_scroll_home(self) -> None:
+        """Go to the first line."""
+        self._go(0)
+
+    def action_scroll_end(self) -> None:
+        """Go to the last line."""
+        self._go(self.max_scroll_y)
+
+    def on_mouse_scroll_up(self) -> None:
+        """The wheel and the scroll bar move the view as well."""
+        self.call_after_refresh(self.moved_by_hand)
+
+    on_mouse_scroll_down = on_mouse_scroll_up
+    on_scroll_to = on_mouse_scroll_up
+    on_scroll_up = on_mouse_scroll_up
+    on_scroll_down = on_mouse_scroll_up
+
     # --- how it is painted
 
     def notify_style_update(self) -> None:

@@ -38,7 +38,6 @@ class LogView(Background, LineView):
         self._pages: OrderedDict[int, list[LogLine]] = OrderedDict()
         self._wanted: set[int] = set()
         self._widest = 0
-        self._moving = False
         self._reading = False
         self.empty_text = "no lines"
 
@@ -77,9 +76,7 @@ class LogView(Background, LineView):
         self.set_lines(count, self._widest)
 
     def _go_to_end(self) -> None:
-        self._moving = True
-        self.scroll_end(animate=False, immediate=True, x_axis=False)
-        self._moving = False
+        self.scroll_to(y=self.max_scroll_y, animate=False, immediate=True, force=True)
 
     # --- lines
 
@@ -139,14 +136,14 @@ class LogView(Background, LineView):
 
     # --- following and finding
 
-    def watch_scroll_y(self, old_value: float, new_value: float) -> None:
-        """Follow no more when the user goes up; follow again at the end."""
-        super().watch_scroll_y(old_value, new_value)
-        if not self._moving:
-            if new_value >= self.max_scroll_y:
-                self.follow = True
-            elif new_value < old_value:
-                self.follow = False
+    def moved_by_hand(self) -> None:
+        """Follow where the newest line is in sight, and only there."""
+        self.follow = self.scroll_y >= self.max_scroll_y
+
+    def on_resize(self) -> None:
+        """The newest line stays in sight in another size, and when the view is shown at last."""
+        if self.follow:
+            self._go_to_end()
 
     def watch_follow(self, follow: bool) -> None:
         """Go to the newest line."""

@@ -61,7 +61,7 @@ class Pane(Vertical):
 
     def on_mouse_down(self, event: events.MouseDown) -> None:
         """Begin to drag the upper edge."""
-        if self.edge and event.y == 0 and event.widget is self:
+        if self.edge and int(event.screen_y) == self.region.y:
             event.stop()
             self.capture_mouse()
             self.add_class("-dragged")
