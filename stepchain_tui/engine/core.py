@@ -64,4 +64,5 @@ class EngineCore:
 def _stop_overdue(work: Work) -> None:
     if work.stop is None and work.task is not None:
         work.overdue = True
-        work.task.cancel()
+        if work.begun:
+            work.task.cancel()

@@ -384,9 +384,12 @@ class Driver:
 
     async def _body(self, work: Work) -> None:
         assert work.call is not None
+        work.begun = True
         try:
-            executor = self.core.executors.get(work.step.kind)
-            result = await carry_out(executor, work.call, work.step.kind)
+            result = Result(Ending.STOPPED)
+            if work.stop is None and not work.overdue:
+                executor = self.core.executors.get(work.step.kind)
+                result = await carry_out(executor, work.call, work.step.kind)
             if result.ending is Ending.STOPPED and work.overdue:
                 result = timed_out(work.call)
             elif result.ending is Ending.STOPPED and work.stop is None:
@@ -566,7 +569,7 @@ class Driver:
         """Stop the body of one attempt; how it ended is recorded when it has."""
         if work.stop is None or (work.stop is Stop.PAUSE and stop is Stop.CANCEL):
             work.stop, work.stop_reason = stop, reason
-        if work.task is not None and not work.task.done():
+        if work.task is not None and work.begun and not work.task.done():
             work.task.cancel()
 
     def stop_all(self, stop: Stop, reason: str = "") -> None:

@@ -38,6 +38,7 @@ class Work:
         attempt: The attempt's number once it began, else 0.
         withdrawn: It is no longer to be started.
         stop: Why its body is being stopped, or None.
+        begun: Its task has taken its first step; one that is cancelled before would end without a word.
         overdue: Its body is being stopped because its time is over.
     """
 
@@ -48,6 +49,7 @@ class Work:
     withdrawn: bool = False
     stop: Stop | None = None
     stop_reason: str = ""
+    begun: bool = False
     overdue: bool = False
     task: asyncio.Task[None] | None = None
     call: StepCall | None = None
