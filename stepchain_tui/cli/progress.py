@@ -11,7 +11,6 @@ from stepchain_tui.cli.text import (
     between,
     clean_line,
     draws_unicode,
-    duration,
     glyph,
     painted,
     table,
@@ -20,6 +19,7 @@ from stepchain_tui.cli.text import (
 )
 from stepchain_tui.run import Event, RunState, StepState, StepStatus, decode_event
 from stepchain_tui.run import events as e
+from stepchain_tui.tui.text import duration
 
 _LONG = 30
 """Steps above which the table at the end only lists what did not succeed."""

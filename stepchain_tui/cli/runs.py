@@ -9,12 +9,13 @@ from stepchain_tui.cli.border import STOPPED, tell
 from stepchain_tui.cli.carrying import Outcome, carry_out
 from stepchain_tui.cli.following import JsonLines, Watcher
 from stepchain_tui.cli.progress import Progress
-from stepchain_tui.cli.text import clean_block, clean_line, duration, say, words_of
+from stepchain_tui.cli.text import clean_block, clean_line, say, words_of
 from stepchain_tui.core.errors import InputError, RunLockedError
 from stepchain_tui.engine import EngineService, RunHandle
 from stepchain_tui.plan import InputType, load_plan
 from stepchain_tui.run import RunState, RunStatus, StepState, StepStatus
 from stepchain_tui.run.events import RunCreated
+from stepchain_tui.tui.text import duration
 
 _RESUME_INPUTS = "Only inputs of type secret are asked for again; the others are kept with the run."
 

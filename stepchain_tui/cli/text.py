@@ -1,35 +1,17 @@
-"""Words for the terminal: statuses, durations, sizes, tables, and text of tools made harmless."""
+"""Words for the terminal, on top of the app's: what a tool says made harmless, colours, tables, and printing."""
 
 from __future__ import annotations
 
-import re
+import os
 import sys
 from collections.abc import Sequence
 from datetime import datetime, timedelta
 from typing import Any, TextIO
 
 from stepchain_tui.run.status import RunStatus, StepStatus
+from stepchain_tui.tui.glyphs import ASCII, UNICODE
+from stepchain_tui.tui.text import duration, one_line, visible
 
-_SEQUENCES = re.compile(
-    r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)|[PX^_][^\x1b]*\x1b\\|[ -/]*[0-~])"
-    r"|\x9b[0-?]*[ -/]*[@-~]"
-)
-_CONTROLS = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028\u2029\u202a-\u202e\u2066-\u2069\ufeff]")
-_SPACES = re.compile(r"\s+")
-
-_GLYPHS = {
-    StepStatus.PENDING: ("○", "."),
-    StepStatus.QUEUED: ("◔", "q"),
-    StepStatus.RUNNING: ("▶", ">"),
-    StepStatus.RETRYING: ("↻", "r"),
-    StepStatus.WAITING: ("⏸", "?"),
-    StepStatus.SUCCEEDED: ("✓", "+"),
-    StepStatus.FAILED: ("✕", "x"),
-    StepStatus.TIMED_OUT: ("⧖", "t"),
-    StepStatus.SKIPPED: ("―", "-"),
-    StepStatus.BLOCKED: ("⊘", "#"),
-    StepStatus.CANCELLED: ("■", "="),
-}
 _COLOURS = {
     "running": "cyan",
     "retrying": "yellow",
@@ -44,32 +26,24 @@ _COLOURS = {
 }
 
 
-def _visible(match: re.Match[str]) -> str:
-    code = ord(match.group())
-    return chr(0x2400 + code) if code < 0x20 else "\u2421" if code == 0x7F else "\ufffd"
-
-
 def clean_block(text: str) -> str:
     """Return text of a tool as it may go to a terminal: no escape sequences, other controls made visible."""
-    if text.isascii() and text.isprintable():
-        return text
-    return _CONTROLS.sub(_visible, _SEQUENCES.sub("", text))
+    return "\n".join(visible(line) for line in text.split("\n"))
 
 
 def clean_line(text: str, limit: int = 300) -> str:
-    """Return `clean_block` of a text on one line, cut at `limit` characters."""
-    line = _SPACES.sub(" ", clean_block(text[: limit * 20])).strip()
-    return line if len(line) <= limit else line[: limit - 1] + "…"
+    """Return `clean_block` of a text on one line of at most `limit` characters."""
+    return one_line(text, limit)
 
 
 def words_of(status: StepStatus | RunStatus | str) -> str:
     """Return a status as people read it."""
-    return str(status).replace("_", " ")
+    return UNICODE.word(str(status))
 
 
 def glyph(status: StepStatus, *, ascii_only: bool = False) -> str:
     """Return the one character of a step's status."""
-    return _GLYPHS[status][ascii_only]
+    return (ASCII if ascii_only else UNICODE).of(status)
 
 
 def draws_unicode(stream: TextIO) -> bool:
@@ -88,20 +62,7 @@ def painted(text: str, status: StepStatus | RunStatus | str, *, colour: bool) ->
 
 def uses_colour(stream: TextIO) -> bool:
     """Return whether to colour what goes to a stream: a terminal, and $NO_COLOR is not set."""
-    import os
-
     return stream.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
-
-
-def duration(seconds: float) -> str:
-    """Return a duration for people: `0.4 s`, `42 s`, `1:02`, `3:04:05`."""
-    if seconds < 10:
-        return f"{seconds:.1f} s"
-    if seconds < 60:
-        return f"{seconds:.0f} s"
-    minutes, rest = divmod(int(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
 
 
 def between(start: datetime | None, end: datetime | None) -> str:

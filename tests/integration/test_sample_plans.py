@@ -1,0 +1,115 @@
+"""The plans that ship with us run as they say, through the real command line."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterator
+from datetime import datetime
+from pathlib import Path
+
+import pytest
+
+from tests.support.command_line import ROOT, CommandLine
+
+SAMPLES = ROOT / "sample_plans"
+PLANS = sorted(path.name for path in SAMPLES.glob("*.yaml"))
+
+
+@pytest.fixture
+def cli(tmp_path: Path) -> Iterator[CommandLine]:
+    line = CommandLine(tmp_path)
+    shutil.copytree(SAMPLES, tmp_path / "plans")
+    yield line
+    line.end()
+
+
+@pytest.mark.parametrize("name", PLANS)
+def test_a_sample_has_no_mistake(cli: CommandLine, name: str) -> None:
+    assert cli("validate", f"plans/{name}").code == 0
+
+
+def test_quickstart_shows_retries_a_map_and_a_question_the_same_way_each_time(cli: CommandLine) -> None:
+    for run_id in ("first", "second"):
+        answer = cli("run", "plans/quickstart.yaml", "--run-id", run_id, "--input", "greeting=Good day")
+
+        assert answer.code == 3, answer.err
+        steps = {step["id"]: step for step in cli.show(run_id)["steps"]}
+        tries = [attempt["status"] for attempt in steps["flaky"]["attempts"]]
+        assert tries == ["failed", "failed", "succeeded"]
+        assert len(steps["cards"]["output"]) == 4
+        assert steps["total"]["output"] == {"sum": 14, "largest": 5}
+        assert steps["primes"]["output"] == 17984
+        assert cli("approve", run_id, "publish").code == 0
+        assert cli("resume", run_id).code == 0
+        printed = cli("logs", run_id, "done").out
+        assert printed.startswith("Good day!\n")
+        assert "ada     ### 3" in printed
+
+
+def test_the_fan_out_of_quickstart_runs_at_the_same_time(cli: CommandLine) -> None:
+    cli("run", "plans/quickstart.yaml", "--run-id", "r1")
+
+    steps = {step["id"]: step for step in cli.show("r1")["steps"]}
+    begun = [datetime.fromisoformat(steps[name]["started_at"]) for name in ("primes", "total", "cards")]
+    first_end = min(datetime.fromisoformat(steps[name]["finished_at"]) for name in ("primes", "total", "cards"))
+    assert max(begun) <= first_end
+
+
+def test_folder_report_reports_on_any_folder(cli: CommandLine) -> None:
+    folder = cli.folder / "files"
+    folder.mkdir()
+    (folder / "sales.csv").write_text("day,region,amount\n1,north,10\n2,south,20\n")
+    (folder / "data.json").write_text('{"a": 1, "b": [1, 2]}')
+    (folder / "broken.json").write_text("{")
+    (folder / "code.py").write_text("def f():\n    pass\n\nclass C:\n    pass\n")
+    (folder / "broken.py").write_text("def (")
+    (folder / "notes.md").write_text("# Harvest notes\n\nharvest harvest barley | pipe\n")
+    (folder / "blob.bin").write_bytes(os.urandom(2000) + b"\0")
+    (folder / "Ünïcode näme.txt").write_text("harvest")
+    (folder / os.fsdecode(b"bad\xffname.txt")).write_text("x")
+    (folder / "empty").write_text("")
+    (folder / "large.log").write_text("line of a log\n" * 500_000)
+    (folder / "secret.txt").write_text("x")
+    (folder / "secret.txt").chmod(0)
+    (folder / "loop").symlink_to(folder)
+    os.mkfifo(folder / "pipe")
+
+    answer = cli("run", "plans/folder_report.yaml", "--run-id", "r1", "--input", "folder=files")
+
+    assert answer.code == 0, answer.err
+    report = (cli.folder / "stepchain-report.md").read_text(encoding="utf-8")
+    assert report.startswith("# files\n")
+    assert "12 files" in report
+    assert "| sales.csv | 3 | 3 | day,region,amount |" in report.replace("day, region, amount", "day,region,amount")
+    assert "| code.py | python | " in report
+    assert "1 functions, 1 classes" in report
+    assert "broken.json | JSONDecodeError" in report
+    assert "broken.py | SyntaxError" in report
+    assert "| harvest | 4 |" in report
+    statuses = cli.statuses("r1")
+    assert statuses["summary"] == "skipped"
+    assert statuses["write"] == "succeeded"
+
+
+def test_folder_report_of_an_empty_folder_and_of_none(cli: CommandLine) -> None:
+    (cli.folder / "empty").mkdir()
+
+    words = ("run", "plans/folder_report.yaml", "--input")
+    assert cli(*words, "folder=empty", "--input", "report=out.md").code == 0
+    assert "0 files" in (cli.folder / "out.md").read_text()
+    assert cli(*words, "folder=nowhere", "--run-id", "r2").code == 1
+    assert "is not a folder" in cli("show", "r2").out
+
+
+def test_folder_report_looks_at_no_more_files_than_it_was_told(cli: CommandLine) -> None:
+    (cli.folder / "many").mkdir()
+    for number in range(60):
+        (cli.folder / "many" / f"{number}.txt").write_text("words here\n")
+
+    words = ("run", "plans/folder_report.yaml", "--input", "folder=many", "--input", "most=55", "--run-id", "r1")
+    assert cli(*words).code == 0
+    assert "55 files" in (cli.folder / "stepchain-report.md").read_text()
+    assert "5 more were left out" in (cli.folder / "stepchain-report.md").read_text()
+    look = next(step for step in cli.show("r1")["steps"] if step["id"] == "look")
+    assert {attempt["item"] for attempt in look["attempts"]} == {None, 0, 1, 2}
