@@ -202,18 +202,20 @@ class _Control:
 
     def _make_pending(self, targets: list[str], cause: str) -> None:
         driver = self.driver
-        waiting = set(targets)
-        for step_id in targets:
-            waiting.update(driver.source.graph.children[step_id])
-        for step_id in waiting:
-            step = self.state.steps[step_id]
-            if step.status in (StepStatus.QUEUED, StepStatus.RETRYING) and step_id not in targets:
-                self._withdraw(step)
-                driver.emit(e.StepInvalidated, step_id=step_id, reason="its parent runs again", cause=cause)
+        children = dict.fromkeys(child for step_id in targets for child in driver.source.graph.children[step_id])
+        self._call_back([child for child in children if child not in targets], "its parent runs again", cause)
         for step_id in targets:
             if self.state.steps[step_id].status is not StepStatus.PENDING:
                 origin = "" if step_id == cause else cause
                 driver.emit(e.StepInvalidated, step_id=step_id, reason="rerun", cause=origin)
+
+    def _call_back(self, step_ids: list[str], reason: str, cause: str) -> None:
+        """Make steps that are about to start pending again: what they were ready for no longer holds."""
+        for step_id in step_ids:
+            step = self.state.steps[step_id]
+            if step.status in (StepStatus.QUEUED, StepStatus.RETRYING):
+                self._withdraw(step)
+                self.driver.emit(e.StepInvalidated, step_id=step_id, reason=reason, cause=cause)
 
     def skip(self) -> str:
         driver, step = self.driver, self._step()
@@ -228,7 +230,10 @@ class _Control:
             driver.maps.skip_by_hand(step.id, f"skipped by {self._by}")
             return f"{step.id} skipped"
         driver.emit(e.StepSkipped, step_id=step.id, reason=f"skipped by {self._by}", attempt=self._open_attempt(step))
-        if not ended:
+        if ended:
+            self._call_back(list(driver.source.graph.children[step.id]), "its parent was skipped", step.id)
+            driver.recount([step.id])
+        else:
             driver.step_ended(step.id)
         return f"{step.id} skipped"
 
