@@ -21,7 +21,7 @@ from stepchain_tui.engine.prepared import PreparedStep
 from stepchain_tui.engine.readiness import READY, Verdict, decide, is_failure
 from stepchain_tui.engine.recorder import Journal
 from stepchain_tui.engine.scheduler import Slots, WorkQueue
-from stepchain_tui.engine.work import Ending, Lane, Result, Stop, Work
+from stepchain_tui.engine.work import NO_LANE, Ending, Lane, Result, Stop, Work
 from stepchain_tui.plan import ActionKind, TriggerRule
 from stepchain_tui.run import events as e
 from stepchain_tui.run.failures import Failure
@@ -213,6 +213,8 @@ class Driver:
     # --- slots
 
     def _has_room(self, lane: Lane) -> bool:
+        if lane is NO_LANE:
+            return True
         limit, map_id = lane
         if limit is not None and not self.limits[limit].free:
             return False

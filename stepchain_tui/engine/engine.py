@@ -202,7 +202,7 @@ class Engine:
                 secret_inputs=source.secret_inputs,
                 max_concurrent=source.plan.max_concurrent,
             )
-            self.core.recorder.touch_all(run_id)
+            self.core.recorder.touch_all(run_id, journal.state)
             journal.emit(e.RunStarted, owner=_this_process(), version=_version())
             return self._drive(journal, source, lock, detach=detach)
         except BaseException:
@@ -304,7 +304,7 @@ class Engine:
             start_over(journal)
         revised = revise(journal, source, self.core.hasher)
         if revised:
-            self.core.recorder.touch_all(run_id)
+            self.core.recorder.touch_all(run_id, state)
         if command is None:
             unfinished = revised and any(not step.ended for step in state.steps.values())
             if state.status is RunStatus.SUCCEEDED and not fresh and not unfinished:
@@ -363,6 +363,7 @@ class Engine:
             return
         ended = await end_what_was_left(self.store, state)
         record_death(journal)
+        self.core.recorder.touch_all(state.run_id, state)
         self.core.recorder.owner(state.run_id, None)
         self.core.recorder.workers([state.run_id], [])
         if ended:

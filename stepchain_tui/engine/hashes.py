@@ -40,7 +40,7 @@ class StepHasher:
 
     def __init__(self) -> None:
         self._said: WeakKeyDictionary[RunSource, dict[str, tuple[str, Path | None]]] = WeakKeyDictionary()
-        self._functions: dict[tuple[Any, Path], tuple[str, Path | None]] = {}
+        self._functions: WeakKeyDictionary[RunSource, dict[Any, tuple[str, Path | None]]] = WeakKeyDictionary()
         self._files = FileHashes()
 
     def hash_of(self, step: Step, source: RunSource) -> str:
@@ -58,10 +58,10 @@ class StepHasher:
 
     def _hash_what_is_said(self, step: Step, source: RunSource) -> tuple[str, Path | None]:
         if step.model_fields_set & _HASHED == _ONLY_A_FUNCTION:
-            key = (step.function, source.folder)
-            found = self._functions.get(key)
+            functions = self._functions.setdefault(source, {})
+            found = functions.get(step.function)
             if found is None:
-                found = self._functions[key] = self._hash_all(step, source)
+                found = functions[step.function] = self._hash_all(step, source)
             return found
         return self._hash_all(step, source)
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import contextlib
+import gc
 import os
 import signal
 import sys
@@ -181,6 +182,7 @@ def _detach_from_terminal() -> None:
 
 def main() -> None:
     """Run the host until its app and its runs are gone."""
+    gc.freeze()  # what was imported lives as long as the process: no collection needs to look at it
     parser = argparse.ArgumentParser(prog="stepchain-engine")
     parser.add_argument("--store", required=True, type=Path)
     asyncio.run(_main(parser.parse_args().store))

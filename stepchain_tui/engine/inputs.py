@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 CACHED_VALUES = 32
 """Large values of one run that are kept in memory."""
 _NO_ENVIRONMENT: dict[str, str] = {}
+_NOTHING: dict[str, Any] = {}
 
 
 class InputResolver:
@@ -120,7 +121,8 @@ class InputResolver:
         if prepared.constant is not None:
             resolved, kept = prepared.constant
         else:
-            resolved = prepared.resolve(self.context(prepared.references, work.item, prepared.id))
+            context = _NOTHING if prepared.is_constant else self.context(prepared.references, work.item, prepared.id)
+            resolved = prepared.resolve(context)
             kept = self._core.store.keep(resolved.as_json(), source.redactor)
             if prepared.is_constant:
                 prepared.constant = (resolved, kept)

@@ -27,6 +27,8 @@ _ahead = threading.Condition()
 class AttemptPorts:
     """The ports of one attempt (`executors.types.CallPorts`)."""
 
+    __slots__ = ("_core", "_driver", "_from_thread", "_partial", "_text_timer_set", "_thread_size", "_work")
+
     def __init__(self, driver: Driver, work: Work) -> None:
         self._driver = driver
         self._work = work

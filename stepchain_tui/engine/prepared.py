@@ -11,7 +11,16 @@ from pathlib import Path
 from typing import Any
 
 from stepchain_tui.core.settings import RetryDefaults, Settings
-from stepchain_tui.plan import ActionKind, Mode, Plan, RetrySettings, Step, effective_mode, effective_timeout
+from stepchain_tui.plan import (
+    ActionKind,
+    Mode,
+    Plan,
+    RetrySettings,
+    Step,
+    effective_mode,
+    effective_timeout,
+    function_reference,
+)
 from stepchain_tui.plan.expressions import Template, as_text, compile_condition, compile_template
 from stepchain_tui.resilience.retry import RetryPolicy
 from stepchain_tui.run.values import Kept
@@ -187,13 +196,12 @@ class Resolved:
 
     def as_json(self) -> dict[str, Any]:
         """Return what a person sees as the step's input: the action, its arguments, and what matters of the rest."""
-        from stepchain_tui.plan import function_reference
-
         value = function_reference(self.value) if self.prepared.kind is ActionKind.FUNCTION else self.value
         shown: dict[str, Any] = {self.prepared.kind.value: value}
         if self.args:
             shown["args"] = self.args
-        shown.update({key: self.options[key] for key in _SHOWN_OPTIONS if key in self.options})
+        if self.options:
+            shown.update({key: self.options[key] for key in _SHOWN_OPTIONS if key in self.options})
         if self.env:
             shown["env"] = self.env
         return shown

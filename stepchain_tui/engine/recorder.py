@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections import defaultdict
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
 from typing import Any
 
 from stepchain_tui.core.clock import Clock
@@ -24,7 +25,20 @@ LOG_DELAY = 0.05
 LOG_BATCH = 2_000
 """Log lines after which they wait no longer."""
 
+SUMMARY_DELAY = 0.02
+"""Seconds that the summary rows of a busy run may be behind its events. They are with them at every rest: when the
+run's status changes, when a slow run's event comes, when a run is let go of; taking over a dead owner's run writes
+them anew."""
+
 Listener = Callable[[list[e.Event]], None]
+
+
+@dataclass(slots=True)
+class _Behind:
+    """A run whose summary rows are to be written: its state and the steps that changed, None for all."""
+
+    state: RunState
+    steps: set[str] | None = field(default_factory=set)
 
 
 class Recorder:
@@ -45,6 +59,10 @@ class Recorder:
         self._listeners: dict[str, list[Listener]] = defaultdict(list)
         self._scheduled = False
         self._log_timer: asyncio.TimerHandle | None = None
+        self._behind: dict[str, _Behind] = {}
+        self._summary_due = False
+        self._summaries_at = 0.0
+        self._summary_timer: asyncio.TimerHandle | None = None
 
     def subscribe(self, run_id: str, listener: Listener) -> Callable[[], None]:
         """Call `listener` with a run's events once they are durable; returns what ends it."""
@@ -58,20 +76,22 @@ class Recorder:
 
     def record(self, state: RunState, event: e.Event, step_id: str | None) -> None:
         """Store an event that was just applied to `state` with the next commit."""
-        batch, run_id = self._batch, event.run_id
-        batch.events.append(event)
-        if run_id not in batch.states:
-            batch.states[run_id] = state
-            batch.touched.setdefault(run_id, set())
-        touched = batch.touched[run_id]
-        if touched is not None and step_id is not None:
-            touched.add(step_id)
+        self._batch.events.append(event)
+        behind = self._behind.get(event.run_id)
+        if behind is None:
+            behind = self._behind[event.run_id] = _Behind(state)
+        if step_id is None:
+            self._summary_due = True
+        elif behind.steps is not None:
+            behind.steps.add(step_id)
         if not self._scheduled:
             self._schedule()
 
-    def touch_all(self, run_id: str) -> None:
+    def touch_all(self, run_id: str, state: RunState) -> None:
         """Write the summary rows of all the run's steps with the next commit."""
-        self._batch.touched[run_id] = None
+        self._behind[run_id] = _Behind(state, None)
+        self._summary_due = True
+        self._schedule()
 
     def log(self, run_id: str, line: LogLine) -> None:
         """Store a log line soon: with the next commit, or after 50 ms."""
@@ -106,7 +126,8 @@ class Recorder:
 
     async def settle(self) -> None:
         """Return when all that was recorded so far is durable. Raises the error that kept it from being so."""
-        if self._scheduled or self._batch.logs:
+        if self._scheduled or self._batch.logs or self._behind:
+            self._summary_due = True
             self._flush()
         await self.store.flush()
         if self.failure is not None:
@@ -122,11 +143,30 @@ class Recorder:
             self._log_timer.cancel()
             self._log_timer = None
         self._scheduled = False
+        if self._behind:
+            self._add_summaries()
         batch, after = self._batch, self._after
         self._batch, self._after = Batch(), []
         if self.failure is not None:
             return
         self.store.commit(batch, lambda error: self._committed(batch, after, error))
+
+    def _add_summaries(self) -> None:
+        """Put the summary rows into the batch if they are due; a busy run's are written every 20 ms, not every time."""
+        now = self._loop.time()
+        if self._summary_due or now - self._summaries_at >= SUMMARY_DELAY:
+            for run_id, behind in self._behind.items():
+                self._batch.states[run_id] = behind.state
+                self._batch.touched[run_id] = behind.steps
+            self._behind, self._summary_due, self._summaries_at = {}, False, now
+        elif self._summary_timer is None:
+            self._summary_timer = self._loop.call_later(SUMMARY_DELAY, self._summaries_are_due)
+
+    def _summaries_are_due(self) -> None:
+        self._summary_timer = None
+        if self._behind:
+            self._summary_due = True
+            self._schedule()
 
     def _committed(self, batch: Batch, after: list[Callable[[], None]], error: BaseException | None) -> None:
         if error is not None:

@@ -41,7 +41,8 @@ class WorkQueue:
     def pop(self, has_room: Callable[[Lane], bool]) -> Work | None:
         """Return the first work in order whose lane has room, or None."""
         best: list[tuple[Any, int, Work]] | None = None
-        for lane, heap in list(self._lanes.items()):
+        lanes = self._lanes
+        for lane, heap in tuple(lanes.items()):
             while heap and heap[0][2].withdrawn:
                 heapq.heappop(heap)
                 self._size -= 1

@@ -19,6 +19,9 @@ Lane = tuple[str | None, str | None]
 """The slots that work needs besides the run's: a named limit, and the map whose item it is."""
 
 
+NO_LANE: Lane = (None, None)
+
+
 class Stop(Enum):
     """Why the engine stopped a body."""
 
@@ -59,7 +62,9 @@ class Work:
     @property
     def lane(self) -> Lane:
         """What slots it needs besides the run's: a named limit, and its map's own."""
-        return (self.step.limit, self.step.id if self.item is not None else None)
+        if self.item is None:
+            return NO_LANE if self.step.limit is None else (self.step.limit, None)
+        return (self.step.limit, self.step.id)
 
     @property
     def key(self) -> tuple[str, int | None]:

@@ -119,8 +119,6 @@ class Tables:
             cursor.executemany(_UPDATE_STEP, [(*row[3:], base | row[0]) for row in rows.steps])
         if rows.summary is not None:
             cursor.execute(_UPDATE_RUN, (*rows.summary, known.key))
-        elif events:
-            cursor.execute("UPDATE runs SET last_seq = ? WHERE key = ?", (known.last_seq, known.key))
         if rows.blobs:
             cursor.executemany(_COUNT_BLOB, [(blob.sha256, blob.bytes) for blob in rows.blobs])
         if rows.sets_owner:
@@ -137,7 +135,10 @@ class Tables:
                 raise UnknownRunError(run_id)
             cursor.execute(_INSERT_RUN, (run_id, *rows.created, *rows.summary))
             found = (cursor.lastrowid, 0, 0)
-        known = _Known(*found)
+        key, _, lines = found
+        base = key << SHIFT
+        last = cursor.execute("SELECT max(id) FROM events WHERE id >= ? AND id < ?", (base, base + _SPAN)).fetchone()[0]
+        known = _Known(key, 0 if last is None else last - base, lines)
         self._runs[run_id] = known
         return known
 
