@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import socket
 from collections.abc import Callable
@@ -12,7 +13,7 @@ from typing import Any, Self
 import psutil
 
 from stepchain_tui.core.clock import Clock, SystemClock
-from stepchain_tui.core.errors import CommandRefusedError, InternalError, UnknownRunError
+from stepchain_tui.core.errors import CommandRefusedError, InternalError, StoreError, UnknownRunError
 from stepchain_tui.core.ids import check_run_id, new_run_id
 from stepchain_tui.core.settings import Settings
 from stepchain_tui.engine.control import apply_command
@@ -151,6 +152,9 @@ class Engine:
             self._watcher.cancel()
             await asyncio.gather(self._watcher, return_exceptions=True)
         self._core.deadlines.close()
+        with contextlib.suppress(StoreError):  # runs that could not be stored have been told already
+            await self._core.recorder.settle()
+        self._core.recorder.close()
         await self._core.executors.close()
         self._core = None
         await self.store.close()

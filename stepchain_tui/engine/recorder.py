@@ -104,8 +104,9 @@ class Recorder:
             self._log_timer = self._loop.call_later(LOG_DELAY, self._flush)
 
     def owner(self, run_id: str, owner: e.OwnerRecord | None) -> None:
-        """Store who owns a run with the next commit."""
+        """Store who owns a run with the next commit, together with all summary rows."""
         self._batch.owners[run_id] = owner
+        self._summary_due = True
         self._schedule()
 
     def workers(self, run_ids: Iterable[str], workers: list[dict[str, Any]]) -> None:
@@ -132,6 +133,12 @@ class Recorder:
         await self.store.flush()
         if self.failure is not None:
             raise self.failure
+
+    def close(self) -> None:
+        """Set no more timers; what was recorded must have been settled before."""
+        for timer in (self._log_timer, self._summary_timer):
+            if timer is not None:
+                timer.cancel()
 
     def _schedule(self) -> None:
         if not self._scheduled:
