@@ -106,7 +106,9 @@ class Bench:
 
     def is_idle(self) -> bool:
         """Return whether no body of any run is at work, so that only time can bring something new."""
-        return not any(driver.bodies or driver._side or driver._ended for driver in self.engine._drivers.values())
+        return not any(
+            driver.bodies or driver.aside or driver._side or driver._ended for driver in self.engine._drivers.values()
+        )
 
     def source(self, plan: Plan, inputs: Mapping[str, Any] | None = None, **keys: Any) -> RunSource:
         """Return what a run of `plan` is made from."""
@@ -234,7 +236,7 @@ async def check_summaries(store: AbstractStore, state: RunState) -> None:
     assert [found.step_id for found in rows] == list(state.steps)
     for found in rows:
         step = state.steps[found.step_id]
-        assert (found.status, found.attempts) == (step.status, step.attempt)
+        assert (found.step_id, found.status, found.attempts) == (step.id, step.status, step.attempt)
         assert found.error_type == (step.error.error_type if step.error else None)
         assert (found.started_at, found.finished_at) == (step.started_at, step.finished_at)
 

@@ -72,7 +72,8 @@ async def test_those_who_follow_a_no_with_continue_see_it() -> None:
 
 
 @pytest.mark.parametrize(
-    ("on_timeout", "status", "approved"), [(None, "failed", False), ("deny", "failed", False), ("approve", "succeeded", True)]
+    ("on_timeout", "status", "approved"),
+    [(None, "failed", False), ("deny", "failed", False), ("approve", "succeeded", True)],
 )
 async def test_nobody_answering_in_time_counts_as_the_plan_says(
     on_timeout: str | None, status: str, approved: bool
@@ -191,5 +192,7 @@ async def test_an_approval_asked_again_by_a_rerun_is_a_new_attempt() -> None:
         await run.until_status("ask", "waiting")
         await run.tell("approve", step="ask")
         assert await run.end() == "succeeded"
-        found = [(attempt.status, attempt.output.value["approved"]) for attempt in run.state.steps["ask"].attempts.values()]
+        found = [
+            (attempt.status, attempt.output.value["approved"]) for attempt in run.state.steps["ask"].attempts.values()
+        ]
         assert found == [("failed", False), ("succeeded", True)]

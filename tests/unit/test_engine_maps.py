@@ -66,7 +66,9 @@ async def test_items_start_in_order_and_know_their_value_and_place() -> None:
 async def test_an_empty_list_gives_an_empty_list() -> None:
     world = World()
     async with Bench() as bench:
-        run = await bench.run(plan_of(over(world, []), world.step("end", "each", args={"got": "{{ steps.each.output }}"})))
+        run = await bench.run(
+            plan_of(over(world, []), world.step("end", "each", args={"got": "{{ steps.each.output }}"}))
+        )
         assert (run.statuses, run.outputs["each"]) == ({"each": "succeeded", "end": "succeeded"}, [])
         await run.check()
     assert world.given["end"] == {"got": []}
@@ -110,12 +112,16 @@ async def test_an_item_waits_for_its_retry_without_a_slot() -> None:
     async with Bench() as bench:
         bench.clock.may_jump = False
         run = await bench.start(plan_of(over(world, [0, 1], retry={"max_attempts": 2}), max_concurrent=1))
-        await run.until(lambda state: [item.status for item in state.steps["each"].items or ()] == ["retrying", "succeeded"])
+        await run.until(
+            lambda state: [item.status for item in state.steps["each"].items or ()] == ["retrying", "succeeded"]
+        )
         assert (await run.tell("try_now", step="each"))["ok"]
         assert await run.end() == "succeeded"
 
 
-async def test_a_failed_item_fails_the_step_with_the_others_results_kept_and_a_resume_runs_only_the_failed_ones() -> None:
+async def test_a_failed_item_fails_the_step_with_the_others_results_kept_and_a_resume_runs_only_the_failed_ones() -> (
+    None
+):
     world, store = World(), MemoryStore()
     world.will("each", failing(1, 3))
     async with Bench(store) as bench:
@@ -277,7 +283,9 @@ async def test_a_map_with_large_results_can_be_cancelled_while_they_are_gathered
     world = World()
     world.will("each", "x" * 100_000)
     async with Bench() as bench:
-        plan = plan_of(over(world, [1, 2]), world.step("slow"), world.step("end", "each", "slow", trigger_rule="all_done"))
+        plan = plan_of(
+            over(world, [1, 2]), world.step("slow"), world.step("end", "each", "slow", trigger_rule="all_done")
+        )
         gate = world.gate("slow")
         run = await bench.start(plan)
         done = ["succeeded", "succeeded"]

@@ -82,7 +82,9 @@ async def test_a_result_that_stands_on_what_is_tried_again_is_stale_but_stays() 
     world = World()
     world.will("bad", BROKEN, "mended")
     async with Bench() as bench:
-        plan = plan_of(world.step("bad", on_failure="continue"), world.step("stands", "bad"), world.step("fails", "bad"))
+        plan = plan_of(
+            world.step("bad", on_failure="continue"), world.step("stands", "bad"), world.step("fails", "bad")
+        )
         world.will("fails", BROKEN, "ok")
         assert (await bench.run(plan, "r")).statuses == {"bad": "failed", "stands": "succeeded", "fails": "failed"}
         run = await bench.resume("r")

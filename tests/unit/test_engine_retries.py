@@ -31,7 +31,9 @@ def limited(retry_after: float | None = None) -> AttemptError:
         (AttemptError("who knows", error_type=ErrorType.UNKNOWN), [1, 2, 4]),
     ],
 )
-async def test_a_step_is_tried_again_after_the_delays_of_its_class_of_error(error: Exception, jumps: list[float]) -> None:
+async def test_a_step_is_tried_again_after_the_delays_of_its_class_of_error(
+    error: Exception, jumps: list[float]
+) -> None:
     world = World()
     world.will("a", error)
     async with Bench() as bench:

@@ -364,3 +364,94 @@ async def test_listeners_hear_events_only_once_they_are_stored_and_in_order() ->
         stop()
         assert heard == list(range(heard[0], run.state.last_seq + 1))
         assert isinstance(run, Watched)
+
+
+async def rude(error: Exception) -> None:
+    """Raise something else when asked to stop."""
+    try:
+        await asyncio.Event().wait()
+    except asyncio.CancelledError:
+        raise error from None
+
+
+@pytest.mark.parametrize(
+    ("command", "arguments", "status"), [("pause", {"now": True}, "pending"), ("cancel", {}, "cancelled")]
+)
+async def test_what_a_body_raises_while_it_is_stopped_is_no_failure(
+    command: str, arguments: dict[str, Any], status: str
+) -> None:
+    world = World()
+    world.will("a", lambda **_: rude(RuntimeError("cut off")))
+    async with Bench() as bench:
+        step = {**world.step("a", retry={"max_attempts": 3}), "function": "tests.support.world:act_awaiting"}
+        run = await bench.start(plan_of(step))
+        await world.called("a")
+        await run.tell(command, **arguments)
+        await run.end()
+        assert (run.statuses["a"], world.count("a")) == (status, 1)
+        await run.check()
+
+
+async def test_a_body_that_raises_when_its_time_is_over_has_timed_out() -> None:
+    world = World()
+    world.will("a", lambda **_: rude(RuntimeError("cut off")))
+    async with Bench() as bench:
+        step = {**world.step("a", timeout=0.05), "function": "tests.support.world:act_awaiting"}
+        run = await bench.run(plan_of(step))
+        assert (run.statuses["a"], run.state.steps["a"].error.error_type) == ("timed_out", "timeout")
+
+
+async def test_a_cancel_after_a_pause_now_wins() -> None:
+    world = World()
+    gate = asyncio.Event()
+    world.will("a", lambda **_: stubborn(gate))
+    async with Bench() as bench:
+        run = await bench.start(plan_of({**world.step("a"), "function": "tests.support.world:act_awaiting"}))
+        await world.called("a")
+        await run.tell("pause", now=True)
+        await run.tell("cancel")
+        gate.set()
+        assert await run.end() == "cancelled"
+        assert run.statuses == {"a": "cancelled"}
+
+
+async def test_a_step_that_runs_while_its_parent_is_rerun_ends_stale() -> None:
+    world = World()
+    gate = world.gate("b")
+    async with Bench() as bench:
+        run = await bench.start(plan_of(world.step("a"), world.step("b", "a")))
+        await world.called("b")
+        assert (await run.tell("rerun", step="a"))["ok"]
+        gate.set()
+        assert await run.end() == "succeeded"
+        assert run.state.steps["b"].marks == {"stale"}
+        assert (world.count("a"), world.count("b")) == (2, 1)
+
+
+@pytest.mark.parametrize("command", ["resume", "rerun"])
+async def test_a_command_that_needs_an_engine_is_refused_by_a_run_that_has_none(command: str) -> None:
+    world = World()
+    async with Bench() as bench:
+        run = await bench.run(plan_of(world.step("a")))
+        before = await run.events()
+        answer = await run.tell(command, step="a")
+        assert (answer["ok"], answer["kind"]) == (False, "refused")
+        assert await run.events() == before
+
+
+async def test_a_command_in_the_moment_a_run_ends_is_applied_to_the_run_as_it_ended() -> None:
+    world = World()
+    async with Bench() as bench:
+        run = await bench.start(plan_of(world.step("a")))
+        answers: list[asyncio.Task[dict[str, Any]]] = []
+
+        def listen(events: list[Any]) -> None:
+            if any(type(event).__name__ in ("StepSucceeded", "RunFinished") for event in events):
+                answers.append(asyncio.create_task(run.tell("rerun", step="a")))
+
+        run.handle.subscribe(listen)
+        await run.end()
+        found = [(await answer)["ok"] for answer in answers]
+        assert found in ([False], [False, False])
+        await run.check()
+        assert run.state.status == "succeeded"

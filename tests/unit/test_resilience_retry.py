@@ -69,9 +69,7 @@ def test_a_users_error_is_not_tried_again_even_with_written_delays() -> None:
 def test_jitter_adds_up_to_the_initial_delay() -> None:
     policy = RetryPolicy(max_attempts=4)
     for _ in range(50):
-        assert all(
-            base <= delay <= base + 1 for base, delay in zip([1, 2, 4], delays(policy, RATE), strict=True)
-        )
+        assert all(base <= delay <= base + 1 for base, delay in zip([1, 2, 4], delays(policy, RATE), strict=True))
     assert len({tuple(delays(policy, RATE)) for _ in range(5)}) > 1
 
 
@@ -100,7 +98,13 @@ def test_max_attempts_is_the_number_of_calls(most: int) -> None:
 
 @pytest.mark.parametrize(
     ("keys", "calls"),
-    [({"prompt": "p"}, 3), ({"shell": "true"}, 1), ({"python": "1"}, 1), ({"function": "m:f"}, 1), ({"approve": "?"}, 1)],
+    [
+        ({"prompt": "p"}, 3),
+        ({"shell": "true"}, 1),
+        ({"python": "1"}, 1),
+        ({"function": "m:f"}, 1),
+        ({"approve": "?"}, 1),
+    ],
 )
 def test_prompts_are_tried_three_times_and_what_may_have_effects_once(keys: dict[str, str], calls: int) -> None:
     assert RetryPolicy.of(step(**keys)).max_attempts == calls
