@@ -306,6 +306,23 @@ def unknown_ids(keymap: Mapping[str, str]) -> list[str]:
     return [name for name in keymap if name not in ACTIONS]
 
 
+_TOGETHER = (Scope.HOME, Scope.RUN, Scope.HISTORY, Scope.EDITOR)
+"""Scopes that share the screen with those of the whole app."""
+
+
+def clashes(keymap: Mapping[str, str]) -> list[str]:
+    """Return a line for each key that a user's keymap gives to two actions of one screen."""
+    found: dict[str, None] = {}
+    for scope in _TOGETHER if keymap else ():
+        holders: dict[str, str] = {}
+        for action in in_scopes([scope, Scope.APP]):
+            for key in keys_of(action, keymap).split(","):
+                other = holders.setdefault(key.strip(), action.id)
+                if other != action.id:
+                    found[f"{key_text(key)}: {other} and {action.id}"] = None
+    return list(found)
+
+
 def keys_document() -> str:
     """Return docs/keys.md."""
     lines = [
@@ -329,3 +346,7 @@ def keys_document() -> str:
             lines.append(f"| {keys} | {action.description} | `{action.id}` |")
         lines.append("")
     return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    print(keys_document(), end="")  # noqa: T201 - made for docs/keys.md

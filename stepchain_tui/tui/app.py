@@ -6,20 +6,21 @@ import asyncio
 import contextlib
 import os
 from collections.abc import Mapping, Sequence
+from copy import copy
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar
 
 from textual.app import App
-from textual.binding import Binding, BindingType
-from textual.dom import DOMNode
+from textual.binding import BindingType
 from textual.screen import Screen
 
 from stepchain_tui.core import paths
 from stepchain_tui.core.clock import Clock, SystemClock
 from stepchain_tui.core.errors import StepChainError
 from stepchain_tui.core.settings import Settings
-from stepchain_tui.tui.actions import ACTIONS, Scope, bindings, in_scopes, key_text, keys_of, unknown_ids
+from stepchain_tui.tui.actions import ACTIONS, Scope, bindings, clashes, in_scopes, key_text, keys_of, unknown_ids
 from stepchain_tui.tui.app_dialogs import Dialogs
 from stepchain_tui.tui.app_screens import OpenScreens
 from stepchain_tui.tui.glyphs import choose_glyphs
@@ -79,7 +80,6 @@ class StepChainApp(OpenScreens, Dialogs, App[int]):
         )
         self.busy = 0
         self._first = (plan, run_id, inputs or {})
-        self._told: set[str] = set()
         self._warming: asyncio.Task[None] | None = None
         self._finished = False
         self._quiet = asyncio.Event()
@@ -99,6 +99,8 @@ class StepChainApp(OpenScreens, Dialogs, App[int]):
             self.set_keymap({name: keys for name, keys in self.settings.keymap.items() if name in ACTIONS})
             if unknown := unknown_ids(self.settings.keymap):
                 self.call_later(self._tell, "Unknown actions in [keymap]", ", ".join(unknown))
+            if shared := clashes(self.settings.keymap):
+                self.call_later(self._tell, "Two actions share a key", "\n".join(shared))
 
     def get_theme_variable_defaults(self) -> dict[str, str]:
         """Give statuses a colour in every theme."""
@@ -164,7 +166,7 @@ class StepChainApp(OpenScreens, Dialogs, App[int]):
         """Quit; asks what becomes of live runs."""
         if self.is_asking:
             return
-        self.run_worker(self._quit(), name="quit", group="quit", exclusive=True, exit_on_error=False)
+        self.begin("quit", self._quit)
 
     async def _quit(self) -> None:
         if not await self.may_leave_editors():
@@ -203,23 +205,14 @@ class StepChainApp(OpenScreens, Dialogs, App[int]):
         self._tell("Engine restarted", text)
         self._warm_up()
 
-    def handle_bindings_clash(self, clashed_bindings: set[Binding], node: DOMNode) -> None:
-        """Tell once that two actions share a key."""
-        names = ", ".join(sorted(str(binding.id) for binding in clashed_bindings))
-        if names not in self._told:
-            self._told.add(names)
-            self._tell("Two actions share a key", names)
-
     # --- state
 
     def keep_state(self, **changes: Any) -> None:
         """Remember how the app is, now."""
         for name, value in changes.items():
             setattr(self.state, name, value)
-        state, path = self.state, paths.app_state_path()
-        self.run_worker(
-            self.library.work(lambda: save_state(path, state)), group="state", exclusive=True, exit_on_error=False
-        )
+        state, path = copy(self.state), paths.app_state_path()
+        self.begin("keep the state", self.library.work, partial(save_state, path, state))
 
     # --- quiescence
 

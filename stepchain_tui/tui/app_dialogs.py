@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar, cast
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, cast
 
 from textual.app import App
 from textual.screen import ModalScreen
+from textual.worker import Worker, WorkerState
 
+from stepchain_tui.core.errors import StepChainError
 from stepchain_tui.tui.host import HowToEnd
 
 if TYPE_CHECKING:
@@ -18,6 +21,7 @@ if TYPE_CHECKING:
     from stepchain_tui.plan import InputSpec
     from stepchain_tui.tui.app import StepChainApp
 
+P = ParamSpec("P")
 T = TypeVar("T")
 
 
@@ -25,6 +29,33 @@ class Dialogs(App[int]):
     """Shows dialogs and gives their answers."""
 
     folder: Path
+    busy: int
+
+    def begin(self, name: str, do: Callable[P, Awaitable[object]], *args: P.args, **kwargs: P.kwargs) -> None:
+        """Carry `do` out beside the messages of the app, whichever screen is open; only the latest of one name."""
+        work: Callable[[], Coroutine[None, None, None]] = partial(self._guarded, partial(do, *args, **kwargs))
+        self.run_worker(
+            work,  # type: ignore[arg-type]  # mypy takes the union of Textual's WorkType for one without an answer
+            name=name,
+            group=name,
+            description=name,
+            exclusive=True,
+            exit_on_error=False,
+        )
+
+    async def _guarded(self, work: Callable[[], Awaitable[object]]) -> None:
+        self.busy += 1
+        try:
+            await work()
+        except StepChainError as error:
+            cast("StepChainApp", self).complain(error)
+        finally:
+            self.busy -= 1
+
+    def on_worker_state_changed(self, event: Worker.StateChanged) -> None:
+        """Tell of a bug of ours instead of hiding it."""
+        if event.state is WorkerState.ERROR:
+            cast("StepChainApp", self).report_bug(event.worker.error, event.worker.name)
 
     @property
     def is_asking(self) -> bool:
@@ -39,13 +70,12 @@ class Dialogs(App[int]):
             if not answer.done():
                 answer.set_result(given)
 
-        chain = cast("StepChainApp", self)
         await self.push_screen(screen, take)
-        chain.busy -= 1  # a person thinks: nothing is under way
+        self.busy -= 1  # a person thinks: nothing is under way
         try:
             return await answer
         finally:
-            chain.busy += 1
+            self.busy += 1
 
     async def choose(self, question: str, text: str, choices: Sequence[tuple[str, str, str]]) -> str | None:
         """Ask which of some things to do."""
@@ -88,18 +118,14 @@ class Dialogs(App[int]):
 
     def do_app_keys(self) -> None:
         """Show all keys of this screen; enter does what is chosen."""
-        self.run_worker(self._keys(), group="menu", exclusive=True, exit_on_error=False)
+        self.begin("menu", self._keys)
 
     async def _keys(self) -> None:
         from stepchain_tui.tui.screens.dialogs import KeysMenu
 
         chain = cast("StepChainApp", self)
         focused = self.screen.focused
-        chain.busy += 1
-        try:
-            chosen = await self.ask(KeysMenu(list(chain.menu_entries().items())))
-        finally:
-            chain.busy -= 1
+        chosen = await self.ask(KeysMenu(list(chain.menu_entries().items())))
         if chosen is not None:
             self.call_later(self.carry_out, chosen, focused)
 
@@ -126,16 +152,12 @@ class Dialogs(App[int]):
     def do_app_theme(self) -> None:
         """Choose a theme, with a preview."""
         if not self.is_asking:
-            self.run_worker(self._theme(), group="menu", exclusive=True, exit_on_error=False)
+            self.begin("menu", self._theme)
 
     async def _theme(self) -> None:
         from stepchain_tui.tui.screens.dialogs import ThemePicker
 
         chain = cast("StepChainApp", self)
-        chain.busy += 1
-        try:
-            chosen = await self.ask(ThemePicker(sorted(self.available_themes), self.theme))
-        finally:
-            chain.busy -= 1
+        chosen = await self.ask(ThemePicker(sorted(self.available_themes), self.theme))
         if chosen is not None:
             chain.keep_state(theme=chosen)

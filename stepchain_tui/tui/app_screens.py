@@ -15,7 +15,6 @@ from textual.screen import Screen
 
 if TYPE_CHECKING:
     from stepchain_tui.tui.app import StepChainApp
-    from stepchain_tui.tui.screens.run import RunScreen
 
 HOME, HISTORY = "home", "history"
 
@@ -109,7 +108,7 @@ class OpenScreens(App[int]):
     def leave_screen(self, screen: Screen[Any]) -> None:
         """Close a screen that lies over another, or go home from the last one of a mode."""
         if len(self.screen_stack) > 1:
-            self._chain.run_worker(self._close_editor(screen), group="leave", exit_on_error=False)
+            self._chain.begin("leave", self._close_editor, screen)
         elif self.current_mode != HOME:
             self.open_home()
 
@@ -126,9 +125,12 @@ class OpenScreens(App[int]):
 
         self.push_screen(EditorScreen(path))
 
-    async def open_broken_plan(self, screen: RunScreen, path: Path) -> None:
+    def open_broken_plan(self, path: Path) -> None:
         """Show a plan that cannot run in the editor, with its problems; its own screen goes."""
-        mode = self.current_mode
+        # Not awaited by the screen that asks for it, as that screen is what goes.
+        self._chain.begin("open the editor", self._swap_for_editor, self.current_mode, path)
+
+    async def _swap_for_editor(self, mode: str, path: Path) -> None:
         self.open_home()
         self.open_editor(path)
         if mode.startswith("open-"):

@@ -43,8 +43,8 @@ class RunTable(DataTable[Text]):
     BINDINGS: ClassVar[list[BindingType]] = [
         ("j", "cursor_down", ""),
         ("k", "cursor_up", ""),
-        ("g", "scroll_top", ""),
-        ("G", "scroll_bottom", ""),
+        ("g,home", "scroll_top", ""),
+        ("G,end", "scroll_bottom", ""),
     ]
 
 

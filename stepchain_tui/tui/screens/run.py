@@ -102,7 +102,7 @@ class RunScreen(RunEngineActions, RunPaneActions, ActionScreen):
         path = self.chain.folder / self.session.plan_path
         plan = await self.chain.library.work(partial(preview_plan, path, self.chain.settings.model))
         if plan.problems:
-            await self.chain.open_broken_plan(self, plan.path)
+            self.chain.open_broken_plan(plan.path)
             return
         self.take_plan(plan)
         if self.session.missing_inputs:

@@ -12,7 +12,6 @@ from stepchain_tui.tui.session import Session
 from stepchain_tui.tui.text import count, elapsed, one_line
 from stepchain_tui.tui.widgets.lines import OneLine, Part
 
-
 ROOMY = 100
 """Cells from which on the run's id is shown."""
 
