@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
@@ -19,8 +18,8 @@ BROKEN = RuntimeError("broke")
 
 
 @pytest.fixture(params=["memory", "sqlite"])
-async def store(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[AbstractStore]:
-    yield MemoryStore() if request.param == "memory" else SQLiteStore(tmp_path / "runs.db")
+def store(request: pytest.FixtureRequest, tmp_path: Path) -> AbstractStore:
+    return MemoryStore() if request.param == "memory" else SQLiteStore(tmp_path / "runs.db")
 
 
 async def test_what_succeeded_is_never_run_again_by_any_resume(store: AbstractStore) -> None:
