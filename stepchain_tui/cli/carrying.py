@@ -66,7 +66,7 @@ def carry_out(
     watcher: Watcher,
     *,
     run_id: str | None,
-    owned: Callable[[str], None] | None = None,
+    owned: Callable[[RunHandle], None] | None = None,
 ) -> Outcome:
     """Carry a run out until it ends, is let go of, or a signal interrupts it.
 
@@ -75,13 +75,13 @@ def carry_out(
         begin: Starts the run, or goes on with it.
         watcher: Is told the run's new events.
         run_id: The run's id, or a prefix of it, where it may be known already.
-        owned: Called with the run's id as soon as this process owns it.
+        owned: Called as soon as this process owns the run, or it turned out that there is nothing to do.
     """
     return asyncio.run(_carry_out(open_engine(given), begin, watcher, run_id, owned))
 
 
 async def _carry_out(
-    engine: Engine, begin: Begin, watcher: Watcher, run_id: str | None, owned: Callable[[str], None] | None
+    engine: Engine, begin: Begin, watcher: Watcher, run_id: str | None, owned: Callable[[RunHandle], None] | None
 ) -> Outcome:
     async with engine:
         known = await _known(engine, run_id) if run_id else None
@@ -94,7 +94,7 @@ async def _carry_out(
             unsubscribe = handle.subscribe(follower.wake)
             if owned is not None:
                 await engine.core.recorder.settle()
-                owned(handle.run_id)
+                owned(handle)
             if watcher.needs_state:
                 watcher.begin(await state_before(engine.store, handle.run_id, last))
             following = asyncio.create_task(follower.follow(), name="follow")

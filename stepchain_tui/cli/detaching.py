@@ -20,12 +20,12 @@ from stepchain_tui.cli.border import FAILED
 from stepchain_tui.cli.carrying import carry_out
 from stepchain_tui.cli.following import Quiet
 from stepchain_tui.cli.runs import RunOrder
-from stepchain_tui.cli.text import put, put_json, say
+from stepchain_tui.cli.text import put, put_json, say, to_type
 from stepchain_tui.core.clock import SystemClock
 from stepchain_tui.core.errors import InternalError, StepChainError
 from stepchain_tui.core.ids import check_run_id, new_run_id
 from stepchain_tui.core.paths import store_path
-from stepchain_tui.engine import error_record, load_source
+from stepchain_tui.engine import RunHandle, error_record, load_source
 
 
 class DetachedError(StepChainError):
@@ -47,7 +47,9 @@ def detach_run(order: RunOrder, *, as_json: bool) -> int:
         put_json(answer)
     else:
         put(run_id)
-        say(f"process {answer['pid']} carries it out; `stepchain logs {run_id} -f` follows it")
+        follow = to_type(order.store, "logs", run_id, "-f")
+        live = f"process {answer['pid']} carries it out; `{follow}` follows it"
+        say(live if answer["pid"] else f"run {run_id} has succeeded already; nothing was run")
     return 0
 
 
@@ -95,9 +97,9 @@ def run_detached(order: RunOrder) -> int:
 _answered: list[str] = []
 
 
-def _owned(run_id: str) -> None:
-    _answered.append(run_id)
-    _answer({"run_id": run_id, "pid": os.getpid()})
+def _owned(handle: RunHandle) -> None:
+    _answered.append(handle.run_id)
+    _answer({"run_id": handle.run_id, "pid": os.getpid() if handle.live else None})
     with open(os.devnull, "r+b") as nothing:  # noqa: PTH123 - a device
         for number in (0, 1, 2):
             os.dup2(nothing.fileno(), number)

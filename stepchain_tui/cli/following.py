@@ -6,6 +6,7 @@ import asyncio
 import sys
 from typing import Protocol
 
+from stepchain_tui.cli.text import safe_json
 from stepchain_tui.run.events import decode_event
 from stepchain_tui.run.state import RunState
 from stepchain_tui.store import AbstractStore
@@ -66,7 +67,7 @@ class JsonLines(Quiet):
         if self._reader_gone:
             return
         try:
-            sys.stdout.buffer.write(data + b"\n")
+            sys.stdout.buffer.write(safe_json(data) + b"\n")
             sys.stdout.buffer.flush()
         except BrokenPipeError:
             self._reader_gone = True

@@ -11,7 +11,7 @@ import click
 
 from stepchain_tui.cli.options import json_option, store_option
 from stepchain_tui.cli.stores import read_run
-from stepchain_tui.cli.text import clean_block, clean_line
+from stepchain_tui.cli.text import clean_block, clean_line, safe_json
 from stepchain_tui.core.values import encode_json
 from stepchain_tui.store import LogLine, SQLiteStore
 
@@ -80,7 +80,7 @@ async def _lines(
 
 def _put_line(line: LogLine, *, of_one_step: bool, as_json: bool) -> None:
     if as_json:
-        sys.stdout.buffer.write(encode_json(_record(line)) + b"\n")
+        sys.stdout.buffer.write(safe_json(encode_json(_record(line))) + b"\n")
         return
     text = clean_block(line.text)
     if of_one_step:

@@ -80,10 +80,7 @@ class Progress:
             case e.StepFailed() | e.StepTimedOut():
                 return self._step(event.step_id, clean_line(event.error.message))
             case e.StepRetryScheduled():
-                left = event.max_attempts - event.tries
-                when = f"again in {duration(event.delay)}" if event.delay else "again at once"
-                note = f"{clean_line(event.error.message)}; {when}, {left} {'try' if left == 1 else 'tries'} left"
-                return self._step(event.step_id, note)
+                return self._step(event.step_id, _again(event))
             case e.StepSkipped() | e.StepCancelled() | e.StepBlocked():
                 return self._step(event.step_id, clean_line(event.reason))
             case e.StepWaiting():
@@ -93,9 +90,7 @@ class Progress:
             case e.ItemFailed() | e.ItemTimedOut():
                 return self._step(event.step_id, f"item {event.item}: {clean_line(event.error.message)}")
             case e.ItemRetryScheduled():
-                when = f"in {duration(event.delay)}" if event.delay else "at once"
-                note = f"item {event.item}: {clean_line(event.error.message)}; again {when}"
-                return self._step(event.step_id, note)
+                return self._step(event.step_id, f"item {event.item}: {_again(event)}")
             case e.RunPaused():
                 return f"run {self._state.run_id}: {clean_line(event.reason)}"
             case e.CommandRefused():
@@ -194,6 +189,12 @@ class Progress:
             self._stream.flush()
         except OSError:  # nobody reads what we say; the run goes on
             self._gone = True
+
+
+def _again(event: e.StepRetryScheduled | e.ItemRetryScheduled) -> str:
+    left = event.max_attempts - event.tries
+    when = f"again in {duration(event.delay)}" if event.delay else "again at once"
+    return f"{clean_line(event.error.message)}; {when}, {left} {'try' if left == 1 else 'tries'} left"
 
 
 def _ended(state: RunState) -> int:

@@ -9,7 +9,7 @@ from stepchain_tui.cli.border import STOPPED, tell
 from stepchain_tui.cli.carrying import Outcome, carry_out
 from stepchain_tui.cli.following import JsonLines, Watcher
 from stepchain_tui.cli.progress import Progress
-from stepchain_tui.cli.text import clean_block, clean_line, say, words_of
+from stepchain_tui.cli.text import clean_block, clean_line, say, to_type, words_of
 from stepchain_tui.core.errors import InputError, RunLockedError
 from stepchain_tui.engine import EngineService, RunHandle
 from stepchain_tui.plan import InputType, load_plan
@@ -53,7 +53,7 @@ def run_plan(order: RunOrder, *, as_json: bool) -> int:
         order.store,
     )
     outcome = carry_out(order.store, asked.begin, _watcher(as_json), run_id=order.run_id)
-    return report(outcome, as_json=as_json)
+    return report(outcome, order.store, as_json=as_json)
 
 
 def resume_run(store: str | None, run_id: str, inputs: Mapping[str, str], *, as_json: bool) -> int:
@@ -82,7 +82,7 @@ def resume_run(store: str | None, run_id: str, inputs: Mapping[str, str], *, as_
         if not as_json:
             say(f"{answers[0]}: process {error.pid} goes on with it")
         return 0
-    return report(outcome, as_json=as_json)
+    return report(outcome, store, as_json=as_json)
 
 
 def rerun_step(
@@ -108,7 +108,7 @@ def rerun_step(
         if not as_json:
             say(f"{answers[0]}: process {error.pid} carries the run out")
         return 0
-    return report(outcome, as_json=as_json)
+    return report(outcome, store, as_json=as_json)
 
 
 def _watcher(as_json: bool) -> Watcher:
@@ -167,11 +167,11 @@ async def _secrets_for(service: EngineService, run_id: str, given: Mapping[str, 
 # --- the outcome
 
 
-def report(outcome: Outcome, *, as_json: bool) -> int:
+def report(outcome: Outcome, store: str | None, *, as_json: bool) -> int:
     """Say how a run ended and what can be done next; return the exit code."""
     state, status = outcome.state, outcome.status
     code = outcome.exit_code
-    message, hint = _outcome_text(state, status, duration(outcome.seconds))
+    message, hint = _outcome_text(state, status, duration(outcome.seconds), store)
     if status is RunStatus.SUCCEEDED:
         if not as_json:
             say(message if outcome.carried else f"run {state.run_id} has succeeded already; nothing was run")
@@ -182,25 +182,34 @@ def report(outcome: Outcome, *, as_json: bool) -> int:
 _KINDS = {RunStatus.FAILED: "run_failed"}
 
 
-def _outcome_text(state: RunState, status: RunStatus, took: str) -> tuple[str, str]:
+def _outcome_text(state: RunState, status: RunStatus, took: str, store: str | None) -> tuple[str, str]:
     run_id = state.run_id
     head = f"run {run_id} {words_of(status)}"
-    resume = f"`stepchain resume {run_id}` goes on."
+    resume = f"`{to_type(store, 'resume', run_id)}`"
     match status:
         case RunStatus.SUCCEEDED:
             return f"{head} in {took}", ""
         case RunStatus.WAITING:
             questions = [step for step in state.steps.values() if step.status is StepStatus.WAITING]
             asked = "; ".join(f"{step.id}: {clean_line(_question(step))}" for step in questions)
-            orders = " or ".join(f"`stepchain approve {run_id} {step.id}`" for step in questions)
-            return f"{head} for an answer ({asked})", f"{orders}, then `stepchain resume {run_id}`"
+            answers = " and ".join(f"`{_answer(step, run_id, store)}`" for step in questions)
+            return f"{head} for an answer ({asked})", f"{answers}, then {resume}"
         case RunStatus.FAILED:
-            return f"{head}: {clean_line(state.reason)}", f"`stepchain show {run_id}` tells why; {resume[:-1]} anew."
+            hint = f"`{to_type(store, 'show', run_id)}` tells why; {resume} tries again what failed."
+            return f"{head}: {clean_line(state.reason)}", hint
         case RunStatus.CANCELLED:
-            return f"{head}: {clean_line(state.reason)}", resume
+            return f"{head}: {clean_line(state.reason)}", f"{resume} goes on."
         case _:
-            return f"{head} after {took}", resume
+            return f"{head} after {took}", f"{resume} goes on."
 
 
 def _question(step: StepState) -> str:
     return step.waiting.question if step.waiting is not None else ""
+
+
+def _answer(step: StepState, run_id: str, store: str | None) -> str:
+    """Return what to type to say yes, with the fields that have to be filled in."""
+    fields = step.waiting.fields if step.waiting is not None else {}
+    missing = [f"{name}={spec.get('type', 'text').upper()}" for name, spec in fields.items() if "default" not in spec]
+    words = [word for field in missing for word in ("--field", field)]
+    return to_type(store, "approve", run_id, step.id, *words)

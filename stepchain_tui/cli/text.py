@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
 from collections.abc import Sequence
 from datetime import datetime, timedelta
@@ -24,6 +25,9 @@ _COLOURS = {
     "cancelled": "yellow",
     "blocked": "yellow",
 }
+
+
+_JSON_CONTROLS = re.compile(rb"\x7f|\xc2[\x80-\x9f]")
 
 
 def clean_block(text: str) -> str:
@@ -99,6 +103,19 @@ def table(rows: Sequence[Sequence[str]]) -> list[str]:
     return lines
 
 
+def to_type(store: str | None, *words: str) -> str:
+    """Return a command line as a person can type it, with the store that they named."""
+    import shlex
+
+    named = ("--store", store) if store else ()
+    return shlex.join(["stepchain", *words, *named])
+
+
+def safe_json(data: bytes) -> bytes:
+    """Return JSON whose control characters are all escaped, also those that JSON leaves alone."""
+    return _JSON_CONTROLS.sub(lambda found: b"\\u00%02x" % found.group()[-1], data)
+
+
 def put(line: str = "") -> None:
     """Print one line of data on standard output."""
     sys.stdout.write(line + "\n")
@@ -111,7 +128,7 @@ def put_json(value: Any) -> None:
     from stepchain_tui.core.values import encode_json
 
     sys.stdout.flush()
-    sys.stdout.buffer.write(msgspec.json.format(encode_json(value), indent=2) + b"\n")
+    sys.stdout.buffer.write(safe_json(msgspec.json.format(encode_json(value), indent=2)) + b"\n")
     sys.stdout.buffer.flush()
 
 

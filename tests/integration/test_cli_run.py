@@ -190,8 +190,8 @@ def test_a_run_that_waits_exits_3_and_says_exactly_what_to_type(cli: CommandLine
     answer = cli("run", "asks.yaml", "--run-id", "r1")
 
     assert answer.code == 3
-    assert "stepchain approve r1 sure" in answer.err
-    assert "stepchain resume r1" in answer.err
+    assert f"stepchain approve r1 sure --field copies=INTEGER --store {cli.store}" in answer.err
+    assert f"stepchain resume r1 --store {cli.store}" in answer.err
     assert cli("approve", "r1", "sure", "--field", "copies=many").code == 2
     assert cli("approve", "r1", "sure", "--field", "copies=3").code == 0
     assert cli("resume", "r1").code == 0
