@@ -89,6 +89,11 @@ def count(number: int) -> str:
     return f"{number / 1000:.1f}k" if number < 999_950 else f"{number / 1_000_000:.1f}M"
 
 
+def plural(number: int, what: str) -> str:
+    """Return a number of things: `1 step`, `2 steps`."""
+    return f"{number:,} {what}{'' if number == 1 else 's'}"
+
+
 def moment(at: datetime | None, now: datetime) -> str:
     """Return when something happened: the time today, else the date with it; local time."""
     if at is None:

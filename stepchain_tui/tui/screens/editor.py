@@ -20,6 +20,7 @@ from stepchain_tui.core.errors import PlanError, StepChainError
 from stepchain_tui.tui.actions import Scope, bindings
 from stepchain_tui.tui.queries import CheckedText, check_text
 from stepchain_tui.tui.screens.base import ActionScreen
+from stepchain_tui.tui.text import plural
 from stepchain_tui.tui.widgets.graph_view import GraphView
 from stepchain_tui.tui.widgets.lines import ActionFooter, OneLine
 from stepchain_tui.tui.widgets.pane import Pane
@@ -161,7 +162,9 @@ class EditorScreen(ActionScreen):
         checked = await self._checked(self.area.text)
         if checked.problems:
             self._show(checked)
-            self.notify(f"{len(checked.problems)} problems: nothing can run yet", severity="warning", markup=False)
+            self.notify(
+                f"{plural(len(checked.problems), 'problem')}: nothing can run yet", severity="warning", markup=False
+            )
             return
         self.dismiss(None)
         self.chain.open_plan(self.path)
@@ -182,7 +185,11 @@ class EditorScreen(ActionScreen):
 
     def do_editor_problems(self) -> None:
         """Go to the list of problems, or back to the text."""
-        (self.area if self.focused is self.problems or not self._found else self.problems).focus()
+        if self.focused is self.problems or not self._found:
+            self.area.focus()
+            return
+        self.problems.highlighted = self.problems.highlighted or 0
+        self.problems.focus()
 
     def go_back(self) -> bool:
         """From the problems or the graph back to the text."""

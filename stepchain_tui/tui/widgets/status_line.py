@@ -9,7 +9,7 @@ from typing import ClassVar
 from stepchain_tui.run.status import RunStatus
 from stepchain_tui.tui.glyphs import Glyphs
 from stepchain_tui.tui.session import Session
-from stepchain_tui.tui.text import count, elapsed, one_line
+from stepchain_tui.tui.text import count, elapsed, one_line, plural
 from stepchain_tui.tui.widgets.lines import OneLine, Part
 
 ROOMY = 100
@@ -52,7 +52,7 @@ class StatusLine(OneLine):
             ready = "ready: s starts" if not session.missing_inputs else "needs inputs: i asks for them"
             left += [dot, (ready if session.steps else "reading", "status--dim")]
             if session.steps:
-                left += [dot, (f"{len(session.steps)} steps", "")]
+                left += [dot, (plural(len(session.steps), "step"), "")]
         else:
             if self.size.width >= ROOMY:
                 left += [dot, (f"run {view.run_id}", "status--dim")]
