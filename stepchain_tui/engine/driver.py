@@ -70,6 +70,8 @@ class Driver:
         self.paused = self.state.status is RunStatus.PAUSED
         self.cancelling: str | None = None
         self.stopping: Stop | None = None
+        self.over = False
+        """Nothing is recorded any more."""
         self.leaving = False
         """The last event is recorded, though perhaps not stored yet: no command may change anything any more."""
         self.stop_reason = ""
@@ -185,7 +187,7 @@ class Driver:
 
     def settle(self) -> None:
         """Follow up all that has happened: dependents, free slots, the end of the run."""
-        if self._settling or self.done.done():
+        if self._settling or self.over:
             return
         self._settling = True
         try:
@@ -240,7 +242,7 @@ class Driver:
     def _show_queued(self) -> None:
         """Record which steps are ready and wait for a slot, each once; a wait too short to be seen is no event."""
         unshown, self._unshown, self._showing = self._unshown, [], False
-        if self.done.done() or self.stopping is not None:
+        if self.over or self.stopping is not None:
             return
         reason = "" if self.slots.free else f"{self.slots.size} steps run at once"
         for work in unshown:
@@ -316,11 +318,11 @@ class Driver:
         try:
             await self.inputs.load(missing)
         except Exception as error:  # noqa: BLE001 - a kept value that cannot be read: becomes the step's failure
-            if not (work.withdrawn or work.stop is not None or self.done.done()):
+            if not (work.withdrawn or work.stop is not None or self.over):
                 self.start_event(work)
                 self.conclude(work, failed(error, work.step.kind))
                 return
-        if work.withdrawn or work.stop is not None or self.paused or self.done.done():
+        if work.withdrawn or work.stop is not None or self.paused or self.over:
             self.release(work)
             if not work.withdrawn and self.stopping is None:
                 self.enqueue(Work(work.step, work.item, work.tries))
@@ -377,7 +379,7 @@ class Driver:
         )
 
     def _launch(self, work: Work) -> None:
-        if work.stop is not None or self.done.done():
+        if work.stop is not None or self.over:
             self.conclude(work, Result(Ending.STOPPED))
             return
         work.task = self.core.loop.create_task(self._body(work), name=work.step.id)
@@ -405,7 +407,7 @@ class Driver:
 
     def conclude(self, work: Work, result: Result) -> None:
         """Record how an attempt ended, and go on."""
-        if self.done.done():
+        if self.over:
             self.release(work)
             return
         lingering = work.call.lingering if work.call is not None else None
@@ -581,7 +583,7 @@ class Driver:
 
     def shut_down(self, reason: str) -> None:
         """End carrying the run out, at once and so that it can be resumed: bodies become interrupted."""
-        if self.done.done() or self.stopping is not None:
+        if self.over or self.stopping is not None:
             return
         self.stopping = Stop.SHUTDOWN
         self.stop_reason = reason
@@ -595,11 +597,27 @@ class Driver:
 
     def abort(self, error: BaseException) -> None:
         """Give the run up without recording anything more: the store failed, or we have a bug."""
+        if self.over:
+            return
+        self.over = self.leaving = True
         self._drop_alarms()
-        for work in list(self.bodies.values()):
+        stopping: list[asyncio.Task[None]] = []
+        for work in [*self.bodies.values(), *self.aside]:
             work.stop = work.stop or Stop.SHUTDOWN
+            if work.task is None or not work.begun:
+                self.release(work)
+            elif not work.task.done() and work.task is not asyncio.current_task():
+                stopping.append(work.task)
             if work.task is not None:
                 work.task.cancel()
+        if stopping:  # nobody else may take the run before its work has ended
+            ending = self.core.loop.create_task(_all_of(stopping), name=f"{self.run_id} ends")
+            self._side.add(ending)
+            ending.add_done_callback(lambda _: self._give_up(error))
+        else:
+            self._give_up(error)
+
+    def _give_up(self, error: BaseException) -> None:
         if not self.done.done():
             self.done.set_exception(error)
 
@@ -612,7 +630,7 @@ class Driver:
     # --- the end
 
     def _look_for_end(self) -> None:
-        if self.done.done() or self.passive:
+        if self.over or self.passive:
             return
         if self.bodies or self.aside or self._side:
             return
@@ -663,8 +681,13 @@ class Driver:
         leaving = self.done
 
         def left() -> None:
+            self.over = True
             if not leaving.done():
                 leaving.set_result(status)
 
         self.stopping = self.stopping or Stop.SHUTDOWN
         self.core.recorder.after_commit(left)
+
+
+async def _all_of(tasks: list[asyncio.Task[None]]) -> None:
+    await asyncio.wait(tasks)

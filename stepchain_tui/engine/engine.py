@@ -183,6 +183,7 @@ class Engine:
             PlanError: The plan cannot run.
             RunLockedError: A living engine owns the run.
         """
+        self._raise_failure()
         if not source.checked:
             require_valid(source.plan, source.folder)
         run_id = check_run_id(run_id) if run_id else new_run_id(self.clock.now())
@@ -279,6 +280,7 @@ class Engine:
     async def _go_on(
         self, run_id: str, inputs: dict[str, Any] | None, detach: bool, command: Command | None
     ) -> RunHandle:
+        self._raise_failure()
         run_id = (await self.store.get_run(run_id)).run_id
         lock = self.store.acquire_run(run_id)
         try:
@@ -435,6 +437,11 @@ class Engine:
         if self._core is not None and self._drivers:
             self._core.recorder.workers(list(self._drivers), workers)
             await self._core.recorder.settle()
+
+    def _raise_failure(self) -> None:
+        """Raise what made the store fail, if it did: nothing is stored since."""
+        if self.core.recorder.failure is not None:
+            raise self.core.recorder.failure
 
     def _store_failed(self, error: BaseException) -> None:
         for driver in list(self._drivers.values()):
