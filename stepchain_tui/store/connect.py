@@ -94,7 +94,7 @@ def _look_into(path: Path, *, read_only: bool) -> None:
         except FileExistsError:
             status = path.stat()
             if status.st_uid == os.geteuid() and stat.S_IMODE(status.st_mode) & 0o077:
-                path.chmod(0o600)
+                path.chmod(stat.S_IMODE(status.st_mode) & 0o700)  # what its owner may not do stays so
             os.close(os.open(path, os.O_RDWR | os.O_CLOEXEC))
     except OSError as error:
         raise store_error(error, str(path)) from error

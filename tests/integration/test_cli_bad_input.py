@@ -122,37 +122,29 @@ def test_a_store_that_is_locked_by_another_program(cli: CommandLine) -> None:
 def test_a_store_that_may_only_be_read(cli: CommandLine) -> None:
     cli("run", "good.yaml", "--run-id", "r1")
     before = cli.store.read_bytes()
-    settings = {"STEPCHAIN_SETTINGS": str(cli.folder / "none.toml")}
-    with _as_nobody(cli):
-        refused = cli("run", "good.yaml", "--run-id", "r2", "--json", env=settings)
+    with _read_only(cli):
+        refused = cli("run", "good.yaml", "--run-id", "r2", "--json")
         assert refused.code == 2
         assert str(cli.store) in refused.error["error"]
-        assert cli("show", "r1", "--json", env=settings).json["status"] == "succeeded"
+        assert cli.show("r1")["status"] == "succeeded"
     assert cli.store.read_bytes() == before
 
 
 @contextmanager
-def _as_nobody(cli: CommandLine) -> Iterator[None]:
-    """Let commands run without the right to write the store; root gives up being root for it."""
-    for path in cli.folder.rglob("*"):
+def _read_only(cli: CommandLine) -> Iterator[None]:
+    """Take away the right to write the store and its folder; root gives up being above rights for it."""
+    places = [cli.folder, *cli.folder.rglob("*")]
+    modes = [path.stat().st_mode for path in places]
+    for path in places:
         path.chmod(0o555 if path.is_dir() else 0o444)
-    cli.folder.chmod(0o555)
-    root = os.geteuid() == 0
-    parents = [folder for folder in cli.folder.parents if folder != Path("/") and root]
-    modes = [folder.stat().st_mode for folder in parents]
-    for folder in parents:
-        folder.chmod(folder.stat().st_mode | 0o055)
-    if root:
-        cli.wrapper = ("setpriv", "--reuid=65534", "--regid=65534", "--clear-groups")
+    if os.geteuid() == 0:
+        cli.wrapper = ("setpriv", "--bounding-set=-dac_override,-dac_read_search")
     try:
         yield
     finally:
         cli.wrapper = ()
-        for folder, mode in zip(parents, modes, strict=True):
-            folder.chmod(mode)
-        cli.folder.chmod(0o755)
-        for path in cli.folder.rglob("*"):
-            path.chmod(0o755 if path.is_dir() else 0o644)
+        for path, mode in zip(places, modes, strict=True):
+            path.chmod(mode)
 
 
 def test_a_full_disk_is_told_and_what_was_reported_is_kept(cli: CommandLine) -> None:
