@@ -18,7 +18,7 @@ from stepchain_tui.core.paths import settings_path, store_path
 from stepchain_tui.core.settings import load_settings
 from stepchain_tui.engine import Engine, EngineService, RunHandle
 from stepchain_tui.run import RunState, RunStatus
-from stepchain_tui.store import RunSummary, SQLiteStore
+from stepchain_tui.store import SQLiteStore
 
 EXIT_CODES = {
     RunStatus.SUCCEEDED: 0,
@@ -89,7 +89,7 @@ async def _carry_out(
         with _signals() as interrupted:
             handle = await begin(EngineService(engine, detach=True))
             carried = handle.live
-            last = known.last_seq if known is not None and known.run_id == handle.run_id else 0
+            last = known[1] if known is not None and known[0] == handle.run_id else 0
             follower = Follower(engine.store, handle.run_id, last, watcher)
             unsubscribe = handle.subscribe(follower.wake)
             if owned is not None:
@@ -118,11 +118,19 @@ async def _last_words(follower: Follower, following: asyncio.Task[None], watcher
         watcher.end()
 
 
-async def _known(engine: Engine, run_id: str) -> RunSummary | None:
+async def _known(engine: Engine, run_id: str) -> tuple[str, int] | None:
+    """Return a run's whole id and its last event, or None.
+
+    The run's row may be behind its events where its engine was killed.
+    """
     try:
-        return await engine.store.get_run(run_id)
+        summary = await engine.store.get_run(run_id)
     except UnknownRunError:
         return None
+    last = summary.last_seq
+    async for seq, _, _, _ in engine.store.read_raw_events(summary.run_id, after=last):
+        last = seq
+    return summary.run_id, last
 
 
 async def _until_left(engine: Engine, handle: RunHandle, interrupted: asyncio.Event) -> RunStatus:

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from stepchain_tui.cli.options import json_option, store_option
+
+if TYPE_CHECKING:
+    from stepchain_tui.store import RunSummary, SQLiteStore
 
 _PACKAGES = ("textual", "openai", "pydantic", "pydantic-monty", "jinja2", "aiosqlite")
 _TOOLS = ("sh", "git", "tmux", "node", "bwrap")
@@ -29,7 +32,10 @@ def doctor_command(as_json: bool, store: str | None) -> int:
     else:
         for name, value in report.items():
             if name not in ("problems", "notes", "ok"):
-                put(f"{name:<10} {clean_line(str(value))}")
+                text = (
+                    ", ".join(f"{key} {item}" for key, item in value.items()) if isinstance(value, dict) else str(value)
+                )
+                put(f"{name:<10} {clean_line(text, 1000)}")
         for note in report["notes"]:
             put(f"note       {clean_line(note, 2000)}")
         for problem in report["problems"]:
@@ -78,6 +84,9 @@ async def _examine_store(path: Path, notes: list[str], problems: list[str]) -> d
             problems += await store.integrity_check(full=True)
             runs = await store.list_runs(limit=-1)
             facts["runs"] = len(runs)
+            if not problems:
+                for run in runs:
+                    problems += await _summary_problems(store, run)
             dead = [run.run_id for run in runs if run.shown_status is RunStatus.INTERRUPTED]
             if dead:
                 ids = ", ".join(dead[:5])
@@ -87,6 +96,18 @@ async def _examine_store(path: Path, notes: list[str], problems: list[str]) -> d
     except StepChainError as error:
         problems.append(f"{error.message}. {error.hint}".strip())
     return facts
+
+
+async def _summary_problems(store: SQLiteStore, run: RunSummary) -> list[str]:
+    """Return where a run's rows say something else than its events; those of a run at work may be a moment behind."""
+    if run.could_be_live:
+        return []
+    state = await store.load_state(run.run_id)
+    rows = {step.step_id: step.status for step in await store.list_steps(run.run_id)}
+    events = {step.id: step.status for step in state.steps.values()}
+    if (run.status, run.last_seq, rows) == (state.status, state.last_seq, events):
+        return []
+    return [f"run '{run.run_id}': its rows in the history differ from its events, which are the truth"]
 
 
 def _bytes_of(path: Path) -> int:

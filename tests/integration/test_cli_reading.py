@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import sqlite3
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -209,9 +211,6 @@ def test_doctor_finds_nothing_wrong_with_a_good_store(cli: CommandLine) -> None:
 
 def test_doctor_finds_damage_and_exits_2(cli: CommandLine) -> None:
     cli("run", "plan.yaml", "--run-id", "r1")
-    import sqlite3
-    from contextlib import closing
-
     with closing(sqlite3.connect(cli.store)) as connection:
         connection.execute("DELETE FROM events WHERE id IN (SELECT id FROM events LIMIT 1 OFFSET 2)")
         connection.commit()
@@ -220,6 +219,18 @@ def test_doctor_finds_damage_and_exits_2(cli: CommandLine) -> None:
 
     assert answer.code == 2
     assert any("r1" in problem for problem in answer.json["problems"])
+
+
+def test_doctor_finds_rows_that_differ_from_the_events(cli: CommandLine) -> None:
+    cli("run", "plan.yaml", "--run-id", "r1")
+    with closing(sqlite3.connect(cli.store)) as connection:
+        connection.execute("UPDATE steps SET status = 'failed' WHERE step_id = 'talk'")
+        connection.commit()
+
+    answer = cli("doctor", "--json")
+
+    assert answer.code == 2
+    assert any("differ from its events" in problem for problem in answer.json["problems"])
 
 
 def test_the_version_is_told(cli: CommandLine) -> None:
