@@ -1,19 +1,21 @@
 """What a person can do, once: bindings, palette, footer, the `?` menu and docs/keys.md are all made from `ACTIONS`.
 
 An action is carried out by a method `do_<name>` of the screen it belongs to, or of the app. Whether it fits now is
-decided here, with the reason why not, so that a key that does nothing says why. Users remap actions by their id.
+decided in `fitting`, with the reason why not, so that a key that does nothing says why.
+Users remap actions by their id.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from enum import StrEnum
+from typing import TYPE_CHECKING
 
 from textual.binding import Binding, BindingType
 
-from stepchain_tui.run.status import RUN_ENDED, STEP_ENDED, RunStatus, StepStatus
-from stepchain_tui.tui.views import RunView, StepView
+if TYPE_CHECKING:
+    from stepchain_tui.tui.fitting import Situation
 
 
 class Scope(StrEnum):
@@ -29,33 +31,6 @@ class Scope(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Situation:
-    """What decides whether an action fits.
-
-    Attributes:
-        run: The run on the screen, None before it was started.
-        step: The selected step.
-        plan_path: The plan's file, or empty.
-        missing_inputs: Inputs that have no value yet.
-        has_text: Whether the pane in sight holds text that can be searched and copied.
-    """
-
-    run: RunView | None = None
-    step: StepView | None = None
-    plan_path: str = ""
-    has_inputs: bool = False
-    has_text: bool = True
-    file_gone: bool = False
-
-
-Why = Callable[[Situation], str | None]
-
-
-def _always(_: Situation) -> str | None:
-    return None
-
-
-@dataclass(frozen=True, slots=True)
 class Action:
     """One thing a person can do.
 
@@ -64,7 +39,7 @@ class Action:
         keys: Its keys, separated by commas.
         label: A word or two for the footer.
         description: A sentence for menus and docs.
-        why_not: Returns the reason why it does not fit now, or None.
+        needs: The function of `fitting` that gives the reason why it does not fit now; empty: it always does.
         footer: Its place in the footer, 0 for none.
         own: The Textual action of a widget that carries it out itself, or empty.
         shown: How the keys are written where `keys` are not for people.
@@ -75,7 +50,7 @@ class Action:
     label: str
     description: str
     scope: Scope
-    why_not: Why = field(default=_always)
+    needs: str = ""
     footer: int = 0
     own: str = ""
     priority: bool = False
@@ -85,133 +60,63 @@ class Action:
         """The method that carries it out."""
         return "do_" + self.id.replace(".", "_")
 
+    def why_not(self, now: Situation) -> str | None:
+        """Return the reason why the action does not fit now, or None."""
+        if not self.needs:
+            return None
+        from stepchain_tui.tui import fitting  # what it knows of runs is not needed for the first screen
+
+        reason: str | None = getattr(fitting, self.needs)(now)
+        return reason
+
     def binding(self) -> Binding:
         """Return the action as a Textual binding."""
         action = self.own or f"app.do('{self.id}')"
         return Binding(self.keys, action, self.label, show=False, id=self.id, priority=self.priority)
 
 
-# --- why not
-
-
-def _can_start(now: Situation) -> str | None:
-    if now.run is None or now.run.status in RUN_ENDED:
-        return None if now.plan_path and not now.file_gone else "the run's plan has no file to start from"
-    if now.run.live:
-        return "the run is going on already"
-    return f"the run is {now.run.status}: p goes on with it"
-
-
-def _can_pause(now: Situation) -> str | None:
-    if now.run is None:
-        return "nothing runs yet: s starts"
-    if now.run.status is RunStatus.SUCCEEDED:
-        return "the run succeeded: there is nothing to go on with"
-    return None
-
-
-def _is_live(now: Situation) -> str | None:
-    if now.run is None:
-        return "nothing runs yet: s starts"
-    return None if now.run.live else f"nobody carries the run out: it is {now.run.status}"
-
-
-def _can_cancel_run(now: Situation) -> str | None:
-    if now.run is None:
-        return "nothing runs yet: s starts"
-    return f"the run is over: it {now.run.status}" if now.run.status in RUN_ENDED else None
-
-
-def _can_cancel_step(now: Situation) -> str | None:
-    if now.run is None or now.step is None:
-        return "nothing runs yet: s starts"
-    if now.step.status in STEP_ENDED:
-        return f"{now.step.id} is over: it is {_word(now.step.status)}"
-    return None
-
-
-def _can_rerun(now: Situation) -> str | None:
-    if now.run is None or now.step is None:
-        return "nothing ran yet: s starts"
-    status = now.step.status
-    if now.run.live and status in (StepStatus.RUNNING, StepStatus.WAITING):
-        return f"{now.step.id} is {status}: x cancels it first"
-    if now.run.live and status is StepStatus.RETRYING:
-        return f"{now.step.id} is retrying: t tries now"
-    if status in (StepStatus.PENDING, StepStatus.QUEUED) and not now.step.attempt:
-        return f"{now.step.id} has not run yet"
-    return None
-
-
-def _can_try_now(now: Situation) -> str | None:
-    if now.run is None or now.step is None:
-        return "nothing runs yet: s starts"
-    if now.step.status is StepStatus.RETRYING or now.step.retry_at is not None:
-        return None
-    return f"{now.step.id} is {_word(now.step.status)} and waits for no retry"
-
-
-def _can_answer(now: Situation) -> str | None:
-    if now.run is None or now.step is None or now.step.waiting is None:
-        return "nobody waits for an answer here"
-    return None
-
-
-def _has_inputs(now: Situation) -> str | None:
-    if not now.has_inputs:
-        return "this plan asks for no inputs"
-    return "the run keeps the inputs it began with" if now.run is not None and now.run.status not in RUN_ENDED else None
-
-
-def _has_file(now: Situation) -> str | None:
-    return None if now.plan_path and not now.file_gone else "the plan has no file that could be edited"
-
-
-def _has_text(now: Situation) -> str | None:
-    return None if now.has_text else "there is nothing in this pane"
-
-
-def _word(status: str) -> str:
-    return status.replace("_", " ")
-
-
 # --- what there is
 
 _RUN_ACTIONS = (
-    Action("run.start", "s", "start", "Start the plan; after the end, start it anew", Scope.RUN, _can_start, 10),
-    Action("run.pause", "p", "pause", "Pause the run, or go on with it", Scope.RUN, _can_pause, 20),
+    Action("run.start", "s", "start", "Start the plan; after the end, start it anew", Scope.RUN, "can_start", 10),
+    Action("run.pause", "p", "pause", "Pause the run, or go on with it", Scope.RUN, "can_pause", 20),
     Action(
-        "run.pause_now", "P", "pause now", "Pause and send running steps back, at no cost of a try", Scope.RUN, _is_live
+        "run.pause_now",
+        "P",
+        "pause now",
+        "Pause, and send running steps back at no cost",
+        Scope.RUN,
+        "is_live",
     ),
-    Action("step.answer", "a", "answer", "Answer the question that a step asks", Scope.RUN, _can_answer, 25),
-    Action("step.rerun", "r", "rerun", "Run the selected step again, at once", Scope.RUN, _can_rerun, 30),
+    Action("step.answer", "a", "answer", "Answer the question that a step asks", Scope.RUN, "can_answer", 25),
+    Action("step.rerun", "r", "rerun", "Run the selected step again, at once", Scope.RUN, "can_rerun", 30),
     Action(
         "step.rerun_from",
         "R",
         "rerun from here",
         "Run the selected step and all that follows again",
         Scope.RUN,
-        _can_rerun,
+        "can_rerun",
         40,
     ),
-    Action("step.try_now", "t", "try now", "Do not wait for the time of the next try", Scope.RUN, _can_try_now, 35),
-    Action("step.cancel", "x", "cancel step", "Stop the selected step", Scope.RUN, _can_cancel_step, 90),
-    Action("run.cancel", "X", "cancel run", "Stop the whole run", Scope.RUN, _can_cancel_run),
-    Action("plan.inputs", "i", "inputs", "Change the inputs before the plan is started", Scope.RUN, _has_inputs),
-    Action("plan.edit", "e", "edit", "Edit the plan's file", Scope.RUN, _has_file, 50),
-    Action("plan.edit_outside", "E", "$EDITOR", "Edit the plan's file in $EDITOR", Scope.RUN, _has_file),
-    Action("pane.pager", "o", "pager", "Show the step's output in $PAGER", Scope.RUN, _has_text),
+    Action("step.try_now", "t", "try now", "Do not wait for the time of the next try", Scope.RUN, "can_try_now", 35),
+    Action("step.cancel", "x", "cancel step", "Stop the selected step", Scope.RUN, "can_cancel_step", 90),
+    Action("run.cancel", "X", "cancel run", "Stop the whole run", Scope.RUN, "can_cancel_run"),
+    Action("plan.inputs", "i", "inputs", "Change the inputs before the plan is started", Scope.RUN, "has_inputs"),
+    Action("plan.edit", "e", "edit", "Edit the plan's file", Scope.RUN, "has_file", 50),
+    Action("plan.edit_outside", "E", "$EDITOR", "Edit the plan's file in $EDITOR", Scope.RUN, "has_file"),
+    Action("pane.pager", "o", "pager", "Show the step's output in $PAGER", Scope.RUN, "has_text"),
     Action("tab.previous", "left_square_bracket", "tab left", "Show the tab to the left", Scope.RUN),
     Action("tab.next", "right_square_bracket", "tab right", "Show the tab to the right", Scope.RUN),
     Action("pane.graph", "1", "plan", "Go to pane 1, the plan's graph", Scope.RUN),
     Action("pane.step", "2", "step", "Go to pane 2, the selected step", Scope.RUN),
     Action("pane.timeline", "3", "timeline", "Go to pane 3, the timeline", Scope.RUN),
     Action("pane.maximise", "z", "maximise", "Give all the room to the pane in focus, or take it back", Scope.RUN),
-    Action("find.open", "slash", "find", "Find text in the pane in focus", Scope.RUN, _has_text, 70),
-    Action("find.next", "n", "next", "Go to the next place", Scope.RUN, _has_text),
-    Action("find.previous", "N", "previous", "Go to the previous place", Scope.RUN, _has_text),
+    Action("find.open", "slash", "find", "Find text in the pane in focus", Scope.RUN, "has_text", 70),
+    Action("find.next", "n", "next", "Go to the next place", Scope.RUN, "has_text"),
+    Action("find.previous", "N", "previous", "Go to the previous place", Scope.RUN, "has_text"),
     Action("run.follow", "f", "follow", "Follow the work, and the end of the log", Scope.RUN, footer=60),
-    Action("pane.copy", "y", "copy", "Copy the text of the pane in sight", Scope.RUN, _has_text),
+    Action("pane.copy", "y", "copy", "Copy the text of the pane in sight", Scope.RUN, "has_text"),
     Action("split.left", "less_than_sign", "narrower", "Make the graph narrower", Scope.RUN),
     Action("split.right", "greater_than_sign", "wider", "Make the graph wider", Scope.RUN),
     Action("split.down", "plus", "step taller", "Make the step pane taller", Scope.RUN),

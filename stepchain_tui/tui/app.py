@@ -22,12 +22,12 @@ from stepchain_tui.core.errors import StepChainError
 from stepchain_tui.core.settings import Settings
 from stepchain_tui.tui.actions import ACTIONS, Scope, bindings, clashes, in_scopes, key_text, keys_of, unknown_ids
 from stepchain_tui.tui.app_dialogs import Dialogs
-from stepchain_tui.tui.app_screens import OpenScreens
+from stepchain_tui.tui.app_screens import FIRST, OpenScreens
 from stepchain_tui.tui.glyphs import choose_glyphs
 from stepchain_tui.tui.host import ChildHost, EngineHost, HowToEnd, ThreadHost
 from stepchain_tui.tui.library import Library, prepare_store
 from stepchain_tui.tui.screens.base import ActionScreen
-from stepchain_tui.tui.state import AppState, load_state, save_state
+from stepchain_tui.tui.state import AppState, load_state, save_state, store_mark
 from stepchain_tui.tui.themes import DEFAULT_THEME, STATUS_DEFAULTS, load_themes
 
 QUIET_SECONDS = 0.02
@@ -50,6 +50,7 @@ class StepChainApp(OpenScreens, Dialogs, App[int]):
 
     TITLE = "stepchain"
     ENABLE_COMMAND_PALETTE = False
+    DEFAULT_MODE = FIRST
     CSS_PATH = "app.tcss"
     BINDINGS: ClassVar[list[BindingType]] = bindings(Scope.APP)
 
@@ -67,7 +68,7 @@ class StepChainApp(OpenScreens, Dialogs, App[int]):
     ) -> None:
         self.settings = settings or Settings()
         super().__init__()
-        self._modes_known: set[str] = set()
+        self._named_modes: dict[str, str] = {}
         self._runs: dict[str, str] = {}
         self.folder = (folder or Path.cwd()).absolute()
         self.clock = clock or SystemClock()
@@ -79,7 +80,8 @@ class StepChainApp(OpenScreens, Dialogs, App[int]):
             ThreadHost(store_path, self.settings) if in_process else ChildHost(store_path, log, self._engine_died)
         )
         self.busy = 0
-        self._first = (plan, run_id, inputs or {})
+        # The first mode is the plan, run or list that the app begins with: no other screen is painted before.
+        self.add_mode(FIRST, partial(self.first_screen, plan, run_id, inputs or {}))
         self._warming: asyncio.Task[None] | None = None
         self._finished = False
         self._quiet = asyncio.Event()
@@ -112,15 +114,8 @@ class StepChainApp(OpenScreens, Dialogs, App[int]):
         return made
 
     def on_mount(self) -> None:
-        """Show the first screen; the engine gets warm once it is painted."""
+        """Begin to read; the engine gets warm once the first screen is painted."""
         self.library.start()
-        plan, run_id, inputs = self._first
-        if run_id:
-            self.open_run(run_id)
-        elif plan is not None:
-            self.open_plan(plan, inputs=inputs)
-        else:
-            self.open_home()
         self.call_after_refresh(self._warm_up)
 
     def _warm_up(self) -> None:
@@ -276,7 +271,12 @@ def run_app(
         StoreError: The store is locked, damaged, newer than this version, or no store.
         UnknownRunError: The store does not hold `run_id`.
     """
-    run_id = asyncio.run(prepare_store(store_path, run_id))
+    state = load_state(paths.app_state_path())
+    known = store_mark(store_path)
+    if run_id or not known or known != state.store:
+        run_id = asyncio.run(prepare_store(store_path, run_id))
+        state.store = store_mark(store_path)
+        save_state(paths.app_state_path(), state)
     app = StepChainApp(store_path, plan, run_id, in_process, settings, inputs)
     result = app.run()
     return result if result is not None else (app.return_code or 0)

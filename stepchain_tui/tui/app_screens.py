@@ -16,7 +16,8 @@ from textual.screen import Screen
 if TYPE_CHECKING:
     from stepchain_tui.tui.app import StepChainApp
 
-HOME, HISTORY = "home", "history"
+FIRST, HOME, HISTORY = "first", "home", "history"
+"""Names of modes; those of plans and runs that are opened later are `open-1`, `open-2`, ..."""
 
 
 class OpenScreens(App[int]):
@@ -24,7 +25,7 @@ class OpenScreens(App[int]):
 
     _runs: dict[str, str]
     """Run id -> its mode."""
-    _modes_known: set[str]
+    _named_modes: dict[str, str]
     _opened = 0
 
     @property
@@ -35,23 +36,41 @@ class OpenScreens(App[int]):
         self.add_mode(name, lambda: screen)
         self.switch_mode(name)
 
+    def first_screen(self, plan: Path | None, run_id: str | None, inputs: Mapping[str, Any]) -> Screen[Any]:
+        """Return the screen that the app begins with."""
+        if plan is None and not run_id:
+            from stepchain_tui.tui.screens.home import HomeScreen
+
+            self._named_modes[HOME] = FIRST
+            return HomeScreen()
+        from stepchain_tui.tui.screens.run import RunScreen
+        from stepchain_tui.tui.session import Session
+
+        if run_id:
+            self._runs[run_id] = FIRST
+        return RunScreen(Session(plan_path=str(plan or ""), run_id=run_id or "", inputs=dict(inputs)))
+
     def open_home(self) -> None:
         """Show plans and recent runs."""
-        self._known_mode(HOME)
+        if self._is_new(HOME):
+            from stepchain_tui.tui.screens.home import HomeScreen
+
+            self._mode(HOME, HomeScreen())
 
     def open_history(self) -> None:
         """Show all runs."""
-        self._known_mode(HISTORY)
-
-    def _known_mode(self, name: str) -> None:
-        if name not in self._modes_known:
+        if self._is_new(HISTORY):
             from stepchain_tui.tui.screens.history import HistoryScreen
-            from stepchain_tui.tui.screens.home import HomeScreen
 
-            self._modes_known.add(name)
-            self._mode(name, HomeScreen() if name == HOME else HistoryScreen())
-        else:
-            self.switch_mode(name)
+            self._mode(HISTORY, HistoryScreen())
+
+    def _is_new(self, name: str) -> bool:
+        """Say whether a screen is to be made; one that is there is shown."""
+        if (mode := self._named_modes.get(name)) is not None:
+            self.switch_mode(mode)
+            return False
+        self._named_modes[name] = name
+        return True
 
     do_app_home = open_home
     do_app_history = open_history
@@ -101,15 +120,15 @@ class OpenScreens(App[int]):
 
         found = []
         for mode, stack in self._screen_stacks.items():
-            if mode.startswith("open-") and stack and isinstance(stack[0], ActionScreen):
-                found.append((mode, stack[0].name_in_menus()))
+            if stack and isinstance(stack[0], ActionScreen) and (name := stack[0].name_in_menus()):
+                found.append((mode, name))
         return found
 
     def leave_screen(self, screen: Screen[Any]) -> None:
         """Close a screen that lies over another, or go home from the last one of a mode."""
         if len(self.screen_stack) > 1:
             self._chain.begin("leave", self._close_editor, screen)
-        elif self.current_mode != HOME:
+        elif self.current_mode != self._named_modes.get(HOME):
             self.open_home()
 
     async def _close_editor(self, screen: Screen[Any]) -> None:
@@ -133,7 +152,7 @@ class OpenScreens(App[int]):
     async def _swap_for_editor(self, mode: str, path: Path) -> None:
         self.open_home()
         self.open_editor(path)
-        if mode.startswith("open-"):
+        if mode not in self._named_modes.values():
             await self.remove_mode(mode)
 
     async def may_leave_editors(self) -> bool:

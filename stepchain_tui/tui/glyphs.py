@@ -5,10 +5,8 @@ Nothing is told by colour alone: wherever a status is shown, its glyph or its wo
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-
-from stepchain_tui.run.status import Mark
 
 _GLYPHS: dict[str, str] = {
     "pending": "○",
@@ -40,7 +38,8 @@ _ASCII: dict[str, str] = {
     "paused": "=",
     "interrupted": "#",
 }
-_MARKS = {Mark.CACHED: "=", Mark.STALE: "~", Mark.PINNED: "*"}
+MARKS = {"cached": "=", "stale": "~", "pinned": "*"}
+"""What follows a step's id: mark -> its character."""
 _POOR_TERMINALS = frozenset(("linux", "dumb", "vt100", "vt220"))
 
 
@@ -86,9 +85,3 @@ ASCII = Glyphs(ascii=True, statuses=_ASCII, bar="#", wait=".", cut="~", dot="-",
 def choose_glyphs(*, wanted_ascii: bool, environment: Mapping[str, str]) -> Glyphs:
     """Return ASCII glyphs where they were asked for or the terminal is a poor one."""
     return ASCII if wanted_ascii or environment.get("TERM", "") in _POOR_TERMINALS else UNICODE
-
-
-def mark_text(marks: Iterable[Mark]) -> str:
-    """Return a step's marks as they follow its id: `=` cached, `~` stale, `*` pinned."""
-    held = set(marks)
-    return "".join(text for mark, text in _MARKS.items() if mark in held)

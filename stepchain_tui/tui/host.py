@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeVar
 
 from stepchain_tui.core.errors import StepChainError
 from stepchain_tui.core.settings import Settings
-from stepchain_tui.core.values import decode_json, encode_json
 
 if TYPE_CHECKING:
     from stepchain_tui.engine.engine import Engine
@@ -176,6 +175,8 @@ class ChildHost:
         number = self._number
         future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
         self._waiting[number] = future
+        from stepchain_tui.core.values import encode_json
+
         assert self._writer is not None
         self._writer.write(encode_json({"id": number, "call": name, **arguments}) + b"\n")
         try:
@@ -184,6 +185,8 @@ class ChildHost:
             self._waiting.pop(number, None)
 
     async def _read(self, reader: asyncio.StreamReader) -> None:
+        from stepchain_tui.core.values import decode_json
+
         while line := await reader.readline():
             self._take(decode_json(line))
         await self._died()

@@ -10,13 +10,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from stepchain_tui.core.errors import StepChainError
-from stepchain_tui.run.values import Kept
-from stepchain_tui.store.base import AbstractStore, LogLine
 from stepchain_tui.tui.text import shortened, visible
 
 if TYPE_CHECKING:
     from stepchain_tui.plan import InputSpec, Problem
+    from stepchain_tui.run.values import Kept
+    from stepchain_tui.store.base import AbstractStore, LogLine
 
 PLAN_ENDINGS = (".yaml", ".yml", ".json")
 _HEAD = 4_000
@@ -247,8 +246,3 @@ async def _line_at(
 ) -> LogLine | None:
     found = await store.read_log_page(run_id, step_id=step_id, attempt=attempt, offset=position, limit=1)
     return found[0] if found else None
-
-
-def shown_error(error: StepChainError) -> str:
-    """Return an error as a toast shows it: what, and what to do next."""
-    return f"{error.message}\n{error.hint}" if error.hint else error.message

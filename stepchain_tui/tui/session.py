@@ -45,10 +45,14 @@ class Session:
     parents: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     selected: str = ""
     follow: bool = True
+    broken: bool = False
+    """The plan has mistakes: an editor shows it instead."""
 
     @property
     def title(self) -> str:
         """What to call the plan: its file's name, or its goal."""
+        if self.broken:
+            return ""
         path = self.plan_path
         name = path.rsplit("/", 1)[-1] if path else ""
         for ending in (".yaml", ".yml", ".json"):

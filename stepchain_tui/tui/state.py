@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
+import json
 import os
 import tempfile
 from pathlib import Path
 
-import msgspec
 
-
-class AppState(msgspec.Struct, kw_only=True):
+@dataclasses.dataclass(kw_only=True)
+class AppState:
     """How the app was left.
 
     Attributes:
@@ -19,6 +20,7 @@ class AppState(msgspec.Struct, kw_only=True):
         split_y: Percent of the height that the step pane has, the rest is the timeline's.
         tab: The tab of the step pane.
         last_opened: The plan or run that was opened last.
+        store: The store that was found in order last, as `store_mark` gives it.
     """
 
     theme: str = ""
@@ -26,14 +28,33 @@ class AppState(msgspec.Struct, kw_only=True):
     split_y: int = 68
     tab: str = "output"
     last_opened: str = ""
+    store: str = ""
 
 
 def load_state(path: Path) -> AppState:
     """Return how the app was left; a file that is missing or cannot be understood means the defaults."""
+    state = AppState()
     try:
-        return msgspec.json.decode(path.read_bytes(), type=AppState)
-    except (OSError, msgspec.MsgspecError):
-        return AppState()
+        data = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return state
+    for field in dataclasses.fields(AppState) if isinstance(data, dict) else ():
+        value = data.get(field.name)
+        if type(value) is type(getattr(state, field.name)):
+            setattr(state, field.name, value)
+    return state
+
+
+def store_mark(path: Path) -> str:
+    """Return what tells a store that was in order before from any other: its place and its version, or empty."""
+    try:
+        with path.open("rb") as file:
+            head = file.read(72)
+    except OSError:
+        return ""
+    if len(head) < 72 or not head.startswith(b"SQLite format 3\0") or not os.access(path, os.R_OK | os.W_OK):
+        return ""
+    return f"{head[60:64].hex()}{head[68:72].hex()} {path}"  # SQLite's user_version and application_id
 
 
 def save_state(path: Path, state: AppState) -> None:
@@ -42,5 +63,5 @@ def save_state(path: Path, state: AppState) -> None:
         path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         handle, name = tempfile.mkstemp(prefix=".app.", suffix=".tmp", dir=path.parent)
         with os.fdopen(handle, "wb") as file:
-            file.write(msgspec.json.format(msgspec.json.encode(state)))
+            file.write(json.dumps(dataclasses.asdict(state), indent=2).encode())
         Path(name).replace(path)

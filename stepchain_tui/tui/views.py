@@ -16,7 +16,7 @@ from stepchain_tui.run.failures import Failure
 from stepchain_tui.run.state import AttemptState, RunState, StepState
 from stepchain_tui.run.status import AttemptStatus, RunStatus, StepStatus
 from stepchain_tui.run.values import Kept
-from stepchain_tui.tui.glyphs import mark_text
+from stepchain_tui.tui.glyphs import MARKS
 from stepchain_tui.tui.text import one_line
 
 MOST_SPANS = 40
@@ -167,7 +167,7 @@ def step_view(step: StepState, model: str, version: int) -> StepView:
         kind=step.outline.kind,
         name=step.outline.name,
         status=step.status,
-        marks=mark_text(step.marks),
+        marks="".join(text for mark, text in MARKS.items() if mark in step.marks),
         attempt=step.attempt,
         tries=step.tries,
         max_attempts=step.max_attempts,

@@ -40,7 +40,7 @@ class Terminal:
         width, height = size
         self.tmux(
             "-f", "/dev/null", "new-session", "-d", "-x", str(width), "-y", str(height), "-c", str(self.folder), command
-        )  # noqa: E501
+        )
 
     def press(self, *keys: str) -> None:
         self.tmux("send-keys", *keys)

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 from textual import on
 from textual.screen import Screen
 
-from stepchain_tui.tui.actions import ACTIONS, Action, Scope, Situation, footer_actions, key_text, keys_of
+from stepchain_tui.tui.actions import ACTIONS, Action, Scope, footer_actions, key_text, keys_of
 from stepchain_tui.tui.background import Background
 from stepchain_tui.tui.widgets.lines import ActionFooter
+
+if TYPE_CHECKING:
+    from stepchain_tui.tui.fitting import Situation
 
 
 class ActionScreen(Background, Screen[None]):
@@ -24,9 +27,9 @@ class ActionScreen(Background, Screen[None]):
         """What menus call this screen."""
         return ""
 
-    def situation(self) -> Situation:
-        """Return what decides which actions fit."""
-        return Situation()
+    def situation(self) -> Situation | None:
+        """Return what decides which actions fit, None where nothing does."""
+        return None
 
     def label_of(self, action: Action) -> str:
         """Return what the footer calls an action now."""
@@ -34,7 +37,8 @@ class ActionScreen(Background, Screen[None]):
 
     def why_not(self, action: Action) -> str | None:
         """Return the reason why an action does not fit now, or None."""
-        return action.why_not(self.situation())
+        now = self.situation()
+        return None if now is None else action.why_not(now)
 
     def refresh_footer(self) -> None:
         """Show the keys that fit now."""
@@ -42,14 +46,13 @@ class ActionScreen(Background, Screen[None]):
         if not footers:
             return
         keymap = self.chain.settings.keymap
-        situation = self.situation()
         menu = ACTIONS["app.palette"]
         shown = [
             (
                 action,
                 key_text(keys_of(action, keymap), first=True),
                 self.label_of(action),
-                not action.why_not(situation),
+                not self.why_not(action),
             )
             for action in self.shown_actions()
             if action is not menu

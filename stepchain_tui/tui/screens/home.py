@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from functools import partial
 from pathlib import Path
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 from rich.cells import cell_len, set_cell_size
 from textual import getters, on
@@ -16,13 +16,15 @@ from textual.widgets import OptionList
 from textual.widgets.option_list import Option
 
 from stepchain_tui.core import paths
-from stepchain_tui.store.base import AbstractStore, RunSummary
-from stepchain_tui.tui.actions import Scope, Situation, bindings
+from stepchain_tui.tui.actions import Scope, bindings
 from stepchain_tui.tui.queries import PLAN_ENDINGS, PlanFile, find_plans
 from stepchain_tui.tui.screens.base import ActionScreen
 from stepchain_tui.tui.text import duration, moment, one_line
 from stepchain_tui.tui.widgets.lines import ActionFooter, OneLine
 from stepchain_tui.tui.widgets.pane import Pane
+
+if TYPE_CHECKING:
+    from stepchain_tui.store.base import AbstractStore, RunSummary
 
 RECENT = 50
 LOOK_SECONDS = 1.0
@@ -63,6 +65,7 @@ class HomeScreen(ActionScreen):
         super().__init__()
         self._plans: list[PlanFile] = []
         self._runs: list[RunSummary] = []
+        self._painted = False
 
     def compose(self) -> ComposeResult:
         """Two lists."""
@@ -76,16 +79,21 @@ class HomeScreen(ActionScreen):
 
     def on_mount(self) -> None:
         """Read plans and runs once the frame is painted."""
-        self.call_after_refresh(self.reload)
+        self.call_after_refresh(self._painted_first)
         self.set_interval(LOOK_SECONDS, self._look_again)
+
+    def _painted_first(self) -> None:
+        self._painted = True
+        self.reload()
 
     def on_screen_resume(self) -> None:
         """What is shown may be old."""
         super().on_screen_resume()
-        self.reload()
+        if self._painted:
+            self.reload()
 
     def _look_again(self) -> None:
-        if self.is_current:
+        if self.is_current and self._painted:
             self.only_latest("recent runs", self._read_runs)
 
     def reload(self) -> None:
@@ -154,10 +162,6 @@ class HomeScreen(ActionScreen):
         )
 
     # --- what can be done
-
-    def situation(self) -> Situation:
-        """Nothing depends on anything here."""
-        return Situation()
 
     @on(OptionList.OptionSelected)
     def _selected(self, event: OptionList.OptionSelected) -> None:

@@ -12,8 +12,9 @@ from textual.containers import Horizontal, Vertical
 from textual.message import Message
 
 from stepchain_tui.run.status import RUN_ENDED
-from stepchain_tui.tui.actions import Action, Scope, Situation, bindings
+from stepchain_tui.tui.actions import Action, Scope, bindings
 from stepchain_tui.tui.feed import RunFeed
+from stepchain_tui.tui.fitting import Situation
 from stepchain_tui.tui.graph.faces import Face
 from stepchain_tui.tui.queries import PlanPreview, preview_plan
 from stepchain_tui.tui.screens.base import ActionScreen
@@ -102,6 +103,7 @@ class RunScreen(RunEngineActions, RunPaneActions, ActionScreen):
         path = self.chain.folder / self.session.plan_path
         plan = await self.chain.library.work(partial(preview_plan, path, self.chain.settings.model))
         if plan.problems:
+            self.session.broken = True
             self.chain.open_broken_plan(plan.path)
             return
         self.take_plan(plan)
