@@ -9,11 +9,12 @@ import socket
 from collections.abc import Callable
 from types import TracebackType
 from typing import Any, Self
+from weakref import WeakKeyDictionary
 
 import psutil
 
 from stepchain_tui.core.clock import Clock, SystemClock
-from stepchain_tui.core.errors import CommandRefusedError, InternalError, StoreError, UnknownRunError
+from stepchain_tui.core.errors import InternalError, StoreError, UnknownRunError
 from stepchain_tui.core.ids import check_run_id, new_run_id
 from stepchain_tui.core.settings import Settings
 from stepchain_tui.engine.control import apply_command
@@ -23,6 +24,7 @@ from stepchain_tui.engine.recorder import Journal, Listener, Recorder
 from stepchain_tui.engine.revival import give_fresh_tries, revise, source_of, start_over
 from stepchain_tui.engine.scheduler import Scheduler
 from stepchain_tui.engine.source import RunSource
+from stepchain_tui.engine.steering import refusal
 from stepchain_tui.engine.takeover import end_what_was_left, record_death
 from stepchain_tui.executors.factory import Executors
 from stepchain_tui.plan.check import require_valid
@@ -37,6 +39,10 @@ _NEED_AN_ENGINE = ("resume", "rerun")
 """Commands that only begin something: of no use to a run that nobody carries out."""
 STALE_COMMAND = 30.0
 """Seconds after which a command that nobody took is refused: its sender has long gone."""
+
+
+_engines_of: WeakKeyDictionary[AbstractStore, int] = WeakKeyDictionary()
+"""How many open engines of this process use a store."""
 
 
 class RunHandle:
@@ -120,8 +126,13 @@ class Engine:
         await self.close()
 
     async def open(self) -> None:
-        """Open the store and get ready."""
-        await self.store.open()
+        """Open the store and get ready. Engines at work side by side may share a store: the last one closes it."""
+        _engines_of[self.store] = _engines_of.get(self.store, 0) + 1
+        try:
+            await self.store.open()
+        except BaseException:
+            await self._close_store()
+            raise
         recorder = Recorder(self.store, self._store_failed)
         executors = Executors(settings=self._settings, client=self._client, on_workers_changed=self._workers_changed)
         self._core = EngineCore(
@@ -157,7 +168,15 @@ class Engine:
         self._core.recorder.close()
         await self._core.executors.close()
         self._core = None
-        await self.store.close()
+        await self._close_store()
+
+    async def _close_store(self) -> None:
+        others = _engines_of.get(self.store, 1) - 1
+        if others:
+            _engines_of[self.store] = others
+        else:
+            _engines_of.pop(self.store, None)
+            await self.store.close()
 
     # --- runs
 
@@ -334,7 +353,7 @@ class Engine:
         answer = apply_command(driver, command)
         if not answer["ok"]:
             await self.core.recorder.settle()
-            raise CommandRefusedError(answer["message"], hint=answer.get("hint", ""))
+            raise refusal(answer)
         if journal.state.status is not RunStatus.RUNNING:
             journal.emit(e.RunResumed, reason=command.command)
         return self._drive(journal, source, lock, detach=detach)

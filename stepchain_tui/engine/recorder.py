@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from stepchain_tui.core.clock import Clock
+from stepchain_tui.core.errors import StoreError
 from stepchain_tui.core.secrets import Redactor
 from stepchain_tui.run import events as e
 from stepchain_tui.run.state import RunState
@@ -156,7 +157,10 @@ class Recorder:
         self._batch, self._after = Batch(), []
         if self.failure is not None:
             return
-        self.store.commit(batch, lambda error: self._committed(batch, after, error))
+        try:
+            self.store.commit(batch, lambda error: self._committed(batch, after, error))
+        except StoreError as error:
+            self._committed(batch, after, error)
 
     def _add_summaries(self) -> None:
         """Put the summary rows into the batch if they are due; a busy run's are written every 20 ms, not every time."""
