@@ -108,7 +108,9 @@ async def test_an_owner_takes_commands_of_another_process_and_answers_them(tmp_p
 async def test_a_killed_owner_leaves_nothing_running_and_its_attempt_costs_no_try(
     tmp_path: Path, owners: list[Owner]
 ) -> None:
-    owners.append(Owner(tmp_path, shell("before", "echo x >> before"), shell("a", WORK, "before"), shell("b", "true", "a")))
+    owners.append(
+        Owner(tmp_path, shell("before", "echo x >> before"), shell("a", WORK, "before"), shell("b", "true", "a"))
+    )
     await appears(tmp_path / "self")
     left = [int((tmp_path / name).read_text()) for name in ("self", "child")]
     owners[0].kill()
@@ -122,7 +124,10 @@ async def test_a_killed_owner_leaves_nothing_running_and_its_attempt_costs_no_tr
         assert run.state.status == "succeeded"
         assert not any(map(alive, left))
         step = run.state.steps["a"]
-        assert [(found.status, found.tries) for found in step.attempts.values()] == [("interrupted", 1), ("succeeded", 1)]
+        assert [(found.status, found.tries) for found in step.attempts.values()] == [
+            ("interrupted", 1),
+            ("succeeded", 1),
+        ]
         assert str(owners[0].process.pid) in step.attempts[None, 1].reason
         assert (tmp_path / "before").read_text() == "x\n"
         assert (tmp_path / "tries").read_text() == "x\nx\n"

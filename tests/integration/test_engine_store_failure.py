@@ -37,7 +37,12 @@ async def test_a_full_disk_ends_the_run_with_a_hint_and_a_resume_goes_on(durabil
     store = FullStore(tmp_path / "runs.db", durability=durability)
     heard: list[Event] = []
     async with Bench(store, tmp_path) as bench:
-        steps = [world.step("a"), world.step("b", "a"), shell("sh", "echo $$ > self; sleep 300", "a"), world.step("c", "b")]
+        steps = [
+            world.step("a"),
+            world.step("b", "a"),
+            shell("sh", "echo $$ > self; sleep 300", "a"),
+            world.step("c", "b"),
+        ]
         run = await bench.start(plan_of(*steps), "r")
         run.handle.subscribe(heard.extend)
         await world.called("b")
