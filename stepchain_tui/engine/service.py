@@ -11,10 +11,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from stepchain_tui.core.errors import CommandRefusedError, StepChainError
+from stepchain_tui.core.errors import StepChainError
 from stepchain_tui.engine.engine import Engine, RunHandle
 from stepchain_tui.engine.source import RunSource
-from stepchain_tui.engine.steering import await_answer
+from stepchain_tui.engine.steering import await_answer, refusal
 from stepchain_tui.plan import load_plan, resolve_inputs
 from stepchain_tui.store.base import Command
 
@@ -91,7 +91,7 @@ class EngineService:
         else:
             answer = await self.engine.apply(order)
         if not answer.get("ok"):
-            raise CommandRefusedError(str(answer.get("message", "refused")), hint=str(answer.get("hint", "")))
+            raise refusal(answer)
         return answer
 
 

@@ -3,12 +3,21 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Mapping
 from typing import Any
 
+from stepchain_tui.core.errors import CommandRefusedError
 from stepchain_tui.store.base import AbstractStore, Command
 
 ANSWER_TIMEOUT = 5.0
 """Seconds that a sender waits for the owner's answer."""
+
+
+def refusal(answer: Mapping[str, Any]) -> CommandRefusedError:
+    """Return the error for an answer that says no; its kind is that of what was wrong, such as `unknown_step`."""
+    error = CommandRefusedError(str(answer.get("message", "refused")), hint=str(answer.get("hint", "")))
+    error.kind = str(answer.get("kind", error.kind))  # type: ignore[misc]
+    return error
 
 
 async def await_answer(store: AbstractStore, command: Command, timeout: float = ANSWER_TIMEOUT) -> dict[str, Any]:

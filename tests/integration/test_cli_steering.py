@@ -155,10 +155,10 @@ def test_a_rerun_of_a_live_run_is_done_by_its_owner(cli: CommandLine) -> None:
     [
         (("pause", "nope"), "unknown_run", "stepchain runs"),
         (("pause", "r1"), "refused", ""),
-        (("cancel", "r1", "frist"), "refused", "did you mean 'first'?"),
-        (("skip", "r1", "frist"), "refused", "did you mean 'first'?"),
+        (("cancel", "r1", "frist"), "unknown_step", "did you mean 'first'?"),
+        (("skip", "r1", "frist"), "unknown_step", "did you mean 'first'?"),
         (("approve", "r1", "first"), "refused", ""),
-        (("rerun", "r1", "frist"), "refused", "did you mean 'first'?"),
+        (("rerun", "r1", "frist"), "unknown_step", "did you mean 'first'?"),
     ],
 )
 def test_a_command_that_does_not_fit_changes_nothing(
