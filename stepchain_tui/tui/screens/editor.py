@@ -203,12 +203,22 @@ class EditorScreen(ActionScreen):
     @on(TextArea.Changed)
     def _typed(self) -> None:
         self._show_head()
+        self._stop_waiting()
+        self._checking = self.set_timer(QUIET_SECONDS, self._check_now)
+        self.chain.busy += 1
+
+    def _stop_waiting(self) -> None:
         if self._checking is not None:
             self._checking.stop()
-        self._checking = self.set_timer(QUIET_SECONDS, self._check_now)
+            self._checking = None
+            self.chain.busy -= 1
+
+    def on_unmount(self) -> None:
+        """Nothing is under way here any more."""
+        self._stop_waiting()
 
     def _check_now(self) -> None:
-        self._checking = None
+        self._stop_waiting()
         self._edition += 1
         self.only_latest("check", self._check, self._edition)
 
@@ -221,6 +231,8 @@ class EditorScreen(ActionScreen):
         return await self.chain.library.work(partial(check_text, text, self.path.name, self.path.absolute().parent))
 
     def _show(self, checked: CheckedText) -> None:
+        if checked.problems == self._found and checked.parents is None:
+            return
         self._found = checked.problems
         lines = [
             Option(
