@@ -156,7 +156,11 @@ def _signals() -> Iterator[asyncio.Event]:
             os._exit(INTERRUPTED)
         interrupted.set()
 
-    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+    numbers = [
+        number
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+        if signal.getsignal(number) is not signal.SIG_IGN  # such as by nohup
+    ]
     for number in numbers:
         loop.add_signal_handler(number, take)
     try:

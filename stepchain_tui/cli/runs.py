@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from stepchain_tui.cli.border import STOPPED, tell
 from stepchain_tui.cli.carrying import Outcome, carry_out
 from stepchain_tui.cli.following import JsonLines, Watcher
 from stepchain_tui.cli.progress import Progress
+from stepchain_tui.cli.stores import read_run
 from stepchain_tui.cli.text import clean_block, clean_line, say, to_type, words_of
 from stepchain_tui.core.errors import InputError, RunLockedError
 from stepchain_tui.engine import EngineService, RunHandle
 from stepchain_tui.plan import InputType, load_plan
 from stepchain_tui.run import RunState, RunStatus, StepState, StepStatus
 from stepchain_tui.run.events import RunCreated
+from stepchain_tui.store import SQLiteStore
 from stepchain_tui.tui.text import duration
 
 _RESUME_INPUTS = "Only inputs of type secret are asked for again; the others are kept with the run."
@@ -44,15 +46,8 @@ class RunOrder:
 
 def run_plan(order: RunOrder, *, as_json: bool) -> int:
     """Run a plan in the foreground and return the exit code."""
-    asked = RunOrder(
-        order.plan,
-        {**order.inputs, **_asked_secrets(order)},
-        order.run_id,
-        order.fresh,
-        order.max_concurrent,
-        order.store,
-    )
-    outcome = carry_out(order.store, asked.begin, _watcher(as_json), run_id=order.run_id)
+    order = replace(order, inputs={**order.inputs, **_asked_secrets(order)})
+    outcome = carry_out(order.store, order.begin, _watcher(as_json), run_id=order.run_id)
     return report(outcome, order.store, as_json=as_json)
 
 
@@ -62,9 +57,9 @@ def resume_run(store: str | None, run_id: str, inputs: Mapping[str, str], *, as_
     A run that somebody else carries out and that is paused is told to go on there.
     """
     answers: list[str] = []
+    given = _secrets_for(store, run_id, inputs)
 
     async def begin(service: EngineService) -> RunHandle:
-        given = await _secrets_for(service, run_id, inputs)
         try:
             return await service.resume(run_id, inputs=given)
         except RunLockedError:
@@ -90,9 +85,9 @@ def rerun_step(
 ) -> int:
     """Run a step of a run again and return the exit code; where the run is live, its owner does it."""
     answers: list[str] = []
+    given = _secrets_for(store, run_id, inputs)
 
     async def begin(service: EngineService) -> RunHandle:
-        given = await _secrets_for(service, run_id, inputs)
         try:
             return await service.rerun(run_id, step_id, downstream=downstream, inputs=given)
         except RunLockedError:
@@ -136,18 +131,21 @@ def _asked_secrets(order: RunOrder) -> dict[str, str]:
     return {name: ask(name) for name in missing}
 
 
-async def _secrets_for(service: EngineService, run_id: str, given: Mapping[str, str]) -> dict[str, str]:
+def _secrets_for(given_store: str | None, run_id: str, given: Mapping[str, str]) -> dict[str, str]:
     """Return the secret inputs of a run that goes on: those given, and those the person at the terminal types.
+
+    They are asked for before there is an engine, whose loop would keep ctrl+c from a person who types.
 
     Raises:
         InputError: Something else was given, or one is missing and nobody is there to be asked.
     """
     from stepchain_tui.cli.running import asker
 
-    store = service.engine.store
-    known = (await store.get_run(run_id)).run_id
-    first = (await store.read_events(known, limit=1))[0]
-    names = first.secret_inputs if isinstance(first, RunCreated) else ()
+    async def read(store: SQLiteStore, known: str) -> tuple[str, ...]:
+        (first,) = await store.read_events(known, limit=1)
+        return first.secret_inputs if isinstance(first, RunCreated) else ()
+
+    names = read_run(given_store, run_id, read)
     others = [name for name in given if name not in names]
     if others:
         asks = f"; it asks for {', '.join(names)}" if names else ""

@@ -252,6 +252,19 @@ def test_other_polite_signals_interrupt_the_same_way(cli: CommandLine, number: s
     assert cli.show("r1")["status"] == "interrupted"
 
 
+def test_a_run_under_nohup_outlives_its_terminal(cli: CommandLine) -> None:
+    cli.wrapper = ("nohup",)
+    process = cli.start("run", "blocked.yaml", "--run-id", "r1", "--json")
+    cli.wrapper = ()
+    cli.until(process, "step.spawned", "long")
+
+    process.send_signal(signal.SIGHUP)
+
+    assert cli("cancel", "r1").code == 0
+    process.communicate(timeout=PATIENCE)
+    assert process.returncode == 3
+
+
 def test_a_second_ctrl_c_ends_at_once_and_leaves_no_process(cli: CommandLine) -> None:
     cli.write("stubborn.yaml", "steps:\n  - id: s\n    shell: trap '' TERM; echo up; while true; do sleep 1; done\n")
     process = cli.start("run", "stubborn.yaml", "--run-id", "r1", "--json")
