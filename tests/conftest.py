@@ -1,7 +1,8 @@
 """What all tests share: nobody's own store, settings or model is touched, and tests that need a tool say which.
 
 A test marked `needs("tmux")` is left out where the machine has no tmux, and the summary says so. With
-`STEPCHAIN_REQUIRE_TOOLS=1`, as in CI, it fails instead.
+`STEPCHAIN_REQUIRE_TOOLS=1`, as in CI, it fails instead. `needs("root")` asks for the rights of root, which nobody has
+to have.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from typing import Any
 import pytest
 
 _PROXIES = ("http_proxy", "https_proxy", "all_proxy", "ftp_proxy")
+_ROOT = "root"
 _LEFT_OUT = pytest.StashKey[dict[str, list[str]]]()
 
 
@@ -42,7 +44,11 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def _missing(item: pytest.Item) -> list[str]:
-    return [tool for mark in item.iter_markers("needs") for tool in mark.args if shutil.which(tool) is None]
+    return [tool for mark in item.iter_markers("needs") for tool in mark.args if not _has(tool)]
+
+
+def _has(tool: str) -> bool:
+    return os.geteuid() == 0 if tool == _ROOT else shutil.which(tool) is not None
 
 
 def _tools_are_required() -> bool:
@@ -51,9 +57,9 @@ def _tools_are_required() -> bool:
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Leave out what this machine cannot run."""
-    if _tools_are_required():
-        return
-    left_out = [item for item in items if _missing(item)]
+    left_out = [
+        item for item in items if (missing := _missing(item)) and (not _tools_are_required() or _ROOT in missing)
+    ]
     if not left_out:
         return
     items[:] = [item for item in items if item not in left_out]
@@ -80,6 +86,8 @@ def pytest_testnodedown(node: Any, error: object) -> None:
 def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> None:
     """Say which tests were left out and why."""
     for tool, names in sorted(config.stash[_LEFT_OUT].items()):
-        terminalreporter.write_line(f"left out, because this machine has no {tool}:")
+        terminalreporter.write_line(
+            f"left out, because {'they need root' if tool == _ROOT else f'this machine has no {tool}'}:"
+        )
         for name in sorted(set(names)):
             terminalreporter.write_line(f"  {name}")

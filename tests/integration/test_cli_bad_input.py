@@ -119,6 +119,7 @@ def test_a_store_that_is_locked_by_another_program(cli: CommandLine) -> None:
     assert [run["run_id"] for run in cli("runs", "--json").json] == ["r1"]
 
 
+@pytest.mark.needs(*(["setpriv"] if os.geteuid() == 0 else []))
 def test_a_store_that_may_only_be_read(cli: CommandLine) -> None:
     cli("run", "good.yaml", "--run-id", "r1")
     before = cli.store.read_bytes()
@@ -147,9 +148,8 @@ def _read_only(cli: CommandLine) -> Iterator[None]:
             path.chmod(mode)
 
 
+@pytest.mark.needs("root", "mount")
 def test_a_full_disk_is_told_and_what_was_reported_is_kept(cli: CommandLine) -> None:
-    if os.geteuid() != 0:
-        return
     disk = cli.folder / "disk"
     disk.mkdir()
     subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(disk)], check=True)

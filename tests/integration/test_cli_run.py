@@ -252,6 +252,7 @@ def test_other_polite_signals_interrupt_the_same_way(cli: CommandLine, number: s
     assert cli.show("r1")["status"] == "interrupted"
 
 
+@pytest.mark.needs("nohup")
 def test_a_run_under_nohup_outlives_its_terminal(cli: CommandLine) -> None:
     cli.wrapper = ("nohup",)
     process = cli.start("run", "blocked.yaml", "--run-id", "r1", "--json")
@@ -307,6 +308,19 @@ def test_detach_prints_the_id_and_the_run_goes_on_by_itself(cli: CommandLine) ->
     assert cli("cancel", "r1").code == 0
     cli("logs", "r1", "-f")
     assert cli.show("r1")["status"] == "cancelled"
+
+
+def test_a_secret_for_a_detached_run_reaches_it_and_no_list_of_processes(cli: CommandLine) -> None:
+    cli.write("wait.yaml", "inputs:\n  token: {type: secret}\n" + BLOCKED.replace("sleep 60", "exec sleep 60"))
+
+    answer = cli("run", "wait.yaml", "--detach", "--run-id", "r1", "--input", "token=s3cr3t-value")
+
+    assert answer.code == 0, answer.err
+    owner = psutil.Process(int(answer.err.split()[1]))
+    assert "s3cr3t-value" not in " ".join(owner.cmdline())
+    assert "s3cr3t-value" not in owner.environ().values()
+    assert cli("cancel", "r1").code == 0
+    cli("logs", "r1", "-f")
 
 
 def test_what_keeps_a_detached_run_from_beginning_is_told(cli: CommandLine) -> None:
