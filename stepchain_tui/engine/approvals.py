@@ -144,10 +144,10 @@ class Approvals:
         driver.emit(e.StepResumed, step_id=step_id, answer=said, by=by, attempt=waiting.attempt, item=waiting.item)
         if waiting.reason == INTERRUPTED:
             if approved:
-                driver.consider(step_id)
+                driver.frontier.consider(step_id)
             else:
                 driver.emit(e.StepCancelled, step_id=step_id, reason=f"not tried again, said {by}")
-                driver.step_ended(step_id)
+                driver.frontier.step_ended(step_id)
             return
         assert work is not None
         where: dict[str, Any] = {"step_id": step_id, "attempt": work.attempt}
@@ -162,9 +162,9 @@ class Approvals:
             return
         if failure is None:
             driver.emit(e.StepSucceeded, **where, output=output)
-            driver.step_ended(step_id)
+            driver.frontier.step_ended(step_id)
         else:
-            driver.fail_step(step_id, work.attempt, failure, output)
+            driver.attempts.fail_step(step_id, work.attempt, failure, output)
 
     def withdraw(self, step_id: str) -> Work | None:
         """Stop waiting without an answer; returns the attempt that waited."""

@@ -119,8 +119,8 @@ class _Control:
         driver.paused = False
         driver.emit(e.RunResumed, reason=f"resumed by {self._by}")
         for step_id, step in self.state.steps.items():
-            if step.status is StepStatus.PENDING and step_id not in driver.ready:
-                driver.consider(step_id)
+            if step.status is StepStatus.PENDING and step_id not in driver.frontier.ready:
+                driver.frontier.consider(step_id)
         return "resumed"
 
     def cancel(self) -> str:
@@ -164,13 +164,13 @@ class _Control:
         self._withdraw(step)
         attempt = step.attempt if step.status in (StepStatus.WAITING, StepStatus.RUNNING) else None
         driver.emit(e.StepCancelled, step_id=step.id, reason=reason, attempt=attempt or None)
-        driver.step_ended(step.id)
+        driver.frontier.step_ended(step.id)
 
     def _withdraw(self, step: StepState) -> None:
         """Take a step out of the queue, off its alarm and off its question."""
         driver = self.driver
-        driver.withdraw(step.id)
-        if (alarm := driver.alarms.pop((step.id, None), None)) is not None:
+        driver.frontier.withdraw(step.id)
+        if (alarm := driver.alarms.waiting.pop((step.id, None), None)) is not None:
             alarm[1].cancel()
         driver.approvals.withdraw(step.id)
 
@@ -197,7 +197,7 @@ class _Control:
         if driver.paused or self.state.status is not RunStatus.RUNNING:
             driver.paused = False
             driver.emit(e.RunResumed, reason=f"rerun of {step.id}")
-        driver.recount(targets)
+        driver.frontier.recount(targets)
         return f"rerunning {step.id}" + (f" and {len(targets) - 1} that follow" if len(targets) > 1 else "")
 
     def _make_pending(self, targets: list[str], cause: str) -> None:
@@ -232,9 +232,9 @@ class _Control:
         driver.emit(e.StepSkipped, step_id=step.id, reason=f"skipped by {self._by}", attempt=self._open_attempt(step))
         if ended:
             self._call_back(list(driver.source.graph.children[step.id]), "its parent was skipped", step.id)
-            driver.recount([step.id])
+            driver.frontier.recount([step.id])
         else:
-            driver.step_ended(step.id)
+            driver.frontier.step_ended(step.id)
         return f"{step.id} skipped"
 
     def _open_attempt(self, step: StepState) -> int | None:
@@ -259,10 +259,10 @@ class _Control:
 
     def try_now(self) -> str:
         driver, step = self.driver, self._step()
-        keys = [key for key in driver.alarms if key[0] == step.id]
+        keys = [key for key in driver.alarms.waiting if key[0] == step.id]
         if not keys:
             raise CommandRefusedError(f"step '{step.id}' is {step.status} and waits for no retry")
         self._accept()
         for key in keys:
-            driver.try_now(key)
+            driver.alarms.try_now(key)
         return f"trying {step.id} now"

@@ -7,26 +7,22 @@ events go out through the journal, bodies start once their event is durable.
 from __future__ import annotations
 
 import asyncio
-from collections import deque
 from collections.abc import Coroutine
-from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
+from stepchain_tui.engine.alarms import Alarms
 from stepchain_tui.engine.approvals import Approvals
-from stepchain_tui.engine.attempt import carry_out, failed, timed_out
+from stepchain_tui.engine.attempts import Attempts
+from stepchain_tui.engine.frontier import Frontier
 from stepchain_tui.engine.inputs import InputResolver
 from stepchain_tui.engine.maps import Maps
 from stepchain_tui.engine.outcome import run_outcome
 from stepchain_tui.engine.prepared import PreparedStep
-from stepchain_tui.engine.readiness import READY, Verdict, decide, is_failure
 from stepchain_tui.engine.recorder import Journal
-from stepchain_tui.engine.scheduler import Slots, WorkQueue
-from stepchain_tui.engine.work import NO_LANE, Ending, Lane, Result, Stop, Work
-from stepchain_tui.plan import ActionKind, TriggerRule
+from stepchain_tui.engine.scheduler import Slots
+from stepchain_tui.engine.work import NO_LANE, Lane, Stop, Work
 from stepchain_tui.run import events as e
-from stepchain_tui.run.failures import Failure
-from stepchain_tui.run.status import STEP_ENDED, AttemptStatus, RunStatus, StepStatus
-from stepchain_tui.run.values import Kept
+from stepchain_tui.run.status import RunStatus, StepStatus
 
 if TYPE_CHECKING:
     from stepchain_tui.engine.core import EngineCore
@@ -77,24 +73,18 @@ class Driver:
         self.stop_reason = ""
         self.slots = Slots(source.plan.max_concurrent)
         self.limits = {name: Slots(size) for name, size in source.plan.limits.items()}
-        self.queue = WorkQueue()
-        self.ready: dict[str, Work] = {}
-        """Steps whose work is in the queue."""
         self.bodies: dict[tuple[str, int | None], Work] = {}
         """Work that holds a slot."""
         self.aside: set[Work] = set()
         """Work that holds a slot although it has ended or was called off: a stuck thread, an input still loading."""
-        self.alarms: dict[tuple[str, int | None], tuple[Work, asyncio.Task[None]]] = {}
-        """Work that waits for the time of its next try."""
         self.inputs = InputResolver(core, source, self.state)
+        self.frontier = Frontier(self)
+        self.attempts = Attempts(self)
+        self.alarms = Alarms(self)
         self.maps = Maps(self)
         self.approvals = Approvals(self)
         self.done: asyncio.Future[RunStatus] = core.loop.create_future()
         self._prepared: dict[str, PreparedStep] = {}
-        self._unended: dict[str, int] = {}
-        self._ended: deque[str] = deque()
-        self._unshown: list[Work] = []
-        self._showing = False
         self._settling = False
         self._side: set[asyncio.Task[None]] = set()
 
@@ -102,7 +92,7 @@ class Driver:
 
     def start(self) -> None:
         """Begin, or go on, from wherever the state is."""
-        self._unended = {step_id: self._count_unended(step_id) for step_id in self.state.steps}
+        self.frontier.count()
         for step_id, step in list(self.state.steps.items()):
             if step.status is StepStatus.WAITING:
                 self.approvals.take_up(step)
@@ -111,9 +101,9 @@ class Driver:
             if step.outline.is_map and step.status in (StepStatus.WAITING, StepStatus.RUNNING):
                 self.maps.reopen(step)
             elif step.status in (StepStatus.PENDING, StepStatus.QUEUED):
-                self.consider(step_id)
+                self.frontier.consider(step_id)
             elif step.status is StepStatus.RETRYING and step.retry_at is not None:
-                self.set_alarm(Work(self.prepared(step_id), tries=step.tries), step.retry_at)
+                self.alarms.set(Work(self.prepared(step_id), tries=step.tries), step.retry_at)
         self.settle()
 
     def prepared(self, step_id: str) -> PreparedStep:
@@ -128,89 +118,18 @@ class Driver:
 
     # --- what is ready
 
-    def _count_unended(self, step_id: str) -> int:
-        steps = self.state.steps
-        return sum(steps[parent].status not in STEP_ENDED for parent in steps[step_id].outline.parents)
-
-    def recount(self, step_ids: list[str]) -> None:
-        """Look anew at steps that were made pending again, and at those that wait for them."""
-        affected = dict.fromkeys(step_ids)
-        for step_id in step_ids:
-            affected.update(dict.fromkeys(self.source.graph.children[step_id]))
-        for step_id in affected:
-            self._unended[step_id] = self._count_unended(step_id)
-            self.withdraw(step_id)
-            if self.state.steps[step_id].status in (StepStatus.PENDING, StepStatus.QUEUED):
-                self.consider(step_id)
-
-    def consider(self, step_id: str) -> None:
-        """Queue, skip or block a pending step, if its parents say so."""
-        step = self.state.steps[step_id]
-        if self.passive or self.cancelling is not None:
-            return
-        parents = step.outline.parents
-        readiness = READY
-        if parents:
-            rule = self.source.rules.get(step_id, TriggerRule.ALL_SUCCESS)
-            readiness = decide(rule, [self.state.steps[parent] for parent in parents])
-        match readiness.verdict:
-            case Verdict.READY:
-                self.enqueue(Work(self.prepared(step_id), tries=step.tries))
-            case Verdict.SKIP:
-                self.emit(e.StepSkipped, step_id=step_id, reason=readiness.reason, cause=readiness.cause)
-                self._ended.append(step_id)
-            case Verdict.BLOCK:
-                self.emit(e.StepBlocked, step_id=step_id, reason=readiness.reason, cause=readiness.cause)
-                self._ended.append(step_id)
-            case Verdict.WAIT:
-                pass
-
-    def enqueue(self, work: Work) -> None:
-        """Put work into the queue; `settle` starts it."""
-        if work.item is None:
-            self.ready[work.step.id] = work
-            self._unshown.append(work)
-        key = self.core.scheduler.sort_key(work.step.step, work.step.position)
-        self.queue.push(work, (key, work.item or 0))
-
-    def withdraw(self, step_id: str) -> None:
-        """Take a step that has not begun out of the queue; also if it holds a slot and loads its inputs."""
-        if (work := self.ready.pop(step_id, None)) is not None:
-            work.withdrawn = True
-        if (work := self.bodies.get((step_id, None))) is not None and not work.attempt:
-            work.withdrawn = True
-            self.set_aside(work)
-
-    def step_ended(self, step_id: str) -> None:
-        """Take note that a step has a result; `settle` looks at what follows."""
-        self._ended.append(step_id)
-
     def settle(self) -> None:
         """Follow up all that has happened: dependents, free slots, the end of the run."""
         if self._settling or self.over:
             return
         self._settling = True
         try:
-            self._follow_ended()
+            self.frontier.follow_ended()
             self._pump()
-            self._follow_ended()
+            self.frontier.follow_ended()
         finally:
             self._settling = False
         self._look_for_end()
-
-    def _follow_ended(self) -> None:
-        steps, rules = self.state.steps, self.source.rules
-        while self._ended:
-            parent = steps[self._ended.popleft()]
-            stands_in_the_way = is_failure(parent)
-            unsuccessful = parent.status not in (StepStatus.SUCCEEDED, StepStatus.SKIPPED)
-            for child_id in self.source.graph.children[parent.id]:
-                self._unended[child_id] -= 1
-                if steps[child_id].status is not StepStatus.PENDING or child_id in self.ready:
-                    continue
-                early = unsuccessful if rules.get(child_id) is TriggerRule.ONE_FAILED else stands_in_the_way
-                if self._unended[child_id] == 0 or early:
-                    self.consider(child_id)
 
     # --- slots
 
@@ -226,34 +145,20 @@ class Driver:
         if self.paused or self.passive or self.stopping is not None or self.cancelling is not None:
             return
         while self.slots.free and self.core.slots.free:
-            work = self.queue.pop(self._has_room)
+            work = self.frontier.queue.pop(self._has_room)
             if work is None:
                 break
             self._take(work)
-            self._begin(work)
-            if self._ended:
-                self._follow_ended()
-        if self._unshown and not self._showing:
-            self._showing = True
-            self.core.loop.call_later(SHOWN_AFTER, self._show_queued)
-        if len(self.queue) and not self.core.slots.free:
+            self.attempts.begin(work)
+            if self.frontier.has_ended:
+                self.frontier.follow_ended()
+        self.frontier.show_soon()
+        if len(self.frontier.queue) and not self.core.slots.free:
             self.core.starving.add(self)
-
-    def _show_queued(self) -> None:
-        """Record which steps are ready and wait for a slot, each once; a wait too short to be seen is no event."""
-        unshown, self._unshown, self._showing = self._unshown, [], False
-        if self.over or self.stopping is not None:
-            return
-        reason = "" if self.slots.free else f"{self.slots.size} steps run at once"
-        for work in unshown:
-            if work.withdrawn or self.ready.get(work.step.id) is not work:
-                continue
-            why = reason or (f"limit '{work.step.limit}' is full" if work.step.limit else "the cap over all runs")
-            self.emit(e.StepQueued, step_id=work.step.id, reason=why)
 
     def _take(self, work: Work) -> None:
         if work.item is None:
-            self.ready.pop(work.step.id, None)
+            self.frontier.ready.pop(work.step.id, None)
         self.slots.taken += 1
         self.core.slots.taken += 1
         if work.step.limit is not None:
@@ -287,272 +192,7 @@ class Driver:
 
     # --- one attempt
 
-    def _begin(self, work: Work) -> None:
-        needs_nothing = work.step.needs_nothing and work.item is None
-        if not needs_nothing and (missing := self.inputs.missing(work)):
-            self.side_task(self._load_then_begin(work, missing), f"load inputs of {work.step.id}")
-            return
-        step = self.state.steps[work.step.id]
-        if step.interruptions >= ASK_AFTER_INTERRUPTIONS and "on_interrupt" not in work.step.step.model_fields_set:
-            self.release(work)
-            self.approvals.ask_before_another_try(step)
-            return
-        try:
-            if work.step.when is not None and work.item is None and work.tries == 0 and not self.inputs.wanted(work):
-                self.emit(e.StepSkipped, step_id=step.id, reason="its `when` is false")
-                self.release(work)
-                self.step_ended(step.id)
-                return
-        except Exception as error:  # noqa: BLE001 - an expression of the plan: becomes the step's failure
-            self.start_event(work)
-            self.conclude(work, failed(error, work.step.kind))
-            return
-        if work.step.is_map and work.item is None:
-            self.start_event(work)
-            self.release(work)
-            self.maps.expand(work)
-            return
-        self._start(work)
-
-    async def _load_then_begin(self, work: Work, missing: list[Any]) -> None:
-        try:
-            await self.inputs.load(missing)
-        except Exception as error:  # noqa: BLE001 - a kept value that cannot be read: becomes the step's failure
-            if not (work.withdrawn or work.stop is not None or self.over):
-                self.start_event(work)
-                self.conclude(work, failed(error, work.step.kind))
-                return
-        if work.withdrawn or work.stop is not None or self.paused or self.over:
-            self.release(work)
-            if not work.withdrawn and self.stopping is None:
-                self.enqueue(Work(work.step, work.item, work.tries))
-            self.settle()
-            return
-        self._begin(work)
-        self.settle()
-
-    def _start(self, work: Work) -> None:
-        try:
-            call, kept = self.inputs.call_for(work, self)
-        except Exception as error:  # noqa: BLE001 - an expression or function of the plan: becomes the step's failure
-            self.start_event(work)
-            self.conclude(work, failed(error, work.step.kind))
-            return
-        work.call = call
-        self.start_event(work, kept)
-        call.attempt = work.attempt
-        if work.step.kind is ActionKind.APPROVE:
-            self.release(work)
-            self.approvals.ask(work)
-            return
-        self.journal.recorder.after_commit(lambda: self._launch(work))
-
-    def start_event(self, work: Work, kept: Kept | None = None) -> None:
-        """Record that an attempt began."""
-        step = self.state.steps[work.step.id]
-        prepared, tries = work.step, work.tries + 1
-        if work.item is not None:
-            assert step.items is not None
-            work.attempt = step.items[work.item].attempt + 1
-            self.emit(
-                e.ItemStarted,
-                step_id=step.id,
-                item=work.item,
-                attempt=work.attempt,
-                tries=tries,
-                max_attempts=prepared.policy.max_attempts,
-                input=kept,
-            )
-            return
-        work.attempt = step.attempt + 1
-        self.emit(
-            e.StepStarted,
-            step_id=step.id,
-            attempt=work.attempt,
-            tries=tries,
-            max_attempts=prepared.policy.max_attempts if not prepared.is_map else 1,
-            input=kept,
-            content_hash=self.inputs.content_hash(prepared),
-            mode=prepared.mode,
-            model=self.inputs.model_label(work),
-            revision=self.state.revision,
-        )
-
-    def _launch(self, work: Work) -> None:
-        if work.stop is not None or self.over:
-            self.conclude(work, Result(Ending.STOPPED))
-            return
-        work.task = self.core.loop.create_task(self._body(work), name=work.step.id)
-        if work.step.timeout is not None and not work.step.waits_for_worker:
-            self.core.deadlines.add(work.step.timeout, work)
-
-    async def _body(self, work: Work) -> None:
-        assert work.call is not None
-        work.begun = True
-        try:
-            result = Result(Ending.STOPPED)
-            if work.stop is None and not work.overdue:
-                executor = self.core.executors.get(work.step.kind)
-                result = await carry_out(executor, work.call, work.step.kind)
-            if result.ending is Ending.STOPPED and work.overdue:
-                result = timed_out(work.call)
-            elif result.ending is Ending.STOPPED and work.stop is None:
-                result = failed(RuntimeError("the step's work was cancelled from within"), work.step.kind)
-            elif result.ending is Ending.FAILED and (work.stop is not None or work.overdue):
-                # What a body raises while it is being stopped is no failure of its own.
-                result = timed_out(work.call) if work.stop is None else Result(Ending.STOPPED)
-            self.conclude(work, result)
-        except Exception as error:  # noqa: BLE001 - a bug of ours must end the run with its traceback, not hang it
-            self.abort(error)
-
-    def conclude(self, work: Work, result: Result) -> None:
-        """Record how an attempt ended, and go on."""
-        if self.over:
-            self.release(work)
-            return
-        lingering = work.call.lingering if work.call is not None else None
-        if lingering is not None and not lingering.done():
-            self._hold_slot(work, lingering)
-        else:
-            self.release(work)
-        if work.ports is not None:
-            work.ports.end()
-        if result.ending is Ending.SUCCEEDED:
-            result = self._succeeded(work, result)
-        if result.ending in (Ending.FAILED, Ending.TIMED_OUT):
-            self._failed(work, result)
-        elif result.ending is Ending.SKIPPED:
-            self._skipped(work, result.reason)
-        elif result.ending is Ending.STOPPED:
-            self._stopped(work)
-        self.settle()
-
-    def _hold_slot(self, work: Work, lingering: asyncio.Future[None]) -> None:
-        self.set_aside(work)
-        if work.ports is not None:
-            work.ports.note("its thread cannot be stopped and goes on; it keeps its slot until it ends")
-
-        def ended(_: asyncio.Future[None]) -> None:
-            self.release(work)
-            self.settle()
-
-        lingering.add_done_callback(ended)
-
-    def _succeeded(self, work: Work, result: Result) -> Result:
-        try:
-            output = self.core.store.keep(result.output, self.source.redactor)
-        except Exception as error:  # noqa: BLE001 - a result that cannot be kept: becomes the step's failure
-            return failed(error, work.step.kind)
-        warnings = tuple(work.warnings)
-        if work.item is not None:
-            self.emit(
-                e.ItemSucceeded,
-                step_id=work.step.id,
-                item=work.item,
-                attempt=work.attempt,
-                output=output,
-                warnings=warnings,
-            )
-            self.maps.item_ended(work.step.id)
-        else:
-            self.emit(e.StepSucceeded, step_id=work.step.id, attempt=work.attempt, output=output, warnings=warnings)
-            self._ended.append(work.step.id)
-        return result
-
-    def _failed(self, work: Work, result: Result) -> None:
-        failure = result.failure
-        assert failure is not None
-        overdue = result.ending is Ending.TIMED_OUT
-        is_item = work.item is not None
-        where: dict[str, Any] = {"step_id": work.step.id, "attempt": work.attempt}
-        if is_item:
-            where["item"] = work.item
-        decision = None
-        if work.stop is None and (is_item or not work.step.is_map):
-            decision = work.step.policy.decide(work.tries + 1, failure)
-        if decision is not None:
-            retry_at = self.core.clock.now() + self.core.seconds(decision.delay)
-            self.emit(
-                e.ItemRetryScheduled if is_item else e.StepRetryScheduled,
-                **where,
-                status=AttemptStatus.TIMED_OUT if overdue else AttemptStatus.FAILED,
-                error=failure,
-                delay=decision.delay,
-                retry_at=retry_at,
-                tries=work.tries + 1,
-                max_attempts=work.step.policy.max_attempts,
-                reason=decision.reason,
-            )
-            again = Work(work.step, work.item, work.tries + 1)
-            self.set_alarm(again, retry_at)
-            return
-        if is_item:
-            self.emit(e.ItemTimedOut if overdue else e.ItemFailed, **where, error=failure)
-            self.maps.item_ended(work.step.id)
-            return
-        self.emit(e.StepTimedOut if overdue else e.StepFailed, **where, error=failure)
-        self._ended.append(work.step.id)
-
-    def fail_step(self, step_id: str, attempt: int, failure: Failure, output: Kept | None = None) -> None:
-        """Record that a step failed for good, without another try."""
-        self.emit(e.StepFailed, step_id=step_id, attempt=attempt, error=failure, output=output)
-        self._ended.append(step_id)
-
-    def _skipped(self, work: Work, reason: str) -> None:
-        if work.item is not None:
-            self.maps.skip(work, reason)
-            return
-        self.emit(e.StepSkipped, step_id=work.step.id, reason=reason, attempt=work.attempt)
-        self._ended.append(work.step.id)
-
-    def _stopped(self, work: Work) -> None:
-        reason = work.stop_reason or (work.stop.value if work.stop else "")
-        where: dict[str, Any] = {"step_id": work.step.id, "attempt": work.attempt}
-        if work.stop is Stop.CANCEL:
-            if work.item is not None:
-                self.emit(e.ItemCancelled, **where, item=work.item, reason=reason)
-                self.maps.item_ended(work.step.id)
-            else:
-                self.emit(e.StepCancelled, **where, reason=reason)
-                self._ended.append(work.step.id)
-            return
-        if work.item is not None:
-            self.emit(e.ItemInterrupted, **where, item=work.item, reason=reason)
-            if work.stop is Stop.PAUSE:
-                self.enqueue(Work(work.step, work.item, work.tries))
-            return
-        self.emit(e.StepInterrupted, **where, reason=reason, asked=work.stop is Stop.PAUSE)
-        if work.stop is Stop.PAUSE:
-            self.consider(work.step.id)
-
     # --- alarms
-
-    def set_alarm(self, work: Work, moment: datetime) -> None:
-        """Queue the work when its time has come."""
-        if moment <= self.core.clock.now():
-            self.enqueue(work)
-            return
-        task = self.core.loop.create_task(self._wake(work, moment), name=f"{self.run_id}/{work.step.id} retry")
-        self.alarms[work.key] = (work, task)
-
-    async def _wake(self, work: Work, moment: datetime) -> None:
-        await self.core.clock.sleep_until(moment)
-        try:
-            self.try_now(work.key)
-        except Exception as error:  # noqa: BLE001 - a bug of ours must end the run with its traceback, not hang it
-            self.abort(error)
-
-    def try_now(self, key: tuple[str, int | None]) -> bool:
-        """Queue work that waits for its next try; returns whether there was any."""
-        found = self.alarms.pop(key, None)
-        if found is None:
-            return False
-        work, task = found
-        if task is not asyncio.current_task():
-            task.cancel()
-        self.enqueue(work)
-        self.settle()
-        return True
 
     def side_task(self, coroutine: Coroutine[Any, Any, None], name: str) -> None:
         """Run something beside the bodies; the run does not end before it."""
@@ -622,9 +262,7 @@ class Driver:
             self.done.set_exception(error)
 
     def _drop_alarms(self) -> None:
-        for _, task in self.alarms.values():
-            task.cancel()
-        self.alarms.clear()
+        self.alarms.drop()
         self.approvals.drop_alarms()
 
     # --- the end
@@ -642,13 +280,13 @@ class Driver:
             self._finish()
         elif self.paused:
             self._let_go()
-        elif self.approvals.open and not self.alarms and self._has_only_questions():
+        elif self.approvals.open and not self.alarms.waiting and self._has_only_questions():
             self._wait_for_people()
 
     def _has_only_questions(self) -> bool:
         """Return whether all queued work is the next question of a map whose last one is open."""
         open_ones = self.approvals.open
-        return all(work.item is not None and work.step.id in open_ones for work in self.queue.waiting())
+        return all(work.item is not None and work.step.id in open_ones for work in self.frontier.queue.waiting())
 
     def _finish(self) -> None:
         status, reason = run_outcome(self.state, self.cancelling)

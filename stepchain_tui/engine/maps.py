@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from stepchain_tui.core.values import encode_json, to_json_value
-from stepchain_tui.engine.attempt import failed
+from stepchain_tui.engine.body import failed
 from stepchain_tui.engine.scheduler import Slots
 from stepchain_tui.engine.work import Stop, Work
 from stepchain_tui.plan import ActionKind
@@ -69,7 +69,7 @@ class Maps:
             try:
                 outlines = tuple(self._outline(item) for item in driver.inputs.items_of(prepared))
             except Exception as error:  # noqa: BLE001 - the plan's expression: becomes the step's failure
-                driver.conclude(work, failed(error, prepared.kind))
+                driver.attempts.conclude(work, failed(error, prepared.kind))
                 return
             driver.emit(e.StepExpanded, step_id=prepared.id, attempt=work.attempt, items=outlines)
         self._carry_out(work, step)
@@ -96,9 +96,9 @@ class Maps:
     def _queue(self, work: Work, item: ItemState) -> None:
         again = Work(work.step, item.index, item.tries)
         if item.status is StepStatus.RETRYING and item.retry_at is not None:
-            self._driver.set_alarm(again, item.retry_at)
+            self._driver.alarms.set(again, item.retry_at)
         elif item.status is StepStatus.PENDING:
-            self._driver.enqueue(again)
+            self._driver.frontier.enqueue(again)
 
     def item_ended(self, step_id: str) -> None:
         """Take note that an item has a result; the last one ends the map."""
@@ -134,13 +134,13 @@ class Maps:
 
     def _call_off(self, step_id: str, reason: str) -> None:
         driver, found = self._driver, self._open[step_id]
-        for work in driver.queue.waiting():
+        for work in driver.frontier.queue.waiting():
             if work.step.id == step_id and work.item is not None:
                 work.withdrawn = True
-        for key, (_, task) in list(driver.alarms.items()):
+        for key, (_, task) in list(driver.alarms.waiting.items()):
             if key[0] == step_id:
                 task.cancel()
-                del driver.alarms[key]
+                del driver.alarms.waiting[key]
         for item in driver.state.steps[step_id].items or []:
             running = driver.bodies.get((step_id, item.index))
             if running is not None and running.attempt:
@@ -174,10 +174,10 @@ class Maps:
         del self._open[step_id]
         if found.cancelled is not None:
             driver.emit(e.StepCancelled, step_id=step_id, attempt=found.work.attempt, reason=found.cancelled)
-            driver.step_ended(step_id)
+            driver.frontier.step_ended(step_id)
         elif found.skipped is not None:
             driver.emit(e.StepSkipped, step_id=step_id, attempt=found.work.attempt, reason=found.skipped)
-            driver.step_ended(step_id)
+            driver.frontier.step_ended(step_id)
         else:
             self._end(found, step, [item.output.value if item.output else None for item in step.items or ()])
 
@@ -189,7 +189,7 @@ class Maps:
             ]
         except Exception as error:  # noqa: BLE001 - a kept value that cannot be read: becomes the step's failure
             if self._open.pop(step.id, None) is found:
-                self._driver.conclude(found.work, failed(error, found.work.step.kind))
+                self._driver.attempts.conclude(found.work, failed(error, found.work.step.kind))
             return
         if self._open.get(step.id) is found:  # else it was called off meanwhile
             del self._open[step.id]
@@ -201,13 +201,13 @@ class Maps:
         try:
             output = driver.core.store.keep(values, driver.source.redactor)
         except AttemptError as error:
-            driver.fail_step(step.id, attempt, Failure.of(error, error.error_type))
+            driver.attempts.fail_step(step.id, attempt, Failure.of(error, error.error_type))
             return
         if bad:
-            driver.fail_step(step.id, attempt, _items_failed(step, bad), output)
+            driver.attempts.fail_step(step.id, attempt, _items_failed(step, bad), output)
             return
         driver.emit(e.StepSucceeded, step_id=step.id, attempt=attempt, output=output)
-        driver.step_ended(step.id)
+        driver.frontier.step_ended(step.id)
 
 
 def _is_large(item: ItemState) -> bool:

@@ -107,7 +107,7 @@ class Bench:
     def is_idle(self) -> bool:
         """Return whether no body of any run is at work, so that only time can bring something new."""
         return not any(
-            driver.bodies or driver.aside or driver._side or driver._ended for driver in self.engine._drivers.values()
+            driver.bodies or driver.aside or driver._side or driver.frontier.has_ended for driver in self.engine._drivers.values()
         )
 
     def source(self, plan: Plan, inputs: Mapping[str, Any] | None = None, **keys: Any) -> RunSource:

@@ -1,0 +1,140 @@
+"""Which steps of a run come next: what is ready, skipped or blocked, and what waits in the queue (rules 4 and 6)."""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import TYPE_CHECKING
+
+from stepchain_tui.engine.readiness import READY, Verdict, decide, is_failure
+from stepchain_tui.engine.scheduler import WorkQueue
+from stepchain_tui.engine.work import Work
+from stepchain_tui.plan import TriggerRule
+from stepchain_tui.run import events as e
+from stepchain_tui.run.status import STEP_ENDED, StepStatus
+
+if TYPE_CHECKING:
+    from stepchain_tui.engine.driver import Driver
+
+SHOWN_AFTER = 0.05
+"""Seconds that a ready step waits for a slot before it is said to be queued."""
+
+
+class Frontier:
+    """The border between what has ended and what has not begun.
+
+    Attributes:
+        queue: Ready work, in the order in which it starts.
+        ready: Steps whose work is in the queue.
+    """
+
+    def __init__(self, driver: Driver) -> None:
+        self._driver = driver
+        self._core = driver.core
+        self._source = driver.source
+        self._state = driver.state
+        self._emit = driver.emit
+        self.queue = WorkQueue()
+        self.ready: dict[str, Work] = {}
+        self._unended: dict[str, int] = {}
+        self._ended: deque[str] = deque()
+        self._unshown: list[Work] = []
+        self._showing = False
+
+    @property
+    def has_ended(self) -> bool:
+        """Whether there are ended steps that were not followed up."""
+        return bool(self._ended)
+
+    def count(self) -> None:
+        """Count for every step how many of its parents have not ended."""
+        self._unended = {step_id: self._count_unended(step_id) for step_id in self._state.steps}
+
+    def show_soon(self) -> None:
+        """Record that ready steps are queued, if they still wait for a slot a little later."""
+        if self._unshown and not self._showing:
+            self._showing = True
+            self._core.loop.call_later(SHOWN_AFTER, self._show_queued)
+
+    def _count_unended(self, step_id: str) -> int:
+        steps = self._state.steps
+        return sum(steps[parent].status not in STEP_ENDED for parent in steps[step_id].outline.parents)
+
+    def recount(self, step_ids: list[str]) -> None:
+        """Look anew at steps that were made pending again, and at those that wait for them."""
+        affected = dict.fromkeys(step_ids)
+        for step_id in step_ids:
+            affected.update(dict.fromkeys(self._source.graph.children[step_id]))
+        for step_id in affected:
+            self._unended[step_id] = self._count_unended(step_id)
+            self.withdraw(step_id)
+            if self._state.steps[step_id].status in (StepStatus.PENDING, StepStatus.QUEUED):
+                self.consider(step_id)
+
+    def consider(self, step_id: str) -> None:
+        """Queue, skip or block a pending step, if its parents say so."""
+        step = self._state.steps[step_id]
+        if self._driver.passive or self._driver.cancelling is not None:
+            return
+        parents = step.outline.parents
+        readiness = READY
+        if parents:
+            rule = self._source.rules.get(step_id, TriggerRule.ALL_SUCCESS)
+            readiness = decide(rule, [self._state.steps[parent] for parent in parents])
+        match readiness.verdict:
+            case Verdict.READY:
+                self.enqueue(Work(self._driver.prepared(step_id), tries=step.tries))
+            case Verdict.SKIP:
+                self._emit(e.StepSkipped, step_id=step_id, reason=readiness.reason, cause=readiness.cause)
+                self._ended.append(step_id)
+            case Verdict.BLOCK:
+                self._emit(e.StepBlocked, step_id=step_id, reason=readiness.reason, cause=readiness.cause)
+                self._ended.append(step_id)
+            case Verdict.WAIT:
+                pass
+
+    def enqueue(self, work: Work) -> None:
+        """Put work into the queue; `settle` starts it."""
+        if work.item is None:
+            self.ready[work.step.id] = work
+            self._unshown.append(work)
+        key = self._core.scheduler.sort_key(work.step.step, work.step.position)
+        self.queue.push(work, (key, work.item or 0))
+
+    def withdraw(self, step_id: str) -> None:
+        """Take a step that has not begun out of the queue; also if it holds a slot and loads its inputs."""
+        if (work := self.ready.pop(step_id, None)) is not None:
+            work.withdrawn = True
+        if (work := self._driver.bodies.get((step_id, None))) is not None and not work.attempt:
+            work.withdrawn = True
+            self._driver.set_aside(work)
+
+    def step_ended(self, step_id: str) -> None:
+        """Take note that a step has a result; `settle` looks at what follows."""
+        self._ended.append(step_id)
+
+    def follow_ended(self) -> None:
+        """Look at what waits for the steps that have ended."""
+        steps, rules = self._state.steps, self._source.rules
+        while self._ended:
+            parent = steps[self._ended.popleft()]
+            stands_in_the_way = is_failure(parent)
+            unsuccessful = parent.status not in (StepStatus.SUCCEEDED, StepStatus.SKIPPED)
+            for child_id in self._source.graph.children[parent.id]:
+                self._unended[child_id] -= 1
+                if steps[child_id].status is not StepStatus.PENDING or child_id in self.ready:
+                    continue
+                early = unsuccessful if rules.get(child_id) is TriggerRule.ONE_FAILED else stands_in_the_way
+                if self._unended[child_id] == 0 or early:
+                    self.consider(child_id)
+
+    def _show_queued(self) -> None:
+        """Record which steps are ready and wait for a slot, each once; a wait too short to be seen is no event."""
+        unshown, self._unshown, self._showing = self._unshown, [], False
+        if self._driver.over or self._driver.stopping is not None:
+            return
+        reason = "" if self._driver.slots.free else f"{self._driver.slots.size} steps run at once"
+        for work in unshown:
+            if work.withdrawn or self.ready.get(work.step.id) is not work:
+                continue
+            why = reason or (f"limit '{work.step.limit}' is full" if work.step.limit else "the cap over all runs")
+            self._emit(e.StepQueued, step_id=work.step.id, reason=why)
