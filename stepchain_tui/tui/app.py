@@ -115,6 +115,7 @@ class StepChainApp(OpenScreens, Dialogs, App[int]):
 
     def on_mount(self) -> None:
         """Begin to read; the engine gets warm once the first screen is painted."""
+        self.set_class(self.glyphs.ascii, "-ascii")
         self.library.start()
         self.call_after_refresh(self._warm_up)
 

@@ -16,7 +16,6 @@ class Situation:
         run: The run on the screen, None before it was started.
         step: The selected step.
         plan_path: The plan's file, or empty.
-        missing_inputs: Inputs that have no value yet.
         has_text: Whether the pane in sight holds text that can be searched and copied.
     """
 
@@ -25,13 +24,12 @@ class Situation:
     plan_path: str = ""
     has_inputs: bool = False
     has_text: bool = True
-    file_gone: bool = False
 
 
 def can_start(now: Situation) -> str | None:
     """Return why a start does not fit now."""
     if now.run is None or now.run.status in RUN_ENDED:
-        return None if now.plan_path and not now.file_gone else "the run's plan has no file to start from"
+        return None if now.plan_path else "the run's plan has no file to start from"
     if now.run.live:
         return "the run is going on already"
     return f"the run is {now.run.status}: p goes on with it"
@@ -108,7 +106,7 @@ def has_inputs(now: Situation) -> str | None:
 
 def has_file(now: Situation) -> str | None:
     """Return why editing does not fit now."""
-    return None if now.plan_path and not now.file_gone else "the plan has no file that could be edited"
+    return None if now.plan_path else "the plan has no file that could be edited"
 
 
 def has_text(now: Situation) -> str | None:

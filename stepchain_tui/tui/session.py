@@ -45,6 +45,8 @@ class Session:
     parents: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     selected: str = ""
     follow: bool = True
+    working: dict[StepStatus, dict[str, None]] = field(default_factory=lambda: {status: {} for status in _WORKING})
+    """The steps that wait, run or are to be tried again, by status: a run of 10,000 steps is not searched for them."""
     broken: bool = False
     """The plan has mistakes: an editor shows it instead."""
 
@@ -89,6 +91,12 @@ class Session:
             self.steps = {step_id: known[step_id] for step_id in frame.parents}
         else:
             self.steps.update(frame.steps)
+        for step_id, step in frame.steps.items():
+            for status, members in self.working.items():
+                if status is step.status:
+                    members.setdefault(step_id)
+                else:
+                    members.pop(step_id, None)
         if self.selected not in self.steps:
             self.selected = next(iter(self.steps), "")
 
@@ -98,16 +106,22 @@ class Session:
         if here is not None and here.status in _WORKING:
             return self.selected
         for status in _WORKING:
-            for step in self.steps.values():
-                if step.status is status:
-                    return step.id
+            for step_id in self.working[status]:
+                if step_id in self.steps:
+                    return step_id
+        if self.view is None or self.view.status not in RUN_ENDED:
+            return self.selected
         ended = [step for step in self.steps.values() if step.finished_at is not None]
-        if self.view is not None and self.view.status is RunStatus.FAILED:
+        if self.view.status is RunStatus.FAILED:
             broken = [step for step in ended if step.status in (StepStatus.FAILED, StepStatus.TIMED_OUT)]
             return broken[0].id if broken else self.selected
-        if self.view is not None and self.view.status in RUN_ENDED and ended:
-            return max(ended, key=lambda step: step.finished_at or datetime.min).id
-        return self.selected
+        return max(ended, key=lambda step: step.finished_at or datetime.min).id if ended else self.selected
+
+    @property
+    def asking(self) -> StepView | None:
+        """The step whose question is shown: the selected one, else the first that asks."""
+        asking = [self.steps[step_id] for step_id in self.working[StepStatus.WAITING] if step_id in self.steps]
+        return self.step if self.step in asking else next(iter(asking), None)
 
     def elapsed_seconds(self, now: datetime) -> float | None:
         """Return how long the run has taken, or None before it began."""

@@ -1,24 +1,11 @@
-"""A person at a desk: an app on a real store with a real engine, and what that person does and sees."""
+"""Each test has a home and a desk of its own."""
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any
 
 import pytest
-from textual.pilot import Pilot
-
-from stepchain_tui.core.settings import Settings
-from stepchain_tui.store import SQLiteStore
-from stepchain_tui.tui.app import StepChainApp
-from stepchain_tui.tui.library import prepare_store
-from stepchain_tui.tui.screens.run import RunScreen
-from stepchain_tui.tui.session import Session
-
-DEADLINE = 20.0
+from tui_desk import Desk
 
 
 @pytest.fixture(autouse=True)
@@ -29,117 +16,6 @@ def _own_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("TERM", "xterm-256color")
     monkeypatch.setenv("TEXTUAL_ANIMATIONS", "none")
-
-
-class Person:
-    """Somebody who presses keys and looks at the screen."""
-
-    def __init__(self, app: StepChainApp, pilot: Pilot[Any]) -> None:
-        self.app = app
-        self.pilot = pilot
-
-    async def until(self, true: Callable[[], object], seconds: float = DEADLINE) -> None:
-        """Wait until something is true, or fail with what is on the screen."""
-        end = asyncio.get_running_loop().time() + seconds
-        while not true():
-            if asyncio.get_running_loop().time() > end:
-                raise AssertionError(f"it never came true; the screen:\n{self.text}\ntoasts: {self.toasts}")
-            await self.pilot.pause(0.02)
-
-    async def quiet(self) -> None:
-        """Wait until nothing is under way."""
-        await self.app.settled(DEADLINE)
-        await self.pilot.pause()
-        await self.app.settled(DEADLINE)
-
-    async def press(self, *keys: str) -> None:
-        await self.pilot.press(*keys)
-        await self.quiet()
-
-    async def type(self, text: str) -> None:
-        await self.pilot.press(*text)
-
-    async def sees(self, *texts: str) -> None:
-        """Wait until all of these are on the screen."""
-        await self.until(lambda: all(text in self.text for text in texts))
-
-    @property
-    def text(self) -> str:
-        """What is on the screen."""
-        return "\n".join(strip.text for strip in self.app.screen._compositor.render_strips())
-
-    @property
-    def toasts(self) -> str:
-        return "\n".join(f"{toast.title} {toast.message}" for toast in self.app._notifications)
-
-    @property
-    def run(self) -> RunScreen:
-        assert isinstance(self.app.screen, RunScreen), self.app.screen
-        return self.app.screen
-
-    @property
-    def session(self) -> Session:
-        return self.run.session
-
-    def status(self, step_id: str) -> str:
-        return str(self.session.steps[step_id].status)
-
-    async def run_is(self, *statuses: str) -> None:
-        await self.until(lambda: self.session.view is not None and self.session.view.status in statuses)
-        await self.quiet()
-
-    async def step_is(self, step_id: str, *statuses: str) -> None:
-        await self.until(lambda: step_id in self.session.steps and self.status(step_id) in statuses)
-
-    async def run_is_left(self) -> None:
-        """Wait until nobody carries the run out."""
-        await self.until(lambda: self.session.view is not None and not self.session.view.live)
-        await self.quiet()
-
-
-class Desk:
-    """A folder with plans, and a store."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        self.store_path = folder / "runs.db"
-
-    def plan(self, text: str, name: str = "plan.yaml") -> Path:
-        path = self.folder / name
-        path.write_text(text)
-        return path
-
-    @asynccontextmanager
-    async def app(
-        self,
-        *,
-        plan: Path | None = None,
-        run_id: str | None = None,
-        size: tuple[int, int] = (120, 40),
-        in_process: bool = True,
-        settings: Settings | None = None,
-        **more: Any,
-    ) -> AsyncIterator[Person]:
-        await prepare_store(self.store_path)
-        app = StepChainApp(
-            self.store_path, plan, run_id, in_process, settings or Settings(), folder=self.folder, **more
-        )
-        async with app.run_test(size=size, notifications=True) as pilot:
-            person = Person(app, pilot)
-            try:
-                await person.quiet()
-                yield person
-            finally:
-                await app.finish("cancel")
-
-    @asynccontextmanager
-    async def store(self) -> AsyncIterator[SQLiteStore]:
-        store = SQLiteStore(self.store_path)
-        await store.open()
-        try:
-            yield store
-        finally:
-            await store.close()
 
 
 @pytest.fixture

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from conftest import Desk, Person
+from tui_desk import Desk, Person
 
 from stepchain_tui.tui.screens.editor import EditorScreen
 

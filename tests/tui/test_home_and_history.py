@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
 
-from conftest import Desk
+from tui_desk import Desk
 
 from stepchain_tui.run import events as e
 from stepchain_tui.run.state import RunState

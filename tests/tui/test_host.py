@@ -12,7 +12,7 @@ from pathlib import Path
 
 import psutil
 import pytest
-from conftest import Desk, Person
+from tui_desk import Desk, Person
 
 from stepchain_tui.core.errors import StoreError
 from stepchain_tui.tui import host as host_module

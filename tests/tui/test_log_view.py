@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime
 
 import pytest
-from conftest import Desk
+from tui_desk import Desk
 
 from stepchain_tui.run import events as e
 from stepchain_tui.run.state import RunState

@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from conftest import Desk
 from textual.binding import Binding
+from tui_desk import Desk
 
 from stepchain_tui.core.settings import Settings
 from stepchain_tui.tui.actions import ACTIONS, Scope, footer_actions, in_scopes, keys_document

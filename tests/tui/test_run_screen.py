@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from conftest import Desk
+from tui_desk import Desk
 
 from stepchain_tui.run.status import RunStatus
 from stepchain_tui.tui.widgets.approval import ApprovalBar
@@ -472,3 +472,45 @@ async def test_a_poor_terminal_gets_ascii_only(desk: Desk, monkeypatch: pytest.M
         await person.run_is("succeeded")
         assert "+ third" in person.text
         assert "✓" not in person.text
+
+
+async def test_each_item_of_a_map_has_its_own_try_and_log(desk: Desk) -> None:
+    plan = desk.plan(
+        "steps:\n  - {id: each, for_each: [ann, bob, cy], shell: 'echo hello {{ item }}; test {{ item }} != bob',"
+        " retry: {max_attempts: 1}}\n"
+    )
+    async with desk.app(plan=plan) as person:
+        await person.press("s")
+        await person.run_is("failed")
+        person.run.step_pane.tab = "tries"
+        await person.sees("item", "✕ failed", "✓ succeeded")
+        assert person.session.steps["each"].items == (3, 3)
+        await person.press("2")
+        seen = set()
+        for _ in range(4):
+            text = "\n".join(person.run.query_one("#item-log", TextView).content.lines)
+            seen.add(text)
+            await person.press("down")
+        assert {"hello ann", "hello bob", "hello cy"} <= seen
+
+
+async def test_secret_inputs_are_asked_for_again(desk: Desk) -> None:
+    plan = desk.plan(
+        "inputs: {key: {type: secret}}\nsteps:\n"
+        f"  - {{id: use, shell: 'test -e {desk.folder}/go && echo {{{{ inputs.key }}}} | wc -c'}}\n"
+    )
+    async with desk.app(plan=plan) as person:
+        await person.sees("Inputs of plan")
+        await person.type("very-secret-value")
+        await person.press("ctrl+s")
+        await person.press("s")
+        await person.run_is("failed")
+        await person.run_is_left()
+        assert "very-secret-value" not in person.text
+        (desk.folder / "go").touch()
+        await person.press("p")
+        await person.sees("Secret inputs", "needed again")
+        await person.type("very-secret-value")
+        await person.press("ctrl+s")
+        await person.run_is("succeeded")
+        await person.sees('"stdout": "18')

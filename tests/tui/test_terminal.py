@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from conftest import Desk
+from tui_desk import Desk
 
 ROOT = Path(__file__).parents[2]
 PLAN = """

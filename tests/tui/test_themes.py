@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from conftest import Desk
+from tui_desk import Desk
 
 from stepchain_tui.core import paths
 from stepchain_tui.core.settings import Settings

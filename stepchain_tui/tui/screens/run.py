@@ -153,6 +153,7 @@ class RunScreen(RunEngineActions, RunPaneActions, ActionScreen):
         if frame.parents is not None:
             self.graph.set_graph(frame.parents)
         self.graph.set_statuses({step_id: self._face(step) for step_id, step in frame.steps.items()})
+        self.timeline.take(frame.steps.values(), of=None if frame.parents is None else frame.parents)
         if session.follow:
             session.selected = session.where_the_work_is()
         if self.graph.selected != session.selected:
@@ -175,11 +176,9 @@ class RunScreen(RunEngineActions, RunPaneActions, ActionScreen):
         ended = session.view.finished_at if session.view is not None and session.view.status in RUN_ENDED else None
         if session.view is not None and not session.view.live:
             ended = ended or session.view.last_at
-        self.timeline.show(list(session.steps.values()), ended, session.selected)
+        self.timeline.show(ended, session.selected)
         self._show_titles()
-        waiting = [step for step in session.steps.values() if step.waiting is not None]
-        chosen = session.step if session.step in waiting else next(iter(waiting), None)
-        self.query_one(ApprovalBar).show(chosen, self.chain.glyphs)
+        self.query_one(ApprovalBar).show(session.asking, self.chain.glyphs)
         self.refresh_footer()
 
     def _show_titles(self) -> None:

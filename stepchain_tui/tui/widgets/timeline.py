@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Container, Iterable
 from dataclasses import dataclass
 from datetime import datetime
 from typing import ClassVar
@@ -79,32 +79,53 @@ class Timeline(LineView):
         super().__init__(id=id)
         self._now = now
         self._rows: list[StepView] = []
+        self._places: dict[str, int] = {}
         self._begin: datetime | None = None
         self._end: datetime | None = None
         self._selected = ""
         self._name_width = 4
         self.glyphs: Glyphs = UNICODE
 
-    def show(self, steps: Sequence[StepView], end: datetime | None, selected: str) -> None:
-        """Show these steps.
+    def take(self, changed: Iterable[StepView], of: Container[str] | None) -> None:
+        """Take over steps that changed.
 
         Args:
-            steps: All steps of the run.
+            changed: Those steps.
+            of: All steps that there are, where that changed too.
+        """
+        if of is not None:
+            self._rows = [step for step in self._rows if step.id in of]
+        places = {step.id: place for place, step in enumerate(self._rows)} if of is not None else self._places
+        for step in changed:
+            if not step.spans:
+                continue
+            place = places.setdefault(step.id, len(self._rows))
+            if place == len(self._rows):
+                self._rows.append(step)
+                self._name_width = min(LONGEST_NAME, max(self._name_width, cell_len(printable(step.id))))
+            else:
+                self._rows[place] = step
+        if of is not None:
+            # Steps arrive in the order in which they began, but for the first picture of a run, which is of no order.
+            self._rows.sort(key=lambda step: step.spans[0].started_at)
+            places = {step.id: place for place, step in enumerate(self._rows)}
+        self._places = places
+        self._begin = min((step.spans[0].started_at for step in self._rows[:50]), default=None)
+
+    def show(self, end: datetime | None, selected: str) -> None:
+        """Show the rows.
+
+        Args:
             end: When the run ended, None while it goes on.
             selected: The selected step.
         """
-        begun = [step for step in steps if step.spans]
-        self._rows = sorted(begun, key=lambda step: step.spans[0].started_at)
-        self._begin = self._rows[0].spans[0].started_at if self._rows else None
         self._end, self._selected = end, selected
-        names = (cell_len(printable(step.id)) for step in self._rows)
-        self._name_width = min(LONGEST_NAME, max(names, default=4))
         self.set_lines(len(self._rows), 1)
 
     def select(self, step_id: str) -> None:
         """Let a step's row shine, in sight."""
         self._selected = step_id
-        row = next((row for row, step in enumerate(self._rows) if step.id == step_id), None)
+        row = self._places.get(step_id)
         if row is not None and not self.scroll_y <= row < self.scroll_y + self.size.height:
             self.scroll_to(y=max(0, row - self.size.height // 2), animate=False)
         self.refresh()

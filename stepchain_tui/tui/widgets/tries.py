@@ -10,25 +10,29 @@ from textual.app import ComposeResult
 from textual.containers import Vertical
 from textual.widgets import DataTable
 
+from stepchain_tui.store.base import AbstractStore
+from stepchain_tui.tui.background import Background
 from stepchain_tui.tui.glyphs import UNICODE, Glyphs
 from stepchain_tui.tui.queries import Lines, text_lines
 from stepchain_tui.tui.text import duration, moment, one_line
 from stepchain_tui.tui.views import StepDetail, TryRow
-from stepchain_tui.tui.widgets.log_view import LogView
+from stepchain_tui.tui.widgets.log_view import LogView, Place
 from stepchain_tui.tui.widgets.text_view import TextView
 
+ITEM_LINES = 5_000
+"""Lines of one item's log that are shown: the newest."""
 _COLUMNS = ("n", "status", "started", "took", "error")
 _WITH_ITEM = ("n", "item", "status", "started", "took", "error")
 
 
-class TriesPane(Vertical):
+class TriesPane(Background, Vertical):
     """Shows the attempts at one step."""
 
     DEFAULT_CSS = """
     TriesPane {
         & > DataTable { height: auto; max-height: 45%; overflow-x: hidden; }
         & > #try-error { height: 1fr; border-top: solid $foreground 20%; }
-        & > #try-log { height: 1fr; border-top: solid $foreground 20%; }
+        & > #try-log, & > #item-log { height: 1fr; border-top: solid $foreground 20%; }
     }
     """
 
@@ -48,6 +52,9 @@ class TriesPane(Vertical):
         error.display = False
         yield error
         yield LogView(id="try-log")
+        item_log = TextView(id="item-log")
+        item_log.display = False
+        yield item_log
 
     @property
     def table(self) -> DataTable[Text]:
@@ -101,14 +108,31 @@ class TriesPane(Vertical):
         if detail is None or not 0 <= row < len(detail.rows):
             error_view.display = False
             log.show(None, 0)
+            self.query_one("#item-log", TextView).display = False
             return
         chosen = detail.rows[row]
         error_view.display = chosen.error is not None
         if chosen.error is not None:
             error_view.show(error_lines(chosen))
+        item_log = self.query_one("#item-log", TextView)
+        log.display, item_log.display = chosen.item is None, chosen.item is not None
         place = (self.run_id, detail.step_id, chosen.n)
-        if log.place != place:
+        if chosen.item is not None:
+            self.only_latest("log of an item", self._show_item_log, place, chosen.item)
+        elif log.place != place:
             log.load(place)
+
+    async def _show_item_log(self, place: Place, item: int) -> None:
+        """Show the newest lines of one item; the log by page is that of all items."""
+        run_id, step_id, attempt = place
+
+        async def question(store: AbstractStore) -> Lines:
+            lines = await store.read_log(
+                run_id, step_id=step_id, attempt=attempt, item=item, limit=ITEM_LINES, newest=True
+            )
+            return text_lines("\n".join(line.text.replace("\n", " ") for line in lines))
+
+        self.query_one("#item-log", TextView).show(await self.chain.library.ask(question), "no lines")
 
 
 def error_lines(row: TryRow) -> Lines:
