@@ -101,7 +101,8 @@ class Driver:
             if step.outline.is_map and step.status in (StepStatus.WAITING, StepStatus.RUNNING):
                 self.maps.reopen(step)
             elif step.status in (StepStatus.PENDING, StepStatus.QUEUED):
-                self.frontier.consider(step_id)
+                if self.frontier.could_begin(step_id):
+                    self.frontier.consider(step_id)
             elif step.status is StepStatus.RETRYING and step.retry_at is not None:
                 self.alarms.set(Work(self.prepared(step_id), tries=step.tries), step.retry_at)
         self.settle()

@@ -15,7 +15,7 @@ from stepchain_tui.run.status import STEP_ENDED, StepStatus
 if TYPE_CHECKING:
     from stepchain_tui.engine.driver import Driver
 
-SHOWN_AFTER = 0.05
+SHOWN_AFTER = 0.1
 """Seconds that a ready step waits for a slot before it is said to be queued."""
 
 
@@ -48,6 +48,11 @@ class Frontier:
     def count(self) -> None:
         """Count for every step how many of its parents have not ended."""
         self._unended = {step_id: self._count_unended(step_id) for step_id in self._state.steps}
+
+    def could_begin(self, step_id: str) -> bool:
+        """Return whether it is worth looking at a step: one none of whose parents has ended only waits."""
+        left = self._unended[step_id]
+        return not left or left < len(self._state.steps[step_id].outline.parents)
 
     def show_soon(self) -> None:
         """Record that ready steps are queued, if they still wait for a slot a little later."""

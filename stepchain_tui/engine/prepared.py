@@ -31,6 +31,7 @@ OPTION_KEYS: dict[ActionKind, tuple[str, ...]] = {
 """The companion keys of each action that its executor reads."""
 _TEXT_KINDS = frozenset({ActionKind.SHELL, ActionKind.PROMPT, ActionKind.APPROVE})
 _NOTHING = compile_template({})
+_CODE_KINDS = frozenset({ActionKind.FUNCTION, ActionKind.PYTHON})
 _NO_REFERENCES = frozenset[str]()
 _NO_RETRY_SETTINGS = RetryDefaults()
 _NO_SURROUNDINGS = compile_template({"env": {}, "cwd": ""})
@@ -70,9 +71,11 @@ class PreparedStep:
         self.surroundings = _NO_SURROUNDINGS
         if step.env or step.cwd:
             self.surroundings = compile_template({"env": dict(step.env or {}), "cwd": step.cwd or ""})
-        parts = [part for part in (self.value, self.args, self.options, self.surroundings) if not _is_plain(part)]
-        self.is_constant = not parts
-        self.references = self._references(parts) if parts else _NO_REFERENCES
+        self.is_constant, self.references = True, _NO_REFERENCES
+        if kind not in _CODE_KINDS or self.args is not _NOTHING or self.surroundings is not _NO_SURROUNDINGS:
+            parts = [part for part in (self.value, self.args, self.options, self.surroundings) if not _is_plain(part)]
+            if parts:
+                self.is_constant, self.references = False, self._references(parts)
         self.needs_nothing = self.is_constant and self.when is None and not self.is_map
         """Neither its body nor whether it runs depends on any result."""
         self.constant: tuple[Resolved, Kept] | None = None
@@ -130,7 +133,7 @@ def _is_plain(part: Template) -> bool:
 
 def _value(step: Step, kind: ActionKind) -> Template:
     action = getattr(step, kind)
-    if kind in (ActionKind.FUNCTION, ActionKind.PYTHON):
+    if kind in _CODE_KINDS:
         # Code is code: braces in it are dictionaries, and a value gets in as an argument, never as text.
         return Template(action, None, (), uses_chain_result=False)
     return compile_template(list(action) if isinstance(action, tuple) else action)
