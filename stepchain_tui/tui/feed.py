@@ -49,7 +49,7 @@ class RunFeed:
         self._default_model = default_model
         self._model = ""
         self._models: dict[str, str] = {}
-        self._changed: set[str] = set()
+        self._changed: dict[str, None] = {}
         self._new_graph = False
         self._alive = False
         self._log: tuple[str, int | None] | None = None
@@ -139,7 +139,7 @@ class RunFeed:
         match event:
             case e.RunCreated() | e.RunRevised():
                 self._new_graph = True
-                self._changed.update(self.state.steps)
+                self._changed = dict.fromkeys(self.state.steps)
                 self._model = self._default_model(self.state.plan)
                 self._models = {
                     str(step.get("id")): str(step.get("model") or "")
@@ -149,7 +149,7 @@ class RunFeed:
             case _:
                 step_id = getattr(event, "step_id", None)
                 if step_id is not None:
-                    self._changed.add(step_id)
+                    self._changed[step_id] = None
                 self._dirty.set()
 
     async def _count_log(self) -> None:
@@ -189,7 +189,7 @@ class RunFeed:
 
     def _frame(self) -> Frame:
         state, changed = self.state, self._changed
-        self._changed, new_graph, self._new_graph = set(), self._new_graph, False
+        self._changed, new_graph, self._new_graph = {}, self._new_graph, False
         steps = {step_id: self._step_view(step_id) for step_id in changed if step_id in state.steps}
         parents = None
         if new_graph:
