@@ -100,14 +100,16 @@ class Bench:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         assert self._watch is not None
+        stopped = self._watch.done()
         self._watch.cancel()
-        await asyncio.gather(self._watch, return_exceptions=True)
+        await asyncio.gather(self._watch, return_exceptions=not stopped)
         await asyncio.wait_for(self.engine.close(), PATIENCE)
 
     def is_idle(self) -> bool:
         """Return whether no body of any run is at work, so that only time can bring something new."""
         return not any(
-            driver.bodies or driver.aside or driver._side or driver.frontier.has_ended for driver in self.engine._drivers.values()
+            driver.bodies or driver.aside or driver._side or driver.frontier.has_ended
+            for driver in self.engine._drivers.values()
         )
 
     def source(self, plan: Plan, inputs: Mapping[str, Any] | None = None, **keys: Any) -> RunSource:
