@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
-from collections.abc import Mapping, Sequence
 from copy import copy
 from datetime import datetime
 from functools import partial
@@ -14,13 +13,12 @@ from typing import Any, ClassVar
 
 from textual.app import App
 from textual.binding import BindingType
-from textual.screen import Screen
 
 from stepchain_tui.core import paths
 from stepchain_tui.core.clock import Clock, SystemClock
 from stepchain_tui.core.errors import StepChainError
 from stepchain_tui.core.settings import Settings
-from stepchain_tui.tui.actions import ACTIONS, Scope, bindings, clashes, in_scopes, key_text, keys_of, unknown_ids
+from stepchain_tui.tui.actions import ACTIONS, Scope, bindings, clashes, key_text, keys_of, unknown_ids
 from stepchain_tui.tui.app_dialogs import Dialogs
 from stepchain_tui.tui.app_screens import FIRST, OpenScreens
 from stepchain_tui.tui.glyphs import choose_glyphs
@@ -30,6 +28,8 @@ from stepchain_tui.tui.screens.base import ActionScreen
 from stepchain_tui.tui.state import AppState, load_state, save_state, store_mark
 from stepchain_tui.tui.themes import DEFAULT_THEME, STATUS_DEFAULTS, load_themes
 
+WARM_SECONDS = 0.15
+"""How long after its start the app starts its engine: the first paint goes first."""
 QUIET_SECONDS = 0.02
 """How often it is looked at whether everything is quiet, where nothing tells."""
 
@@ -80,6 +80,7 @@ class StepChainApp(OpenScreens, Dialogs, App[int]):
             ThreadHost(store_path, self.settings) if in_process else ChildHost(store_path, log, self._engine_died)
         )
         self.busy = 0
+        self._theme_problems = self._take_themes()
         # The first mode is the plan, run or list that the app begins with: no other screen is painted before.
         self.add_mode(FIRST, partial(self.first_screen, plan, run_id, inputs or {}))
         self._warming: asyncio.Task[None] | None = None
@@ -88,15 +89,19 @@ class StepChainApp(OpenScreens, Dialogs, App[int]):
 
     # --- beginning
 
-    def on_load(self) -> None:
-        """Take over themes and keys before anything is drawn."""
+    def _take_themes(self) -> list[str]:
+        """Take over all themes and the one in use; set later, it would have every style made twice."""
         found = load_themes([paths.shipped_folder("themes"), paths.data_folder() / "themes"])
         for theme in found.themes.values():
             self.register_theme(theme)
         wanted = self.state.theme or self.settings.theme or DEFAULT_THEME
-        self.theme = wanted if wanted in self.available_themes else DEFAULT_THEME
-        if found.problems:
-            self.call_later(self._tell, "Themes that were left out", "\n".join(found.problems))
+        self.set_reactive(App.theme, wanted if wanted in self.available_themes else DEFAULT_THEME)
+        return found.problems
+
+    def on_load(self) -> None:
+        """Take over keys before anything is drawn."""
+        if self._theme_problems:
+            self.call_later(self._tell, "Themes that were left out", "\n".join(self._theme_problems))
         if self.settings.keymap:
             self.set_keymap({name: keys for name, keys in self.settings.keymap.items() if name in ACTIONS})
             if unknown := unknown_ids(self.settings.keymap):
@@ -117,7 +122,7 @@ class StepChainApp(OpenScreens, Dialogs, App[int]):
         """Begin to read; the engine gets warm once the first screen is painted."""
         self.set_class(self.glyphs.ascii, "-ascii")
         self.library.start()
-        self.call_after_refresh(self._warm_up)
+        self.set_timer(WARM_SECONDS, self._warm_up)
 
     def _warm_up(self) -> None:
         self._warming = asyncio.get_running_loop().create_task(self._open_host(), name="warm up")
@@ -233,29 +238,6 @@ class StepChainApp(OpenScreens, Dialogs, App[int]):
                 with contextlib.suppress(TimeoutError):
                     async with asyncio.timeout(QUIET_SECONDS):
                         await self._quiet.wait()
-
-    def sections(self, screen: Screen[Any]) -> Sequence[tuple[str, Scope]]:
-        """Return the scopes of a screen for menus, its own first."""
-        scopes = screen.SCOPES if isinstance(screen, ActionScreen) else (Scope.APP,)
-        return [(scope.value.capitalize(), scope) for scope in scopes]
-
-    def menu_entries(self) -> Mapping[str, list[Any]]:
-        """Return the actions of the current screen, by section, with keys and reasons."""
-        return self.menu_entries_of(self.screen)
-
-    def menu_entries_of(self, screen: Screen[Any]) -> Mapping[str, list[Any]]:
-        """Return the actions of a screen, by section, with keys and reasons."""
-        made = {}
-        for heading, scope in self.sections(screen):
-            made[heading] = [
-                (
-                    action,
-                    key_text(keys_of(action, self.settings.keymap)),
-                    screen.why_not(action) if isinstance(screen, ActionScreen) else None,
-                )
-                for action in in_scopes([scope])
-            ]
-        return made
 
 
 def run_app(

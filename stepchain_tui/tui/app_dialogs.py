@@ -13,7 +13,9 @@ from textual.screen import ModalScreen
 from textual.worker import Worker, WorkerState
 
 from stepchain_tui.core.errors import StepChainError
+from stepchain_tui.tui.actions import Scope, in_scopes, key_text, keys_of
 from stepchain_tui.tui.host import HowToEnd
+from stepchain_tui.tui.screens.base import ActionScreen
 
 if TYPE_CHECKING:
     from textual.screen import Screen
@@ -116,6 +118,29 @@ class Dialogs(App[int]):
 
     # --- menus
 
+    def sections(self, screen: Screen[Any]) -> Sequence[tuple[str, Scope]]:
+        """Return the scopes of a screen for menus, its own first."""
+        scopes = screen.SCOPES if isinstance(screen, ActionScreen) else (Scope.APP,)
+        return [(scope.value.capitalize(), scope) for scope in scopes]
+
+    def menu_entries(self) -> Mapping[str, list[Any]]:
+        """Return the actions of the current screen, by section, with keys and reasons."""
+        return self.menu_entries_of(self.screen)
+
+    def menu_entries_of(self, screen: Screen[Any]) -> Mapping[str, list[Any]]:
+        """Return the actions of a screen, by section, with keys and reasons."""
+        made = {}
+        for heading, scope in self.sections(screen):
+            made[heading] = [
+                (
+                    action,
+                    key_text(keys_of(action, cast("StepChainApp", self).settings.keymap)),
+                    screen.why_not(action) if isinstance(screen, ActionScreen) else None,
+                )
+                for action in in_scopes([scope])
+            ]
+        return made
+
     def do_app_keys(self) -> None:
         """Show all keys of this screen; enter does what is chosen."""
         self.begin("menu", self._keys)
@@ -123,9 +148,8 @@ class Dialogs(App[int]):
     async def _keys(self) -> None:
         from stepchain_tui.tui.screens.dialogs import KeysMenu
 
-        chain = cast("StepChainApp", self)
         focused = self.screen.focused
-        chosen = await self.ask(KeysMenu(list(chain.menu_entries().items())))
+        chosen = await self.ask(KeysMenu(list(self.menu_entries().items())))
         if chosen is not None:
             self.call_later(self.carry_out, chosen, focused)
 

@@ -54,7 +54,8 @@ def store_mark(path: Path) -> str:
         return ""
     if len(head) < 72 or not head.startswith(b"SQLite format 3\0") or not os.access(path, os.R_OK | os.W_OK):
         return ""
-    return f"{head[60:64].hex()}{head[68:72].hex()} {path}"  # SQLite's user_version and application_id
+    # SQLite's schema cookie, which each migration changes, and its user_version and application_id.
+    return f"{head[40:44].hex()}{head[60:64].hex()}{head[68:72].hex()} {path}"
 
 
 def save_state(path: Path, state: AppState) -> None:

@@ -17,7 +17,6 @@ from textual.widgets.option_list import Option
 
 from stepchain_tui.core import paths
 from stepchain_tui.tui.actions import Scope, bindings
-from stepchain_tui.tui.queries import PLAN_ENDINGS, PlanFile, find_plans
 from stepchain_tui.tui.screens.base import ActionScreen
 from stepchain_tui.tui.text import duration, moment, one_line
 from stepchain_tui.tui.widgets.lines import ActionFooter, OneLine
@@ -25,7 +24,10 @@ from stepchain_tui.tui.widgets.pane import Pane
 
 if TYPE_CHECKING:
     from stepchain_tui.store.base import AbstractStore, RunSummary
+    from stepchain_tui.tui.queries import PlanFile
 
+PAINT_SECONDS = 0.03
+"""How long reading waits for the first paint, which it would slow down."""
 RECENT = 50
 LOOK_SECONDS = 1.0
 """How often recent runs are read again while this screen is in sight."""
@@ -79,11 +81,13 @@ class HomeScreen(ActionScreen):
 
     def on_mount(self) -> None:
         """Read plans and runs once the frame is painted."""
-        self.call_after_refresh(self._painted_first)
+        self.chain.busy += 1  # something is under way: reading waits for the paint
+        self.set_timer(PAINT_SECONDS, self._painted_first)
         self.set_interval(LOOK_SECONDS, self._look_again)
 
     def _painted_first(self) -> None:
         self._painted = True
+        self.chain.busy -= 1
         self.reload()
 
     def on_screen_resume(self) -> None:
@@ -104,6 +108,8 @@ class HomeScreen(ActionScreen):
     # --- plans
 
     async def _read_plans(self) -> None:
+        from stepchain_tui.tui.queries import find_plans
+
         found = await self.chain.library.work(
             partial(find_plans, self.chain.folder, paths.shipped_folder("sample_plans"))
         )
@@ -207,7 +213,7 @@ class HomeScreen(ActionScreen):
         if not name or not name.strip():
             return
         path = self.chain.folder / name.strip()
-        if path.suffix.lower() not in PLAN_ENDINGS:
+        if path.suffix.lower() not in (".yaml", ".yml", ".json"):
             path = path.with_name(path.name + ".yaml")
         await self.chain.library.work(partial(_write_new, path))
         self.chain.open_editor(path)
