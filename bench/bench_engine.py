@@ -121,7 +121,9 @@ async def bound(graph: Graph, folder: Path) -> float:
 
 
 async def ours(graph: Graph, folder: Path) -> float:
-    steps = [Step(id=name, function=no_op, mode="inline", dependencies=tuple(parents)) for name, parents in graph.items()]
+    steps = [
+        Step(id=name, function=no_op, mode="inline", dependencies=tuple(parents)) for name, parents in graph.items()
+    ]
     plan = Plan(goal="bench", steps=steps, max_concurrent=MAX_CONCURRENT)
     require_valid(plan, folder)
     async with Engine(SQLiteStore(folder / "ours.db")) as engine:
@@ -145,7 +147,9 @@ def measure(which: str, steps: int, pairs: int) -> float:
         rates.append((steps / bound_took, steps / our_took))
     ratio = statistics.median(ratios)
     bound_rate, our_rate = (statistics.median(column) for column in zip(*rates, strict=True))
-    print(f"{which:8} {steps:6} steps  bound {bound_rate:8.0f}/s  ours {our_rate:8.0f}/s  ratio {ratio:.2f}", flush=True)
+    print(
+        f"{which:8} {steps:6} steps  bound {bound_rate:8.0f}/s  ours {our_rate:8.0f}/s  ratio {ratio:.2f}", flush=True
+    )
     return ratio
 
 

@@ -43,9 +43,7 @@ class ProcessPool:
         """The living workers as `{pid, process_group, process_started_at}`."""
         return [worker.child.record() for worker in self._workers]
 
-    async def run(
-        self, request: wire.Request, log: Log, label: str, on_start: Callable[[], None] | None = None
-    ) -> Any:
+    async def run(self, request: wire.Request, log: Log, label: str, on_start: Callable[[], None] | None = None) -> Any:
         """Carry out a call in a worker and return its JSON value.
 
         Cancelling ends the worker with its children, within 4 s, before the cancellation goes on.

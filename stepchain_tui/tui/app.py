@@ -125,6 +125,8 @@ class StepChainApp(OpenScreens, Dialogs, App[int]):
         self.set_timer(WARM_SECONDS, self._warm_up)
 
     def _warm_up(self) -> None:
+        if self._finished:
+            return
         self._warming = asyncio.get_running_loop().create_task(self._open_host(), name="warm up")
 
     async def _open_host(self) -> None:
@@ -183,8 +185,8 @@ class StepChainApp(OpenScreens, Dialogs, App[int]):
         if self._finished:
             return
         self._finished = True
-        if self._warming is not None and not self._warming.done():
-            self._warming.cancel()
+        if self._warming is not None:  # half an engine cannot be ended: it is soon a whole one
+            await asyncio.gather(self._warming, return_exceptions=True)
         await self.host.end(how)
         await self.library.close()
 

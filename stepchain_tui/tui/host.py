@@ -302,6 +302,8 @@ class ThreadHost:
         """Let the runs go and end the thread; runs that are to be kept are interrupted, as nothing is left of us."""
         engine = self._engine
         if engine is None:
+            if not self._thread.is_alive():
+                self._loop.close()
             return
         for run_id in list(engine.live_runs) if how != "keep" else ():
             try:

@@ -48,6 +48,7 @@ class Library:
     async def close(self) -> None:
         """Let the store go and end the thread."""
         if not self._thread.is_alive():
+            self._loop.close()
             return
         await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(self._end(), self._loop))
         self._loop.call_soon_threadsafe(self._loop.stop)

@@ -231,7 +231,6 @@ def _context(call: StepCall, log: Callable[[str, str], None] | None) -> StepCont
     )
 
 
-
 def _label(function: Any) -> str:
     return function if isinstance(function, str) else getattr(function, "__qualname__", type(function).__name__)
 
