@@ -66,7 +66,8 @@ class Writer:
     def run(self, path: Path) -> None:
         connection = sqlite3.connect(path, isolation_level=None)
         connection.executescript(
-            "pragma journal_mode=wal; pragma synchronous=normal; create table events(seq integer primary key, data text)"
+            "pragma journal_mode=wal; pragma synchronous=normal; "
+            "create table events(seq integer primary key, data text)"
         )
         while True:
             rows = [self.queue.get()]

@@ -97,7 +97,7 @@ class _Control:
     def pause(self) -> str:
         driver, now = self.driver, bool(self.command.arguments.get("now"))
         if self.state.status not in (RunStatus.RUNNING, RunStatus.WAITING, RunStatus.PAUSED):
-            raise CommandRefusedError(f"the run is {self.state.status} and cannot be paused")
+            raise CommandRefusedError(f"the run cannot be paused, it {_as_told(self.state.status)}")
         if driver.paused and not now:
             raise CommandRefusedError("the run is paused already")
         if driver.cancelling is not None:
@@ -114,7 +114,7 @@ class _Control:
     def resume(self) -> str:
         driver = self.driver
         if not driver.paused:
-            raise CommandRefusedError(f"the run is {self.state.status}, not paused")
+            raise CommandRefusedError(f"the run is not paused, it {_as_told(self.state.status)}")
         self._accept()
         driver.paused = False
         driver.emit(e.RunResumed, reason=f"resumed by {self._by}")
@@ -266,3 +266,8 @@ class _Control:
         for key in keys:
             driver.alarms.try_now(key)
         return f"trying {step.id} now"
+
+
+def _as_told(status: RunStatus) -> str:
+    """Return a status as it follows "it" in a sentence."""
+    return f"has {status}" if status in (RunStatus.SUCCEEDED, RunStatus.FAILED) else f"is {status}"
