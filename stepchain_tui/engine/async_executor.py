@@ -81,7 +81,10 @@ class AsyncExecutor:
         """
         folder = Path.cwd()
         source = RunSource(
-            plan=self._with_concurrency(plan), folder=folder, inputs=resolve_inputs(plan, inputs or {}, folder)
+            plan=plan,
+            folder=folder,
+            inputs=resolve_inputs(plan, inputs or {}, folder),
+            max_concurrent=self._slots_for(plan),
         )
         async with Engine(self.store, settings=self._settings, scheduler=self.scheduler, client=self.client) as engine:
             handle = await engine.start(source, run_id=run_id, resume=resume, detach=True)
@@ -92,10 +95,10 @@ class AsyncExecutor:
                 raise
             return await step_results(engine.store, handle.state)
 
-    def _with_concurrency(self, plan: Plan) -> Plan:
+    def _slots_for(self, plan: Plan) -> int | None:
         if "max_concurrent" in plan.model_fields_set and self.max_concurrent == DEFAULT_MAX_CONCURRENT:
-            return plan
-        return plan.model_copy(update={"max_concurrent": self.max_concurrent})
+            return None
+        return self.max_concurrent
 
 
 async def _cancel(engine: Engine, handle: RunHandle) -> None:

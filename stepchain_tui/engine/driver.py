@@ -71,7 +71,7 @@ class Driver:
         self.leaving = False
         """The last event is recorded, though perhaps not stored yet: no command may change anything any more."""
         self.stop_reason = ""
-        self.slots = Slots(source.plan.max_concurrent)
+        self.slots = Slots(source.slots)
         self.limits = {name: Slots(size) for name, size in source.plan.limits.items()}
         self.bodies: dict[tuple[str, int | None], Work] = {}
         """Work that holds a slot."""

@@ -224,7 +224,7 @@ class Engine:
                 working_folder=str(source.working_folder),
                 inputs=source.stored_inputs,
                 secret_inputs=source.secret_inputs,
-                max_concurrent=source.plan.max_concurrent,
+                max_concurrent=source.slots,
             )
             self.core.recorder.touch_all(run_id, journal.state)
             journal.emit(e.RunStarted, owner=_this_process(), version=_version())

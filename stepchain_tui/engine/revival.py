@@ -39,6 +39,7 @@ def source_of(state: RunState, given: dict[str, Any] | None = None) -> RunSource
         path=Path(state.plan_path) if state.plan_path else None,
         text=state.plan_text,
         working_folder=Path(state.working_folder),
+        max_concurrent=state.max_concurrent,
         inputs={**state.inputs, **{name: given[name] for name in state.secret_inputs}},
     )
 
@@ -93,7 +94,7 @@ def revise(journal: Journal, source: RunSource, hasher: StepHasher) -> bool:
         plan=plan,
         steps=source.outlines(),
         plan_text=source.text,
-        max_concurrent=source.plan.max_concurrent,
+        max_concurrent=source.slots,
         reason="the plan file changed",
     )
     changed = []

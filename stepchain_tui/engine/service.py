@@ -112,17 +112,15 @@ def load_source(
     base = Path(working_folder) if working_folder else Path.cwd()
     # as it was typed, because that is how its mistakes name the file
     loaded = load_plan(base / plan_path if working_folder else Path(plan_path))
-    plan = loaded.plan
-    if max_concurrent is not None:
-        plan = plan.model_copy(update={"max_concurrent": max_concurrent})
     return RunSource(
-        plan=plan,
+        plan=loaded.plan,
         folder=loaded.folder,
         path=loaded.path,
         text=loaded.text,
         working_folder=base,
-        inputs=resolve_inputs(plan, inputs, base, loaded.folder),
+        inputs=resolve_inputs(loaded.plan, inputs, base, loaded.folder),
         checked=True,
+        max_concurrent=max_concurrent,
     )
 
 

@@ -27,6 +27,7 @@ class RunSource:
         inputs: Every input's value, secret ones included; never stored as it is.
         environment: The variables that secrets and children's environments come from.
         checked: The plan was found valid, as every plan that was loaded from a file is.
+        max_concurrent: How many steps may run at once, instead of what the plan says.
     """
 
     plan: Plan
@@ -37,6 +38,12 @@ class RunSource:
     inputs: dict[str, Any] = field(default_factory=dict)
     environment: Mapping[str, str] = field(default_factory=lambda: os.environ)
     checked: bool = False
+    max_concurrent: int | None = None
+
+    @property
+    def slots(self) -> int:
+        """How many steps may run at once."""
+        return self.max_concurrent or self.plan.max_concurrent
 
     @cached_property
     def graph(self) -> PlanGraph:
