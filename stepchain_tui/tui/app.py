@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import os
 from copy import copy
 from datetime import datetime
@@ -121,10 +122,13 @@ class StepChainApp(OpenScreens, Dialogs, App[int]):
     def on_mount(self) -> None:
         """Begin to read; the engine gets warm once the first screen is painted."""
         self.set_class(self.glyphs.ascii, "-ascii")
-        self.library.start()
+        self.call_after_refresh(self.library.start)
         self.set_timer(WARM_SECONDS, self._warm_up)
 
     def _warm_up(self) -> None:
+        if not gc.isenabled():
+            gc.enable()
+            gc.freeze()  # what was loaded stays: no collection needs to look at it while somebody waits for a frame
         if self._finished:
             return
         self._warming = asyncio.get_running_loop().create_task(self._open_host(), name="warm up")
@@ -242,20 +246,15 @@ class StepChainApp(OpenScreens, Dialogs, App[int]):
                         await self._quiet.wait()
 
 
-def run_app(
+def start_app(
     store_path: Path,
-    plan: Path | None = None,
-    run_id: str | None = None,
-    in_process: bool = False,
-    settings: Settings | None = None,
-    inputs: dict[str, Any] | None = None,
+    plan: Path | None,
+    run_id: str | None,
+    in_process: bool,
+    settings: Settings | None,
+    inputs: dict[str, Any] | None,
 ) -> int:
-    """Run the app and return its exit code.
-
-    Raises:
-        StoreError: The store is locked, damaged, newer than this version, or no store.
-        UnknownRunError: The store does not hold `run_id`.
-    """
+    """Run the app and return its exit code, see `tui.run_app`."""
     state = load_state(paths.app_state_path())
     known = store_mark(store_path)
     if run_id or not known or known != state.store:

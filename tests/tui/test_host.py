@@ -16,7 +16,7 @@ from tui_desk import Desk, Person
 
 from stepchain_tui.core.errors import StoreError
 from stepchain_tui.tui import host as host_module
-from stepchain_tui.tui.app import run_app
+from stepchain_tui.tui import run_app
 from stepchain_tui.tui.host import ChildHost, HostError
 from stepchain_tui.tui.screens.dialogs import Choice
 
