@@ -72,6 +72,7 @@ class Frontier:
         for step_id in affected:
             self._unended[step_id] = self._count_unended(step_id)
             self.withdraw(step_id)
+        for step_id in affected:  # only now: a step that is skipped at once counts as one that ends
             if self._state.steps[step_id].status in (StepStatus.PENDING, StepStatus.QUEUED):
                 self.consider(step_id)
 

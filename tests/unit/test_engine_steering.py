@@ -475,3 +475,18 @@ async def test_a_step_that_was_ready_because_of_a_failure_is_looked_at_anew_when
         assert run.statuses["alarm"] == "skipped"
         assert world.calls == ["bad", "busy", *others]
         await run.check()
+
+
+async def test_a_rerun_of_a_step_that_is_skipped_again_at_once_does_not_keep_its_children_waiting() -> None:
+    world = World()
+    gate = world.gate("slow")
+    async with Bench() as bench:
+        steps = [world.step("a", when=False), world.step("b", "a"), world.step("slow")]
+        end = world.step("end", "b", "slow", trigger_rule="all_done")
+        run = await bench.start(plan_of(*steps, end))
+        await world.called("slow")
+        assert (await run.tell("rerun", step="b"))["ok"]
+        gate.set()
+        assert await run.end() == "succeeded"
+        assert (run.statuses["b"], run.statuses["end"]) == ("skipped", "succeeded")
+        await run.check()
