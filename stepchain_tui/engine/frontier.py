@@ -35,7 +35,7 @@ class Frontier:
         self._emit = driver.emit
         self.queue = WorkQueue()
         self.ready: dict[str, Work] = {}
-        self._unended: dict[str, int] = {}
+        self._unended: dict[str, set[str]] = {}
         self._ended: deque[str] = deque()
         self._unshown: list[Work] = []
         self._showing = False
@@ -46,13 +46,13 @@ class Frontier:
         return bool(self._ended)
 
     def count(self) -> None:
-        """Count for every step how many of its parents have not ended."""
-        self._unended = {step_id: self._count_unended(step_id) for step_id in self._state.steps}
+        """Find out for every step which of its parents have not ended."""
+        self._unended = {step_id: self._unended_parents(step_id) for step_id in self._state.steps}
 
     def could_begin(self, step_id: str) -> bool:
         """Return whether it is worth looking at a step: one none of whose parents has ended only waits."""
         left = self._unended[step_id]
-        return not left or left < len(self._state.steps[step_id].outline.parents)
+        return not left or len(left) < len(self._state.steps[step_id].outline.parents)
 
     def show_soon(self) -> None:
         """Record that ready steps are queued, if they still wait for a slot a little later."""
@@ -60,9 +60,9 @@ class Frontier:
             self._showing = True
             self._core.loop.call_later(SHOWN_AFTER, self._show_queued)
 
-    def _count_unended(self, step_id: str) -> int:
+    def _unended_parents(self, step_id: str) -> set[str]:
         steps = self._state.steps
-        return sum(steps[parent].status not in STEP_ENDED for parent in steps[step_id].outline.parents)
+        return {parent for parent in steps[step_id].outline.parents if steps[parent].status not in STEP_ENDED}
 
     def recount(self, step_ids: list[str]) -> None:
         """Look anew at steps that were made pending again, and at those that wait for them."""
@@ -70,7 +70,7 @@ class Frontier:
         for step_id in step_ids:
             affected.update(dict.fromkeys(self._source.graph.children[step_id]))
         for step_id in affected:
-            self._unended[step_id] = self._count_unended(step_id)
+            self._unended[step_id] = self._unended_parents(step_id)
             self.withdraw(step_id)
         for step_id in affected:  # only now: a step that is skipped at once counts as one that ends
             if self._state.steps[step_id].status in (StepStatus.PENDING, StepStatus.QUEUED):
@@ -126,11 +126,11 @@ class Frontier:
             stands_in_the_way = is_failure(parent)
             unsuccessful = parent.status not in (StepStatus.SUCCEEDED, StepStatus.SKIPPED)
             for child_id in self._source.graph.children[parent.id]:
-                self._unended[child_id] -= 1
+                self._unended[child_id].discard(parent.id)
                 if steps[child_id].status is not StepStatus.PENDING or child_id in self.ready:
                     continue
                 early = unsuccessful if rules.get(child_id) is TriggerRule.ONE_FAILED else stands_in_the_way
-                if self._unended[child_id] == 0 or early:
+                if early or not self._unended[child_id]:
                     self.consider(child_id)
 
     def _show_queued(self) -> None:

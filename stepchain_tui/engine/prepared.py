@@ -32,6 +32,7 @@ OPTION_KEYS: dict[ActionKind, tuple[str, ...]] = {
 _TEXT_KINDS = frozenset({ActionKind.SHELL, ActionKind.PROMPT, ActionKind.APPROVE})
 _NOTHING = compile_template({})
 _CODE_KINDS = frozenset({ActionKind.FUNCTION, ActionKind.PYTHON})
+_NO_VARIABLES: dict[str, str] = {}
 _NO_REFERENCES = frozenset[str]()
 _NO_RETRY_SETTINGS = RetryDefaults()
 _NO_SURROUNDINGS = compile_template({"env": {}, "cwd": ""})
@@ -99,9 +100,10 @@ class PreparedStep:
         """
         if self.is_constant and self.surroundings is _NO_SURROUNDINGS:
             value = self._as_meant(self.value.source)
-            return Resolved(
-                self, value, self.step.args or {}, {**self.options.source, **self.fixed_options}, {}, self.plan_folder
-            )
+            options = self.fixed_options
+            if self.options is not _NOTHING:
+                options = {**self.options.source, **options}
+            return Resolved(self, value, self.args.source, options, _NO_VARIABLES, self.plan_folder)
         chained: tuple[Any, ...] = ()
         if self.step.dependencies and not self.is_constant:
             last = context["steps"].get(self.step.dependencies[-1])

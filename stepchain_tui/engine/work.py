@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass, field
 from enum import Enum
 from typing import TYPE_CHECKING, Any
+
+import msgspec
 
 from stepchain_tui.run.failures import Failure
 
@@ -30,8 +31,7 @@ class Stop(Enum):
     SHUTDOWN = "the engine ended"
 
 
-@dataclass(slots=True, eq=False)
-class Work:
+class Work(msgspec.Struct, eq=False):
     """One attempt that is ready, running or waits for its retry.
 
     Attributes:
@@ -57,7 +57,7 @@ class Work:
     task: asyncio.Task[None] | None = None
     call: StepCall | None = None
     ports: AttemptPorts | None = None
-    warnings: list[str] = field(default_factory=list)
+    warnings: list[str] = msgspec.field(default_factory=list)
 
     @property
     def lane(self) -> Lane:
@@ -82,8 +82,7 @@ class Ending(Enum):
     STOPPED = "stopped"
 
 
-@dataclass(slots=True, frozen=True)
-class Result:
+class Result(msgspec.Struct, frozen=True):
     """What came of an attempt, as a value: failures do not travel as exceptions."""
 
     ending: Ending

@@ -10,9 +10,10 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
+
+import msgspec
 
 from stepchain_tui.plan import Step
 
@@ -56,8 +57,7 @@ class CallPorts(Protocol):
         """Keep a warning with the result, such as `ran in a thread: cannot be pickled`."""
 
 
-@dataclass(slots=True, kw_only=True)
-class StepCall:
+class StepCall(msgspec.Struct, kw_only=True, eq=False):
     """One attempt at a step, or at one item of it, ready to be carried out.
 
     Attributes:
@@ -90,12 +90,11 @@ class StepCall:
     ports: CallPorts
     idempotency_key: str = ""
     tries: int = 1
-    secrets: Mapping[str, str] = field(default_factory=dict)
+    secrets: Mapping[str, str] = msgspec.field(default_factory=dict)
     lingering: asyncio.Future[None] | None = None
 
 
-@dataclass(slots=True)
-class Outcome:
+class Outcome(msgspec.Struct):
     """What came of a call: any Python value; the engine makes it a JSON value."""
 
     output: Any

@@ -39,6 +39,7 @@ _STATEMENT = re.compile(r"\{%-?\s*(?:if|for|set|macro|include|import|from|block|
 _KEPT_ESCAPES = frozenset("\\'\"abfnrtvxNuU\n")
 _CACHED_LENGTH = 20_000
 _ABSENT = object()
+_NONE = frozenset[str]()
 Resolve = Callable[[Scope], Any]
 
 
@@ -61,8 +62,8 @@ class Template:
         self.uses = uses
         self.uses_chain_result = uses_chain_result
         self.is_constant = resolve is None
-        self.references = frozenset(str(use[1]) for use in uses if use[0] == "steps")
-        self.secrets = frozenset(str(use[1]) for use in uses if use[0] == "secrets")
+        self.references = frozenset(str(use[1]) for use in uses if use[0] == "steps") if uses else _NONE
+        self.secrets = frozenset(str(use[1]) for use in uses if use[0] == "secrets") if uses else _NONE
         self._resolve = resolve
 
     @property

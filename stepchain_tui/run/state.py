@@ -11,6 +11,8 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, assert_never
 
+import msgspec
+
 from stepchain_tui.core.errors import InternalError, UnknownStepError
 from stepchain_tui.run import events as e
 from stepchain_tui.run.failures import Failure
@@ -36,8 +38,7 @@ class Usage:
         self.output_tokens += turn.output_tokens or 0
 
 
-@dataclass(slots=True)
-class AttemptState:
+class AttemptState(msgspec.Struct):
     """One go at a step (`item` is None) or at one item of it."""
 
     n: int
@@ -60,8 +61,7 @@ class AttemptState:
     """The process of its own that the attempt has, if any."""
 
 
-@dataclass(slots=True)
-class ItemState:
+class ItemState(msgspec.Struct):
     """One item of a map; `attempt` is the last one begun at this index (0: none), `tries` those used up."""
 
     index: int
@@ -75,8 +75,7 @@ class ItemState:
     retry_at: datetime | None = None
 
 
-@dataclass(slots=True)
-class StepState:
+class StepState(msgspec.Struct):
     """One step of a run.
 
     Attributes:
@@ -91,11 +90,11 @@ class StepState:
 
     outline: e.StepOutline
     status: StepStatus = StepStatus.PENDING
-    marks: set[Mark] = field(default_factory=set)
+    marks: set[Mark] = msgspec.field(default_factory=set)
     attempt: int = 0
     tries: int = 0
     max_attempts: int = 1
-    attempts: dict[tuple[int | None, int], AttemptState] = field(default_factory=dict)
+    attempts: dict[tuple[int | None, int], AttemptState] = msgspec.field(default_factory=dict)
     items: list[ItemState] | None = None
     keep_items: bool = False
     output: Kept | None = None
