@@ -8,25 +8,22 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Protocol, TypedDict, runtime_checkable
+from typing import Any, NotRequired, Protocol, TypedDict, runtime_checkable
 
 TextCallback = Callable[[str], None]
 """Gets each piece of the text as it arrives, on the event loop's thread."""
 
 
-class _RequiredOfLLMResponse(TypedDict):
-    id: str
-    content: str
-
-
-class LLMResponse(_RequiredOfLLMResponse, total=False):
-    """What a client answers (document 000): `id` and `content`, and, where there are any, the rest.
+class LLMResponse(TypedDict):  # annotations are not postponed in this file: the keys are known at run time
+    """What a client answers (document 000).
 
     `usage` may hold `input_tokens` and `output_tokens`; what is unknown is left out.
     """
 
-    tool_calls: list[dict[str, Any]]
-    usage: dict[str, Any]
+    id: str
+    content: str
+    tool_calls: NotRequired[list[dict[str, Any]]]
+    usage: NotRequired[dict[str, Any]]
 
 
 @runtime_checkable

@@ -162,6 +162,7 @@ def test_a_response_is_a_dictionary_with_the_documents_keys() -> None:
     hints = get_type_hints(LLMResponse, include_extras=True)
     assert set(hints) == {"id", "content", "tool_calls", "usage"}
     assert {name for name, hint in hints.items() if get_origin(hint) is NotRequired} == {"tool_calls", "usage"}
+    assert LLMResponse.__required_keys__ == {"id", "content"}
 
 
 def test_the_error_types_are_those_of_the_document() -> None:
