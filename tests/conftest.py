@@ -12,17 +12,22 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 
 _PROXIES = ("http_proxy", "https_proxy", "all_proxy", "ftp_proxy")
 _ROOT = "root"
 _LEFT_OUT = pytest.StashKey[dict[str, list[str]]]()
+_STORES = pytest.StashKey[set[str]]()
 
 
 @pytest.fixture(autouse=True)
-def isolated(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Path:
+def isolated(
+    tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
+) -> Path:
     """Point everything that a person owns at an empty folder, for this process and those it starts."""
     home = tmp_path_factory.mktemp("home")
+    request.config.stash[_STORES].add(str(home / "runs.db"))
     for variable in list(os.environ):
         upper = variable.upper()
         if upper.startswith(("OPENAI_", "STEPCHAIN_STORE", "STEPCHAIN_SETTINGS")) or variable.lower() in _PROXIES:
@@ -41,6 +46,7 @@ def pytest_configure(config: pytest.Config) -> None:
     """Make the marker known."""
     config.addinivalue_line("markers", "needs(tool): the test needs this command; it is left out where there is none")
     config.stash[_LEFT_OUT] = {}
+    config.stash[_STORES] = set()
 
 
 def _missing(item: pytest.Item) -> list[str]:
@@ -75,6 +81,17 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
     """Fail where a tool is required and missing."""
     if missing := _missing(item):
         pytest.fail(f"STEPCHAIN_REQUIRE_TOOLS is set and this machine has no {', '.join(missing)}")
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """End what tests left running on purpose: a shell step outlives an owner that was killed until it is taken over."""
+    stores = session.config.stash[_STORES]
+    for process in psutil.process_iter():
+        try:
+            if process.pid != os.getpid() and process.environ().get("STEPCHAIN_STORE") in stores:
+                process.kill()
+        except psutil.Error:
+            continue
 
 
 @pytest.hookimpl(optionalhook=True)
