@@ -1,4 +1,4 @@
-"""Durable no-op steps per second against the bound, in one run: `python bench/bench_engine.py --help` tells the options.
+"""Durable no-op steps per second against the bound, in one run: `python bench/bench_engine.py [--help]`.
 
 The bound: a bare asyncio loop over the same graph that writes each start and finish as a row through one sqlite3
 writer thread with group commit, WAL, NORMAL. `max_concurrent` 50 on both sides; median of interleaved pairs. Prints a
