@@ -269,16 +269,15 @@ class Driver:
     # --- the end
 
     def _look_for_end(self) -> None:
-        if self.over or self.passive:
+        if self.over or self.leaving or self.passive:
             return
         if self.bodies or self.aside or self._side:
-            return
-        if self.stopping is not None:
-            self._end_interrupted()
             return
         counts = self.state.counts
         if not any(counts.get(status) for status in _UNFINISHED):
             self._finish()
+        elif self.stopping is not None:
+            self._end_interrupted()
         elif self.paused:
             self._let_go()
         elif self.approvals.open and not self.alarms.waiting and self._has_only_questions():

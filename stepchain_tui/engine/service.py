@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import uuid
-from collections.abc import Mapping
+from collections.abc import Awaitable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -51,19 +51,25 @@ class EngineService:
             RunLockedError: A living engine owns the run.
         """
         source = load_source(plan_path, inputs or {}, working_folder, max_concurrent)
-        return await self.engine.start(source, run_id=run_id, fresh=fresh, detach=self.detach)
+        return await self._durable(self.engine.start(source, run_id=run_id, fresh=fresh, detach=self.detach))
 
     async def resume(self, run_id: str, *, inputs: Mapping[str, Any] | None = None) -> RunHandle:
         """Go on with a run that nobody carries out."""
-        return await self.engine.resume(run_id, inputs=dict(inputs or {}), detach=self.detach)
+        return await self._durable(self.engine.resume(run_id, inputs=dict(inputs or {}), detach=self.detach))
 
     async def rerun(
         self, run_id: str, step_id: str, *, downstream: bool = False, inputs: Mapping[str, Any] | None = None
     ) -> RunHandle:
         """Run a step of a stopped run again, with what follows if `downstream`."""
-        return await self.engine.rerun(
-            run_id, step_id, downstream=downstream, inputs=dict(inputs or {}), detach=self.detach
+        return await self._durable(
+            self.engine.rerun(run_id, step_id, downstream=downstream, inputs=dict(inputs or {}), detach=self.detach)
         )
+
+    async def _durable(self, starting: Awaitable[RunHandle]) -> RunHandle:
+        """Return the handle once whoever is told of the run can read it in the store."""
+        handle = await starting
+        await self.engine.core.recorder.settle()
+        return handle
 
     async def steer(self, run_id: str, command: str, arguments: Mapping[str, Any] | None = None) -> Answer:
         """Give a command to a run, whoever carries it out; a run that nobody does is changed by us.

@@ -86,6 +86,7 @@ class StepChainApp(OpenScreens, Dialogs, App[int]):
         self.add_mode(FIRST, partial(self.first_screen, plan, run_id, inputs or {}))
         self._warming: asyncio.Task[None] | None = None
         self._finished = False
+        self._quitting = False
         self._quiet = asyncio.Event()
 
     # --- beginning
@@ -170,12 +171,23 @@ class StepChainApp(OpenScreens, Dialogs, App[int]):
             self.leave_screen(screen)
 
     def do_app_quit(self) -> None:
-        """Quit; asks what becomes of live runs."""
-        if self.is_asking:
+        """Quit; asks what becomes of live runs. An open question is left without an answer first."""
+        if self._quitting:
             return
+        if self.is_asking:
+            self.screen.dismiss(None)
+            self.call_later(self.do_app_quit)
+            return
+        self._quitting = True
         self.begin("quit", self._quit)
 
     async def _quit(self) -> None:
+        try:
+            await self._quit_if_meant()
+        finally:
+            self._quitting = False
+
+    async def _quit_if_meant(self) -> None:
         if not await self.may_leave_editors():
             return
         live = await self.host.live()

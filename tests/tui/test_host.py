@@ -120,6 +120,15 @@ async def test_without_live_runs_quitting_asks_nothing(desk: Desk) -> None:
         assert person.app.return_code == 0
 
 
+async def test_quitting_leaves_an_open_menu_first(desk: Desk) -> None:
+    async with desk.app(plan=desk.plan(gated(desk.folder)), in_process=False) as person:
+        await person.press("question_mark")
+        await person.until(lambda: person.app.is_asking)
+        await person.pilot.press("ctrl+q")
+        await person.until(lambda: person.app._exit)
+        assert person.app.return_code == 0
+
+
 async def test_a_run_of_another_process_is_watched_and_steered(desk: Desk) -> None:
     plan = desk.plan(gated(desk.folder))
     other = subprocess.Popen(
