@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import json
-import os
 import sys
 from collections.abc import Sequence
-from typing import TextIO
 
 import click
 
 from stepchain_tui.cli.commands import ReaderGoneError, stepchain
+from stepchain_tui.cli.streams import forget
 
 USAGE, FAILED, STOPPED, INTERRUPTED, READER_GONE = 2, 1, 3, 130, 141
 
@@ -34,7 +33,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except click.ClickException as error:
         return _usage(error, as_json)
     except ReaderGoneError:
-        _forget(sys.stdout)
+        forget(sys.stdout)
         return READER_GONE
     except Exception as error:  # noqa: BLE001 - the border of the process: nothing leaves it as a traceback alone
         return _tell_error(error, as_json)
@@ -52,7 +51,7 @@ def tell(message: str, kind: str, hint: str, code: int, as_json: bool) -> int:
                 print(f"  {hint}", file=sys.stderr)  # noqa: T201
         sys.stderr.flush()
     except BrokenPipeError:
-        _forget(sys.stderr)
+        forget(sys.stderr)
     return code
 
 
@@ -79,10 +78,3 @@ def _tell_error(error: Exception, as_json: bool) -> int:
     trace = "".join(traceback.format_exception(error))
     hint = f"This is a bug in StepChain. Please report it with the steps that led here.\n{trace}"
     return tell(f"internal error: {type(error).__name__}: {error}", "internal", hint, FAILED, as_json)
-
-
-def _forget(stream: TextIO) -> None:
-    """Point a stream whose reader is gone at nothing, so that flushing it at the end does not complain."""
-    nothing = os.open(os.devnull, os.O_WRONLY)
-    os.dup2(nothing, stream.fileno())
-    os.close(nothing)

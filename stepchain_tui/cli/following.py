@@ -6,6 +6,7 @@ import asyncio
 import sys
 from typing import Protocol
 
+from stepchain_tui.cli.streams import forget
 from stepchain_tui.cli.text import safe_json
 from stepchain_tui.run.events import decode_event
 from stepchain_tui.run.state import RunState
@@ -71,6 +72,7 @@ class JsonLines(Quiet):
             sys.stdout.buffer.flush()
         except BrokenPipeError:
             self._reader_gone = True
+            forget(sys.stdout)
 
 
 class Follower:
