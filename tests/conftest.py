@@ -1,14 +1,15 @@
 """What all tests share: nobody's own store, settings or model is touched, and tests that need a tool say which.
 
 A test marked `needs("tmux")` is left out where the machine has no tmux, and the summary says so. With
-`STEPCHAIN_REQUIRE_TOOLS=1`, as in CI, it fails instead. `needs("root")` asks for the rights of root, which nobody has
-to have.
+`STEPCHAIN_REQUIRE_TOOLS=1`, as in CI, it fails instead. `needs("root")` asks for the rights of root, and
+`needs("Python 3.11")` for the Python that the pictures were taken with; nobody has to have these.
 """
 
 from __future__ import annotations
 
 import os
 import shutil
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,8 @@ import pytest
 
 _PROXIES = ("http_proxy", "https_proxy", "all_proxy", "ftp_proxy")
 _ROOT = "root"
+_PYTHON = "Python 3.11"
+_NEVER_REQUIRED = (_ROOT, _PYTHON)
 _LEFT_OUT = pytest.StashKey[dict[str, list[str]]]()
 _STORES = pytest.StashKey[set[str]]()
 
@@ -54,7 +57,9 @@ def _missing(item: pytest.Item) -> list[str]:
 
 
 def _has(tool: str) -> bool:
-    return os.geteuid() == 0 if tool == _ROOT else shutil.which(tool) is not None
+    if tool == _ROOT:
+        return os.geteuid() == 0
+    return sys.version_info[:2] == (3, 11) if tool == _PYTHON else shutil.which(tool) is not None
 
 
 def _tools_are_required() -> bool:
@@ -64,7 +69,9 @@ def _tools_are_required() -> bool:
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Leave out what this machine cannot run."""
     left_out = [
-        item for item in items if (missing := _missing(item)) and (not _tools_are_required() or _ROOT in missing)
+        item
+        for item in items
+        if (missing := _missing(item)) and (not _tools_are_required() or set(missing) & set(_NEVER_REQUIRED))
     ]
     if not left_out:
         return
@@ -104,7 +111,7 @@ def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> Non
     """Say which tests were left out and why."""
     for tool, names in sorted(config.stash[_LEFT_OUT].items()):
         terminalreporter.write_line(
-            f"left out, because {'they need root' if tool == _ROOT else f'this machine has no {tool}'}:"
+            f"left out, because {f'they need {tool}' if tool in _NEVER_REQUIRED else f'this machine has no {tool}'}:"
         )
         for name in sorted(set(names)):
             terminalreporter.write_line(f"  {name}")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import sys
 import time
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
@@ -22,6 +21,8 @@ from stepchain_tui.run.values import Kept
 from stepchain_tui.store import Batch, LogLine, SQLiteStore
 from stepchain_tui.tui.app import StepChainApp
 from stepchain_tui.tui.screens.run import RunScreen
+
+pytestmark = pytest.mark.needs("Python 3.11")
 
 START = datetime(2026, 1, 1, 12, 0, tzinfo=UTC)
 RUN = "20260101-120000-demo"
@@ -76,8 +77,6 @@ async def write(path: Path) -> None:
 
 @pytest.fixture
 def app(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[StepChainApp]:
-    if sys.version_info[:2] != (3, 11):
-        pytest.skip("the pictures were taken with Python 3.11")
     time.tzset()
     monkeypatch.setattr(StepChainApp, "_warm_up", lambda _: None)
     asyncio.run(write(tmp_path / "runs.db"))
