@@ -7,7 +7,7 @@ events go out through the journal, bodies start once their event is durable.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from typing import TYPE_CHECKING, Any
 
 from stepchain_tui.engine.alarms import Alarms
@@ -84,6 +84,8 @@ class Driver:
         self.maps = Maps(self)
         self.approvals = Approvals(self)
         self.done: asyncio.Future[RunStatus] = core.loop.create_future()
+        self.on_left: Callable[[], None] = lambda: None
+        """Called right before `done`: whoever waits for it finds the run free to be taken up again."""
         self._prepared: dict[str, PreparedStep] = {}
         self._settling = False
         self._side: set[asyncio.Task[None]] = set()
@@ -260,7 +262,9 @@ class Driver:
 
     def _give_up(self, error: BaseException) -> None:
         if not self.done.done():
+            self.on_left()
             self.done.set_exception(error)
+            self.done.exception()  # whoever waits for the run is told; nobody has to
 
     def _drop_alarms(self) -> None:
         self.alarms.drop()
@@ -316,12 +320,12 @@ class Driver:
         self._drop_alarms()
         self.leaving = True
         self.core.recorder.owner(self.run_id, None)
-        leaving = self.done
 
         def left() -> None:
             self.over = True
-            if not leaving.done():
-                leaving.set_result(status)
+            if not self.done.done():
+                self.on_left()
+                self.done.set_result(status)
 
         self.stopping = self.stopping or Stop.SHUTDOWN
         self.core.recorder.after_commit(left)

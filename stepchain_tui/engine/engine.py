@@ -7,6 +7,7 @@ import contextlib
 import os
 import socket
 from collections.abc import Callable
+from functools import partial
 from types import TracebackType
 from typing import Any, Self
 from weakref import WeakKeyDictionary
@@ -366,7 +367,7 @@ class Engine:
         driver = Driver(self.core, source, journal, detach=detach)
         self._drivers[run_id] = driver
         self._locks[run_id] = lock
-        driver.done.add_done_callback(lambda _: self._run_left(run_id))
+        driver.on_left = partial(self._run_left, run_id)
         try:
             driver.start()
         except BaseException as error:
@@ -416,9 +417,7 @@ class Engine:
         )
 
     def _run_left(self, run_id: str) -> None:
-        driver = self._drivers.pop(run_id, None)
-        if driver is not None and not driver.done.cancelled():
-            driver.done.exception()  # whoever waits for the run is told; nobody has to
+        if self._drivers.pop(run_id, None) is not None:
             self.store.set_redactor(run_id, None)
         if (lock := self._locks.pop(run_id, None)) is not None:
             lock.release()
