@@ -56,9 +56,9 @@ class Redactor:
         return cls({**secrets, **(inputs or {})})
 
     @property
-    def longest(self) -> int:
-        """Length in characters of the longest secret; a stream keeps that much back before it is redacted."""
-        return max(map(len, self._names), default=0)
+    def names(self) -> Mapping[str, str]:
+        """Secret value -> name, of every value that is replaced."""
+        return self._names
 
     def text(self, text: str) -> str:
         """Return `text` with every secret value replaced by `[secret NAME]`."""

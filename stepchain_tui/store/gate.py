@@ -33,9 +33,9 @@ class Gate:
 
     def __init__(self, redactor: Redactor) -> None:
         names: dict[str, str] = {}
-        for secret, name in redactor._names.items():
+        for secret, name in redactor.names.items():
             names.setdefault(secret, name)
-        for secret, name in redactor._names.items():
+        for secret, name in redactor.names.items():
             for form in (encode_json(secret)[1:-1].decode(), *secret.splitlines()):
                 if len(form) >= SHORTEST:
                     names.setdefault(form, name)
