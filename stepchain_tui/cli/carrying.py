@@ -9,7 +9,6 @@ import signal
 import sys
 from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass
-from pathlib import Path
 
 from stepchain_tui.cli.border import FAILED, INTERRUPTED, STOPPED, USAGE
 from stepchain_tui.cli.following import Follower, Watcher, state_before
@@ -168,10 +167,3 @@ def _signals() -> Iterator[asyncio.Event]:
     finally:
         for number in numbers:
             loop.remove_signal_handler(number)
-
-
-def plan_name(path: str) -> str:
-    """Return a plan's path as short as it can be typed from here."""
-    with contextlib.suppress(ValueError):
-        return str(Path(path).relative_to(Path.cwd()))
-    return path

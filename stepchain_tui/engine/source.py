@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from stepchain_tui.core.secrets import Redactor, environment_without_secrets
-from stepchain_tui.plan import ActionKind, InputType, OnFailure, Plan, PlanGraph, Step, TriggerRule, plan_to_json
+from stepchain_tui.plan import InputType, OnFailure, Plan, PlanGraph, Step, TriggerRule, plan_to_json
 from stepchain_tui.run.events import StepOutline
 
 
@@ -110,8 +110,3 @@ class RunSource:
 
         value: dict[str, Any] = decode_json(plan_to_json(self.plan))
         return value
-
-    @property
-    def uses_models(self) -> bool:
-        """Whether any step asks a model."""
-        return any(step.kind is ActionKind.PROMPT for step in self.plan.steps)
