@@ -47,7 +47,11 @@ class Frontier:
 
     def count(self) -> None:
         """Find out for every step which of its parents have not ended."""
-        self._unended = {step_id: self._unended_parents(step_id) for step_id in self._state.steps}
+        steps = self._state.steps
+        if self._state.counts.get(StepStatus.PENDING) == len(steps):
+            self._unended = {step_id: set(step.outline.parents) for step_id, step in steps.items()}
+        else:
+            self._unended = {step_id: self._unended_parents(step_id) for step_id in steps}
 
     def could_begin(self, step_id: str) -> bool:
         """Return whether it is worth looking at a step: one none of whose parents has ended only waits."""

@@ -31,6 +31,7 @@ class Readiness:
 
 WAIT = Readiness(Verdict.WAIT)
 READY = Readiness(Verdict.READY)
+_NONE_FAILED = Readiness(Verdict.SKIP, "none of its parents failed")
 
 _UNSUCCESSFUL = frozenset({StepStatus.FAILED, StepStatus.TIMED_OUT, StepStatus.BLOCKED, StepStatus.CANCELLED})
 _WORDS = {
@@ -54,6 +55,11 @@ def _root_of(parent: StepState) -> str:
 
 def decide(rule: TriggerRule, parents: Sequence[StepState]) -> Readiness:
     """Return whether a step with these parents may start, must wait, is skipped or is blocked."""
+    for parent in parents:
+        if parent.status is not StepStatus.SUCCEEDED:
+            break
+    else:
+        return _NONE_FAILED if rule is TriggerRule.ONE_FAILED else READY
     ended = all(parent.status in STEP_ENDED for parent in parents)
     match rule:
         case TriggerRule.ALL_SUCCESS:
@@ -71,7 +77,7 @@ def decide(rule: TriggerRule, parents: Sequence[StepState]) -> Readiness:
         case TriggerRule.ONE_FAILED:
             if any(parent.status in _UNSUCCESSFUL for parent in parents):
                 return READY
-            return Readiness(Verdict.SKIP, "none of its parents failed") if ended else WAIT
+            return _NONE_FAILED if ended else WAIT
         case TriggerRule.NONE_FAILED:
             for parent in parents:
                 if is_failure(parent):
