@@ -13,7 +13,7 @@ import time
 from pathlib import Path
 
 from stepchain_tui.engine import Engine, RunSource
-from stepchain_tui.plan import Plan, Step
+from stepchain_tui.plan import Plan, Step, require_valid
 from stepchain_tui.store import SQLiteStore
 
 STEPS, BOUND = 10_000, 0.2
@@ -31,7 +31,9 @@ async def main(folder: Path) -> float:
     steps = [Step(id="s0", function=no_op, mode="inline")]
     steps += [Step(id=f"s{n}", function=no_op, mode="inline", dependencies=(f"s{n - 1}",)) for n in range(1, STEPS)]
     steps.append(Step(id="last", function=broken, mode="inline", dependencies=(steps[-1].id,)))
-    source = RunSource(plan=Plan(goal="bench", steps=steps), folder=folder)
+    plan = Plan(goal="bench", steps=steps)
+    require_valid(plan, folder)
+    source = RunSource(plan=plan, folder=folder, checked=True)
     async with Engine(SQLiteStore(folder / "runs.db")) as engine:
         begin = time.perf_counter()
         await (await engine.start(source, run_id="run")).wait()
