@@ -71,10 +71,13 @@ class RunSummary(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def could_be_live(self) -> bool:
-        """Whether the run, as stored, should have a living owner: running, waiting, or pending with an owner."""
+        """Whether the run, as stored, should have a living owner: running, or pending with an owner.
+
+        A run that waits for a person needs none, no more than a paused one: nothing of it can have been cut off.
+        """
         if self.status is RunStatus.PENDING:
             return self.owner is not None
-        return self.status in (RunStatus.RUNNING, RunStatus.WAITING)
+        return self.status is RunStatus.RUNNING
 
     @property
     def shown_status(self) -> RunStatus:

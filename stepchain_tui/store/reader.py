@@ -31,7 +31,7 @@ _SPAN = 1 << SHIFT
 _LOW = _SPAN - 1
 _PAGE = 2_000
 """Rows that are fetched and decoded before others get their turn."""
-_LIVE = "('pending', 'running', 'waiting')"
+_LIVE = "('pending', 'running')"
 _RUNS = f"SELECT {RUN_COLUMNS} FROM runs LEFT JOIN owners ON owners.run = runs.key"
 
 

@@ -191,13 +191,12 @@ def step_view(step: StepState, model: str, version: int) -> StepView:
 
 
 _ITEM_OVER = frozenset((StepStatus.SUCCEEDED, StepStatus.FAILED, StepStatus.TIMED_OUT, StepStatus.CANCELLED))
-_SHOULD_LIVE = frozenset((RunStatus.RUNNING, RunStatus.WAITING))
 
 
 def run_view(state: RunState, *, alive: bool, model: str) -> RunView:
     """Return the picture of a run as it is now; `alive` tells whether a living process owns it."""
     status = state.status
-    if not alive and (status in _SHOULD_LIVE or (status is RunStatus.PENDING and state.owner is not None)):
+    if not alive and (status is RunStatus.RUNNING or (status is RunStatus.PENDING and state.owner is not None)):
         status = RunStatus.INTERRUPTED
     over = sum(number for status_, number in state.counts.items() if status_ in _OVER)
     failed = state.counts.get(StepStatus.FAILED, 0) + state.counts.get(StepStatus.TIMED_OUT, 0)

@@ -368,14 +368,14 @@ async def test_a_run_whose_owner_is_gone_is_shown_as_interrupted(store: Abstract
     assert shown == {
         "live": RunStatus.RUNNING,
         "dead": RunStatus.INTERRUPTED,
-        "waits": RunStatus.INTERRUPTED,
+        "waits": RunStatus.WAITING,
         "new": RunStatus.PENDING,
         "begun": RunStatus.INTERRUPTED,
         "done": RunStatus.SUCCEEDED,
         "paused": RunStatus.PAUSED,
     }
     interrupted = await store.list_runs(statuses=[RunStatus.INTERRUPTED])
-    assert {run.run_id for run in interrupted} == {"dead", "waits", "begun"}
+    assert {run.run_id for run in interrupted} == {"dead", "begun"}
     assert [run.run_id for run in await store.list_runs(statuses=[RunStatus.RUNNING])] == ["live"]
     assert (await store.get_run("dead")).owner_alive is False
     lock.release()
