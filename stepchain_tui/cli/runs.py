@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, replace
 
 from stepchain_tui.cli.border import STOPPED, tell
@@ -69,15 +69,7 @@ def resume_run(store: str | None, run_id: str, inputs: Mapping[str, str], *, as_
             answers.append(str((await service.steer(run_id, "resume"))["message"]))
             raise
 
-    try:
-        outcome = carry_out(store, begin, _watcher(as_json), run_id=run_id)
-    except RunLockedError as error:
-        if not answers:
-            raise
-        if not as_json:
-            say(f"{answers[0]}: process {error.pid} goes on with it")
-        return 0
-    return report(outcome, store, as_json=as_json)
+    return _carry_out_or_tell(store, begin, answers, "goes on with it", run_id=run_id, as_json=as_json)
 
 
 def rerun_step(
@@ -95,13 +87,35 @@ def rerun_step(
             answers.append(str((await service.steer(run_id, "rerun", arguments))["message"]))
             raise
 
+    return _carry_out_or_tell(store, begin, answers, "carries the run out", run_id=run_id, as_json=as_json)
+
+
+def _carry_out_or_tell(
+    store: str | None,
+    begin: Callable[[EngineService], Awaitable[RunHandle]],
+    answers: list[str],
+    what_the_owner_does: str,
+    *,
+    run_id: str,
+    as_json: bool,
+) -> int:
+    """Carry a run out, or tell what its living owner answered; return the exit code.
+
+    Args:
+        store: The store that was named.
+        begin: Starts the run here; raises RunLockedError where another process owns it.
+        answers: Filled by `begin` with what that owner answered.
+        what_the_owner_does: The end of the sentence about the owner.
+        run_id: The run.
+        as_json: Print events and nothing for people.
+    """
     try:
         outcome = carry_out(store, begin, _watcher(as_json), run_id=run_id)
     except RunLockedError as error:
         if not answers:
             raise
         if not as_json:
-            say(f"{answers[0]}: process {error.pid} carries the run out")
+            say(f"{answers[0]}: process {error.pid} {what_the_owner_does}")
         return 0
     return report(outcome, store, as_json=as_json)
 

@@ -166,7 +166,6 @@ async def main():
         await engine.store.flush()
         print(handle.run_id, flush=True)
         await handle.wait()
-        await asyncio.sleep(0.2)
 asyncio.run(main())
 """
 
