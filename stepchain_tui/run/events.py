@@ -30,6 +30,9 @@ class StepOutline(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True)
         continues: `on_failure: continue`: its failure fails neither its dependents nor the run.
         is_map: It has `for_each`.
         optional: What cannot run here is skipped.
+        breakpoint: `before` or `after`: where the run stops for a person; empty for nowhere.
+        part_of: The `plan` step whose part this is; empty for a step of the plan itself.
+        part_of_item: Index of the item of that step whose part this is, or None where it is no map.
     """
 
     id: str
@@ -39,6 +42,9 @@ class StepOutline(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True)
     continues: bool = False
     is_map: bool = False
     optional: bool = False
+    breakpoint: str = ""
+    part_of: str = ""
+    part_of_item: int | None = None
 
 
 class ItemOutline(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -100,6 +106,7 @@ class RunCreated(_Base, frozen=True, kw_only=True, omit_defaults=True, tag="run.
         max_concurrent: How many steps may run at once.
         parent_run_id: The run that this one was forked from.
         parent_step_id: The step that it was forked at.
+        plans: The plans that its `plan` steps run, by file, see `plan.subplans`.
     """
 
     goal: str
@@ -114,6 +121,7 @@ class RunCreated(_Base, frozen=True, kw_only=True, omit_defaults=True, tag="run.
     max_concurrent: int = 5
     parent_run_id: str | None = None
     parent_step_id: str | None = None
+    plans: dict[str, Any] = {}
 
 
 class RunStarted(_Base, frozen=True, kw_only=True, omit_defaults=True, tag="run.started"):
@@ -151,7 +159,14 @@ class RunInterrupted(_Base, frozen=True, kw_only=True, omit_defaults=True, tag="
 
 
 class RunRevised(_Base, frozen=True, kw_only=True, omit_defaults=True, tag="run.revised"):
-    """Signals that the run has a new revision of its plan; steps not in `steps` are gone."""
+    """Signals that the run has a new revision of its plan; steps not in `steps` are gone.
+
+    Attributes:
+        revision: Its number; the plan that a run began with is 1.
+        inputs: The inputs as JSON values where the revision changed them, else None; secret ones are left out.
+        secret_inputs: Names of the inputs that were left out.
+        by: Who made it.
+    """
 
     revision: int
     plan: dict[str, Any]
@@ -159,6 +174,10 @@ class RunRevised(_Base, frozen=True, kw_only=True, omit_defaults=True, tag="run.
     plan_text: str = ""
     max_concurrent: int = 5
     reason: str = ""
+    by: str = ""
+    inputs: dict[str, Any] | None = None
+    secret_inputs: tuple[str, ...] = ()
+    plans: dict[str, Any] = {}
 
 
 class RunFinished(_Base, frozen=True, kw_only=True, omit_defaults=True, tag="run.finished"):
@@ -188,6 +207,7 @@ class StepStarted(_AttemptBase, frozen=True, kw_only=True, omit_defaults=True, t
         mode: Where the body runs: inline, thread, process.
         model: The model that a prompt goes to.
         revision: The plan's revision.
+        cache: What the cache said, such as `hit` or `miss: the input changed`; empty where it was not asked.
     """
 
     tries: int = 1
@@ -197,6 +217,7 @@ class StepStarted(_AttemptBase, frozen=True, kw_only=True, omit_defaults=True, t
     mode: str = ""
     model: str = ""
     revision: int = 1
+    cache: str = ""
 
 
 class StepSpawned(_AttemptBase, frozen=True, kw_only=True, omit_defaults=True, tag="step.spawned"):
@@ -216,22 +237,25 @@ class StepSpawned(_AttemptBase, frozen=True, kw_only=True, omit_defaults=True, t
 
 
 class StepExpanded(_AttemptBase, frozen=True, kw_only=True, omit_defaults=True, tag="step.expanded"):
-    """Signals which items a map has."""
+    """Signals which items a map has; `steps` are the parts of those items, where the map runs a plan."""
 
     items: tuple[ItemOutline, ...]
+    steps: tuple[StepOutline, ...] = ()
 
 
 class StepWaiting(_StepBase, frozen=True, kw_only=True, omit_defaults=True, tag="step.waiting"):
     """Signals that a step waits for a person.
 
     Attributes:
-        reason: `approval`, `breakpoint`, or `interrupted` (cut off so often that we ask before another try).
+        reason: `approval`, `breakpoint`, or `interrupted` (cut off, and asked for before another try).
         question: What is asked.
         fields: What the answer may hold: name -> an input's specification as JSON.
         deadline: When the wait ends by itself.
         on_timeout: What then holds: `deny` or `approve`.
         attempt: The attempt that waits, None for a wait before it.
         item: Index of the map's item that waits, or None.
+        place: For a breakpoint the side of the step it is on: `before` or `after`.
+        input: For a breakpoint before a step: what the step would get.
     """
 
     reason: str
@@ -241,11 +265,17 @@ class StepWaiting(_StepBase, frozen=True, kw_only=True, omit_defaults=True, tag=
     on_timeout: str = ""
     attempt: int | None = None
     item: int | None = None
+    place: str = ""
+    input: Kept | None = None
 
 
 class StepResumed(_StepBase, frozen=True, kw_only=True, omit_defaults=True, tag="step.resumed"):
-    """Signals that a wait for a person ended; `answer` is what was said, `by` who said it."""
+    """Signals that a wait for a person ended; `answer` is what was said, `by` who said it.
 
+    `input` is what the step gets instead of its own input, where a person changed that at a breakpoint.
+    """
+
+    input: Kept | None = None
     answer: Any = None
     by: str = ""
     attempt: int | None = None
@@ -275,12 +305,19 @@ class StepRetryScheduled(_AttemptBase, frozen=True, kw_only=True, omit_defaults=
 
 
 class StepSucceeded(_AttemptBase, frozen=True, kw_only=True, omit_defaults=True, tag="step.succeeded"):
-    """Signals that a step is done: from now on no resume runs it again."""
+    """Signals that a step is done: from now on no resume runs it again.
+
+    Attributes:
+        by: Who said so, where no attempt did: a result that was set by hand has attempt 0.
+        cached: The output came from the cache.
+        origin: Where an output that was taken over was made, as `RUN/STEP`: by the cache or by a fork.
+    """
 
     output: Kept
     warnings: tuple[str, ...] = ()
     by: str = ""
     cached: bool = False
+    origin: str = ""
 
 
 class StepFailed(_AttemptBase, frozen=True, kw_only=True, omit_defaults=True, tag="step.failed"):
@@ -339,19 +376,22 @@ class StepInvalidated(_StepBase, frozen=True, kw_only=True, omit_defaults=True, 
         cause: The step it comes from.
         stale: Only a mark; else the step is pending again with fresh tries.
         keep_items: A map's items that succeeded are taken over.
+        again: What it does is wanted once more: its next attempt has a new idempotency key.
     """
 
     reason: str
     cause: str = ""
     stale: bool = False
     keep_items: bool = False
+    again: bool = False
 
 
 class StepPinned(_StepBase, frozen=True, kw_only=True, omit_defaults=True, tag="step.pinned"):
-    """Signals that a step's output was set by hand and is kept over reruns, or, without `pinned`, no longer so."""
+    """Signals that a step keeps `output` over reruns: it is not carried out; without `pinned`, that it is again."""
 
     pinned: bool = True
     output: Kept | None = None
+    by: str = ""
 
 
 # --- items of a map
@@ -363,6 +403,7 @@ class ItemStarted(_ItemBase, frozen=True, kw_only=True, omit_defaults=True, tag=
     tries: int = 1
     max_attempts: int = 1
     input: Kept | None = None
+    cache: str = ""
 
 
 class ItemRetryScheduled(_ItemBase, frozen=True, kw_only=True, omit_defaults=True, tag="item.retry_scheduled"):
@@ -378,10 +419,12 @@ class ItemRetryScheduled(_ItemBase, frozen=True, kw_only=True, omit_defaults=Tru
 
 
 class ItemSucceeded(_ItemBase, frozen=True, kw_only=True, omit_defaults=True, tag="item.succeeded"):
-    """Signals that an item is done: no resume runs it again."""
+    """Signals that an item is done: no resume runs it again; `cached` and `origin` as in `step.succeeded`."""
 
     output: Kept
     warnings: tuple[str, ...] = ()
+    cached: bool = False
+    origin: str = ""
 
 
 class ItemFailed(_ItemBase, frozen=True, kw_only=True, omit_defaults=True, tag="item.failed"):
@@ -470,7 +513,11 @@ class ModelTurn(_AttemptBase, frozen=True, kw_only=True, omit_defaults=True, tag
 
 
 class CommandApplied(_Base, frozen=True, kw_only=True, omit_defaults=True, tag="command.applied"):
-    """Signals that somebody's command took effect; the events right after it are its effect."""
+    """Signals that somebody's command took effect.
+
+    The events right after it are its effect, but for `breakpoint` and `limits`: they change settings of the run and
+    are their own effect, see `RunState`.
+    """
 
     command_id: str
     command: str

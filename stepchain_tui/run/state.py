@@ -7,6 +7,7 @@ event would be quadratic.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, assert_never
@@ -18,6 +19,10 @@ from stepchain_tui.run import events as e
 from stepchain_tui.run.failures import Failure
 from stepchain_tui.run.status import STEP_ENDED, STEP_MOVES, AttemptStatus, Mark, RunStatus, StepStatus
 from stepchain_tui.run.values import Kept
+
+
+BREAKPOINT = "breakpoint"
+"""The reason of a wait where a person wanted the run to stop."""
 
 
 @dataclass(slots=True)
@@ -59,6 +64,10 @@ class AttemptState(msgspec.Struct):
     warnings: tuple[str, ...] = ()
     process: e.StepSpawned | None = None
     """The process of its own that the attempt has, if any."""
+    cache: str = ""
+    """What the cache said, see `step.started`."""
+    origin: str = ""
+    """Where an output from the cache was made, as `RUN/STEP`."""
 
 
 class ItemState(msgspec.Struct):
@@ -86,6 +95,12 @@ class StepState(msgspec.Struct):
         reason: Why the step is queued, skipped, blocked, cancelled or pending again.
         cause: The step that this comes from, or an empty string.
         interruptions: How often an attempt was cut off since the last result.
+        breakpoint: `before` or `after`: where the run stops for a person; empty for nowhere.
+        passed: Its breakpoint was passed: it does not stop there again before it is made to run anew.
+        given_input: What it gets until then instead of its own input.
+        pinned_output: What it gives while it is pinned.
+        origin: Where a result that was taken over was made, as `RUN/STEP`.
+        generation: How often its effect was wanted anew; part of the idempotency key.
     """
 
     outline: e.StepOutline
@@ -108,6 +123,12 @@ class StepState(msgspec.Struct):
     started_at: datetime | None = None
     finished_at: datetime | None = None
     usage: Usage | None = None
+    breakpoint: str = ""
+    passed: bool = False
+    given_input: Kept | None = None
+    pinned_output: Kept | None = None
+    origin: str = ""
+    generation: int = 0
 
     @property
     def id(self) -> str:
@@ -123,6 +144,16 @@ class StepState(msgspec.Struct):
     def ended(self) -> bool:
         """Whether the step has a result."""
         return self.status in STEP_ENDED
+
+
+class RevisionRecord(msgspec.Struct, frozen=True):
+    """One revision of a run's plan: its number, the event that made it, when, by whom and why."""
+
+    number: int
+    seq: int
+    at: datetime
+    by: str = ""
+    reason: str = ""
 
 
 @dataclass(slots=True)
@@ -156,6 +187,15 @@ class RunState:
     usage: Usage = field(default_factory=Usage)
     last_seq: int = 0
     last_at: datetime | None = None
+    plans: dict[str, Any] = field(default_factory=dict)
+    """The plans that `plan` steps run, by file."""
+    limits: dict[str, int] = field(default_factory=dict)
+    """Named limits that were changed for this run, over the plan's."""
+    priorities: dict[str, int] = field(default_factory=dict)
+    """Priorities of steps that were changed for this run, over the plan's."""
+    revisions: list[RevisionRecord] = field(default_factory=list)
+    resumed_at: datetime | None = None
+    """When an engine last began with the run or went on with it."""
 
     def step(self, step_id: str) -> StepState:
         """Return the step of that id.
@@ -186,10 +226,14 @@ class RunState:
                 self._end(step, StepStatus.SUCCEEDED, event)
                 self._end_attempt(step, None, event.attempt, AttemptStatus.SUCCEEDED, event, output=event.output)
                 step.output, step.error = event.output, None
-                step.reason = event.by and f"set by {event.by}"
+                step.reason, step.cause, step.origin = event.by and f"set by {event.by}", "", event.origin
                 step.interruptions = 0
+                if step.marks and not event.attempt:
+                    step.marks.discard(Mark.STALE)
                 if event.cached:
                     step.marks.add(Mark.CACHED)
+                    if last := step.attempts.get((None, event.attempt)):
+                        last.origin = event.origin
                 if event.warnings and (last := step.attempts.get((None, event.attempt))):
                     last.warnings = event.warnings
             case e.StepQueued():
@@ -201,8 +245,9 @@ class RunState:
             case e.ItemSucceeded():
                 item = self._end_item(event, StepStatus.SUCCEEDED, AttemptStatus.SUCCEEDED, output=event.output)
                 item.output = event.output
-                if event.warnings:
-                    self.steps[event.step_id].attempts[event.item, event.attempt].warnings = event.warnings
+                if event.warnings or event.cached:
+                    attempt = self.steps[event.step_id].attempts[event.item, event.attempt]
+                    attempt.warnings, attempt.origin = event.warnings, event.origin
             case e.StepRetryScheduled():
                 step = self.steps[event.step_id]
                 self._move(step, StepStatus.RETRYING)
@@ -258,15 +303,11 @@ class RunState:
                 self._move(step, StepStatus.WAITING)
                 step.waiting, step.reason = event, event.reason
             case e.StepResumed():
-                step = self.steps[event.step_id]
-                self._move(step, StepStatus.RUNNING if event.attempt else StepStatus.PENDING)
-                step.interruptions = 0
-                step.waiting, step.reason = None, ""
+                self._end_wait(event)
             case e.StepPinned():
                 step = self.steps[event.step_id]
                 (step.marks.add if event.pinned else step.marks.discard)(Mark.PINNED)
-                if event.output is not None:
-                    step.output = event.output
+                step.pinned_output = event.output if event.pinned else None
             case e.ItemFailed():
                 item = self._end_item(event, StepStatus.FAILED, AttemptStatus.FAILED, error=event.error)
                 item.error = event.error
@@ -286,17 +327,20 @@ class RunState:
                 self.usage.add(event)
             case e.ToolStarted() | e.ToolFinished() | e.ToolApprovalAsked() | e.ToolApprovalGiven():
                 pass
-            case e.CommandApplied() | e.CommandRefused():
+            case e.CommandApplied():
+                self._set(event)
+            case e.CommandRefused():
                 pass
             case e.RunCreated():
                 self._create(event)
             case e.RunStarted():
                 self.status, self.owner, self.started_at = RunStatus.RUNNING, event.owner, event.at
-                self.reason = ""
+                self.reason, self.resumed_at = "", event.at
             case e.RunResumed():
                 self.status, self.reason, self.finished_at, self.waiting_for = RunStatus.RUNNING, "", None, ()
-                self.owner = event.owner or self.owner
                 self.started_at = self.started_at or event.at
+                if event.owner is not None:
+                    self.owner, self.resumed_at = event.owner, event.at
             case e.RunPaused():
                 self.status, self.reason = RunStatus.PAUSED, event.reason
             case e.RunWaiting():
@@ -319,22 +363,56 @@ class RunState:
         self.inputs, self.secret_inputs = event.inputs, event.secret_inputs
         self.max_concurrent = event.max_concurrent
         self.parent_run_id, self.parent_step_id = event.parent_run_id, event.parent_step_id
-        self.steps = {outline.id: StepState(outline) for outline in event.steps}
+        self.plans = event.plans
+        self.revisions = [RevisionRecord(1, event.seq, event.at)]
+        self.steps = {outline.id: StepState(outline, breakpoint=outline.breakpoint) for outline in event.steps}
         self.counts = {StepStatus.PENDING: len(self.steps)}
 
     def _revise(self, event: e.RunRevised) -> None:
         self.revision, self.plan, self.plan_text = event.revision, event.plan, event.plan_text
-        self.max_concurrent = event.max_concurrent
+        self.max_concurrent, self.plans = event.max_concurrent, event.plans
+        if event.inputs is not None:
+            self.inputs, self.secret_inputs = event.inputs, event.secret_inputs
+        self.revisions.append(RevisionRecord(event.revision, event.seq, event.at, event.by, event.reason))
+        self._replace_steps(event.steps)
+
+    def _replace_steps(self, outlines: Iterable[e.StepOutline]) -> None:
+        """Take these steps for the run's; what is known of a step is kept, also of one that comes back later."""
         known = {**self.removed, **self.steps}
         steps: dict[str, StepState] = {}
-        for outline in event.steps:
-            step = known.pop(outline.id, None) or StepState(outline)
+        for outline in outlines:
+            step = known.pop(outline.id, None) or StepState(outline, breakpoint=outline.breakpoint)
+            if step.outline.breakpoint != outline.breakpoint:
+                step.breakpoint = outline.breakpoint
             step.outline = outline
             steps[outline.id] = step
         self.steps, self.removed = steps, known
         self.counts = {}
         for step in steps.values():
             self.counts[step.status] = self.counts.get(step.status, 0) + 1
+
+    def _set(self, event: e.CommandApplied) -> None:
+        """Change a setting of the run; the other commands take effect by the events that follow them."""
+        arguments = event.arguments
+        if event.command == "breakpoint":
+            self.steps[arguments["step"]].breakpoint = arguments.get("place") or ""
+        elif event.command == "limits":
+            self.max_concurrent = arguments.get("max_concurrent") or self.max_concurrent
+            self.limits.update(arguments.get("limits") or {})
+            self.priorities.update(arguments.get("priorities") or {})
+
+    def _end_wait(self, event: e.StepResumed) -> None:
+        step = self.steps[event.step_id]
+        waiting = step.waiting
+        to = StepStatus.RUNNING if event.attempt else StepStatus.PENDING
+        if waiting is not None and waiting.reason == BREAKPOINT:
+            if waiting.place == "after":
+                to = StepStatus.SUCCEEDED
+            else:
+                step.passed, step.given_input = True, event.input
+        self._move(step, to)
+        step.interruptions = 0
+        step.waiting, step.reason = None, ""
 
     def _begin(self, event: e.StepStarted) -> None:
         step = self.steps[event.step_id]
@@ -352,6 +430,7 @@ class RunState:
             model=event.model,
             content_hash=event.content_hash,
             revision=event.revision,
+            cache=event.cache,
         )
         step.content_hash = event.content_hash
         step.started_at, step.finished_at = event.at, None
@@ -372,6 +451,7 @@ class RunState:
             event.tries,
             event.max_attempts,
             input=event.input,
+            cache=event.cache,
         )
 
     def _end_item(
@@ -403,6 +483,20 @@ class RunState:
             if outline.reuse is not None:
                 item.status, item.output = StepStatus.SUCCEEDED, before[outline.reuse].output
             step.items.append(item)
+        if step.outline.kind == "plan":
+            self._place_parts(step.id, event.steps)
+
+    def _place_parts(self, step_id: str, parts: tuple[e.StepOutline, ...]) -> None:
+        """Put the parts of a map's items right behind it, in place of those of an earlier expansion."""
+        outlines: list[e.StepOutline] = []
+        inside = f"{step_id}["
+        for outline in [step.outline for step in self.steps.values()]:
+            if outline.id.startswith(inside):
+                continue
+            outlines.append(outline)
+            if outline.id == step_id:
+                outlines.extend(parts)
+        self._replace_steps(outlines)
 
     def _invalidate(self, event: e.StepInvalidated) -> None:
         step = self.steps[event.step_id]
@@ -413,7 +507,9 @@ class RunState:
             self._move(step, StepStatus.PENDING)
         step.reason, step.cause, step.keep_items = event.reason, event.cause, event.keep_items
         step.tries, step.interruptions, step.retry_at, step.waiting = 0, 0, None, None
-        step.error, step.finished_at = None, None
+        step.error, step.finished_at, step.origin = None, None, ""
+        step.passed, step.given_input = False, None
+        step.generation += event.again
         step.marks -= {Mark.STALE, Mark.CACHED}
         for item in step.items or ():
             item.tries = 0

@@ -109,5 +109,9 @@ STEP_MOVES: dict[StepStatus, frozenset[StepStatus]] = {
     _Y: frozenset({_P, _Q, _R, StepStatus.FAILED, StepStatus.TIMED_OUT, StepStatus.CANCELLED, StepStatus.SKIPPED}),
     _W: frozenset(StepStatus) - {_Q, StepStatus.BLOCKED, _Y, _W},
     **{ended: frozenset({_P, StepStatus.SKIPPED, StepStatus.SUCCEEDED}) for ended in STEP_ENDED},
+    StepStatus.SUCCEEDED: frozenset({_P, _W, StepStatus.SKIPPED, StepStatus.SUCCEEDED}),
 }
-"""From each step status, the statuses a step may move to. An ended step moves only when somebody asks for it."""
+"""From each step status, the statuses a step may move to. An ended step moves only when somebody asks for it.
+
+A step that succeeded waits where there is a breakpoint after it: its result is kept, its dependents do not go on yet.
+"""

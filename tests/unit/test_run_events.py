@@ -36,7 +36,18 @@ FAILURE = Failure(
 )
 KEPT = Kept({"rows": [1, 2.5, "ü", None, True]})
 LARGE = Kept(blob=BlobReference(sha256="ab" * 32, bytes=70_000, preview='["x'))
-OUTLINE = e.StepOutline(id="a", kind="shell", parents=("b",), name="A", continues=True, is_map=True, optional=True)
+OUTLINE = e.StepOutline(
+    id="a",
+    kind="shell",
+    parents=("b",),
+    name="A",
+    continues=True,
+    is_map=True,
+    optional=True,
+    breakpoint="after",
+    part_of="o",
+    part_of_item=2,
+)
 
 FULL: dict[str, dict[str, Any]] = {
     "run.created": {
@@ -52,6 +63,7 @@ FULL: dict[str, dict[str, Any]] = {
         "max_concurrent": 3,
         "parent_run_id": "r0",
         "parent_step_id": "a",
+        "plans": {"/p/inner.yaml": {"plan": {"steps": []}, "text": "", "folder": "/p"}},
     },
     "run.started": {"owner": e.OwnerRecord(pid=7, process_started_at=1.25, host="h"), "version": "1"},
     "run.paused": {"reason": "p", "now": True},
@@ -65,6 +77,10 @@ FULL: dict[str, dict[str, Any]] = {
         "plan_text": "t",
         "max_concurrent": 9,
         "reason": "edit",
+        "by": "Ada",
+        "inputs": {"n": 2},
+        "secret_inputs": ("key",),
+        "plans": {"/p/inner.yaml": {}},
     },
     "run.finished": {"status": RunStatus.FAILED, "reason": "a failed"},
     "step.queued": {"reason": "limit 'x' is full"},
@@ -76,9 +92,13 @@ FULL: dict[str, dict[str, Any]] = {
         "mode": "process",
         "model": "m",
         "revision": 4,
+        "cache": "hit",
     },
     "step.spawned": {"pid": 1, "process_group": 2, "process_started_at": 3.5, "item": 4},
-    "step.expanded": {"items": (e.ItemOutline(key="k", value=KEPT, reuse=1), e.ItemOutline(key="l", value=LARGE))},
+    "step.expanded": {
+        "items": (e.ItemOutline(key="k", value=KEPT, reuse=1), e.ItemOutline(key="l", value=LARGE)),
+        "steps": (OUTLINE,),
+    },
     "step.waiting": {
         "reason": "approval",
         "question": "go?",
@@ -87,8 +107,10 @@ FULL: dict[str, dict[str, Any]] = {
         "on_timeout": "deny",
         "attempt": 1,
         "item": 0,
+        "place": "before",
+        "input": KEPT,
     },
-    "step.resumed": {"answer": {"approved": True}, "by": "Ada", "attempt": 1, "item": 2},
+    "step.resumed": {"answer": {"approved": True}, "by": "Ada", "attempt": 1, "item": 2, "input": KEPT},
     "step.retry_scheduled": {
         "status": AttemptStatus.TIMED_OUT,
         "error": FAILURE,
@@ -98,16 +120,16 @@ FULL: dict[str, dict[str, Any]] = {
         "max_attempts": 3,
         "reason": "rate limit, Retry-After",
     },
-    "step.succeeded": {"output": LARGE, "warnings": ("w",), "by": "Ada", "cached": True},
+    "step.succeeded": {"output": LARGE, "warnings": ("w",), "by": "Ada", "cached": True, "origin": "r0/a"},
     "step.failed": {"error": FAILURE, "output": KEPT},
     "step.timed_out": {"error": FAILURE},
     "step.skipped": {"reason": "when", "cause": "b", "attempt": 1},
     "step.blocked": {"cause": "b", "reason": "b failed"},
     "step.cancelled": {"reason": "c", "attempt": 1},
     "step.interrupted": {"reason": "i", "asked": True},
-    "step.invalidated": {"reason": "rerun", "cause": "b", "stale": True, "keep_items": True},
-    "step.pinned": {"pinned": False, "output": KEPT},
-    "item.started": {"tries": 2, "max_attempts": 3, "input": KEPT},
+    "step.invalidated": {"reason": "rerun", "cause": "b", "stale": True, "keep_items": True, "again": True},
+    "step.pinned": {"pinned": False, "output": KEPT, "by": "Ada"},
+    "item.started": {"tries": 2, "max_attempts": 3, "input": KEPT, "cache": "hit"},
     "item.retry_scheduled": {
         "status": AttemptStatus.FAILED,
         "error": FAILURE,
@@ -117,7 +139,7 @@ FULL: dict[str, dict[str, Any]] = {
         "max_attempts": 3,
         "reason": "tool error",
     },
-    "item.succeeded": {"output": KEPT, "warnings": ("w",)},
+    "item.succeeded": {"output": KEPT, "warnings": ("w",), "cached": True, "origin": "r0/a"},
     "item.failed": {"error": FAILURE},
     "item.timed_out": {"error": FAILURE},
     "item.cancelled": {"reason": "c"},

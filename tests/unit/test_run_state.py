@@ -125,7 +125,9 @@ def test_only_moves_of_the_table_are_made_and_all_others_name_what_was_expected(
 
 @pytest.mark.parametrize("ended", sorted(STEP_ENDED))
 def test_a_step_that_ended_does_not_start_again_by_itself(ended: StepStatus) -> None:
-    assert STEP_MOVES[ended] == {StepStatus.PENDING, StepStatus.SKIPPED, StepStatus.SUCCEEDED}
+    asked_for = {StepStatus.PENDING, StepStatus.SKIPPED, StepStatus.SUCCEEDED}
+    at_a_breakpoint = {StepStatus.WAITING} if ended is StepStatus.SUCCEEDED else set()
+    assert STEP_MOVES[ended] == asked_for | at_a_breakpoint
 
 
 @pytest.mark.parametrize("seq", [0, 2, 4, 5])
