@@ -31,7 +31,7 @@ from stepchain_tui.plan.kinds import (
     PythonEngine,
     TriggerRule,
 )
-from stepchain_tui.plan.loading import LoadedPlan, find_problems, load_plan, parse_plan, read_plan_text
+from stepchain_tui.plan.loading import LoadedPlan, find_problems, load_plan, parse_plan
 from stepchain_tui.plan.models import (
     ACTION_KEYS,
     DEFAULT_MAX_CONCURRENT,
@@ -55,8 +55,10 @@ from stepchain_tui.plan.models import (
     plan_to_json,
 )
 from stepchain_tui.plan.problems import Problem
+from stepchain_tui.plan.reading import read_plan_text
 from stepchain_tui.plan.saving import PlanFileChangedError, save_plan_text, text_hash
 from stepchain_tui.plan.schema import plan_schema, schema_text
+from stepchain_tui.plan.subplans import SubPlan, load_subplans, subplan_key, subplans_from_json, subplans_to_json
 from stepchain_tui.plan.templates import EXPRESSION_KEYS, compile_key, step_templates
 
 __all__ = (
@@ -93,6 +95,7 @@ __all__ = (
     "PythonEngine",
     "RetrySettings",
     "Step",
+    "SubPlan",
     "Template",
     "TriggerRule",
     "as_text",
@@ -111,6 +114,7 @@ __all__ = (
     "function_location",
     "function_reference",
     "load_plan",
+    "load_subplans",
     "module_file",
     "parse_plan",
     "plan_from_json",
@@ -126,6 +130,9 @@ __all__ = (
     "set_step_key",
     "step_references",
     "step_templates",
+    "subplan_key",
+    "subplans_from_json",
+    "subplans_to_json",
     "substitute_chain_result",
     "text_hash",
 )

@@ -10,7 +10,7 @@ from typing import Any
 
 from stepchain_tui.plan.problems import Mistake
 
-ACTIONS = frozenset(("agent", "tool", "http", "db", "plan"))
+ACTIONS = frozenset(("agent", "tool", "http", "db"))
 PLAN_KEYS = frozenset(("budget", "mcp_servers", "tools", "agents", "models", "trace", "cluster"))
 STEP_KEYS = frozenset(
     (
@@ -19,21 +19,17 @@ STEP_KEYS = frozenset(
         "max_turns",
         "history",
         "request",
-        "batch",
-        "cache",
         "expects",
-        "breakpoint",
         "budget",
     )
 )
 VALUES: dict[str, frozenset[str]] = {
     "mode": frozenset(("cluster",)),
     "engine": frozenset(("bwrap",)),
-    "on_interrupt": frozenset(("ask", "skip")),
 }
 """Single words of a step's keys."""
 EXECUTORS = frozenset(("standard", "default"))
-_OFF: dict[str, Any] = {"cache": False, "require_approval": False}
+_OFF: dict[str, Any] = {"require_approval": False}
 
 
 def unavailable(data: dict[str, Any]) -> Iterator[Mistake]:

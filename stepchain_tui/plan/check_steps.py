@@ -25,10 +25,16 @@ _FITS: dict[str, tuple[str, ...]] = {
     "env": ("shell", "function", "tool"),
     "cwd": ("shell", "function", "tool"),
     "secrets": ("shell", "function", "tool"),
+    **dict.fromkeys(("executor", "retry", "limit"), tuple(key for key in ACTION_KEYS if key != "plan")),
+    **dict.fromkeys(("cache", "on_interrupt"), tuple(key for key in ACTION_KEYS if key not in ("plan", "approve"))),
 }
 """Keys that only some actions have."""
+_PLAN_REASONS = {
+    "retry": "its own steps are tried again, each by its own rule",
+    "limit": "its own steps take the slots, each by its own rule",
+}
 _PROCESS_KEYS = ("env", "cwd", "secrets")
-_ITEM_KEYS = ("max_concurrent",)
+_ITEM_KEYS = ("max_concurrent", "batch")
 _PYTHON_TEMPLATE = re.compile(r"\{\{\s*(?:steps|inputs|item|index|secrets|run)\b[^{}]*\}\}")
 
 
@@ -48,10 +54,7 @@ def step_mistakes(place: int, step: dict[str, Any], defaults: dict[str, Any], fo
         yield Mistake(here, action_problem(found))
         return
     action = found[0]
-    for key in step:
-        if step[key] is not None and key in _FITS and action not in _FITS[key]:
-            fits = ", ".join(kind for kind in _FITS[key] if kind not in ACTIONS)
-            yield Mistake((*here, key), f"'{key}' is for these steps: {fits}; not for {action}", on_key=True)
+    yield from _fit_mistakes(here, step, action)
     if step.get("for_each") is None:
         for key in _ITEM_KEYS:
             if step.get(key) is not None:
@@ -65,8 +68,26 @@ def step_mistakes(place: int, step: dict[str, Any], defaults: dict[str, Any], fo
         yield Mistake(
             (*here, "python"), "python code is taken as it is: pass values through 'args' and use their names"
         )
+    elif action == "plan" and isinstance(step["plan"], str) and not is_literal(step["plan"]):
+        yield Mistake((*here, "plan"), "the file of a plan is written as it is: expressions are not read here")
     if folder is not None:
         yield from _file_mistakes(here, step, action, folder)
+
+
+def is_literal(path: str) -> bool:
+    """Return whether a path is written as it is, without expressions."""
+    return "{{" not in path and "{%" not in path
+
+
+def _fit_mistakes(here: tuple[str | int, ...], step: dict[str, Any], action: str) -> Iterator[Mistake]:
+    for key, value in step.items():
+        if value is None or key not in _FITS or action in _FITS[key] or (key == "cache" and value is False):
+            continue
+        if action == "plan" and key in _PLAN_REASONS:
+            yield Mistake((*here, key), f"'{key}' is not for plan: {_PLAN_REASONS[key]}", on_key=True)
+        else:
+            fits = ", ".join(kind for kind in _FITS[key] if kind not in ACTIONS)
+            yield Mistake((*here, key), f"'{key}' is for these steps: {fits}; not for {action}", on_key=True)
 
 
 def _mode_mistakes(

@@ -1,7 +1,7 @@
 """What a step does, as a hash: equal hashes mean that a kept result is still the step's own.
 
-Covers the action, its arguments as written, the conditions and the file of a function; not what a step is called, when
-it is tried again or how long it may take. The engine adds what the inputs and parents gave.
+Covers the action, its arguments as written, the conditions and the file of a function or of a plan in the plan; not
+what a step is called, when it is tried again or how long it may take. The engine adds what the inputs and parents gave.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from stepchain_tui.core.values import to_json_value
 from stepchain_tui.plan.expressions import CHAIN_RESULT, walk_text
 from stepchain_tui.plan.functions import function_location, module_file
 from stepchain_tui.plan.models import ACTION_KEYS, Defaults, Plan, PlanModel, Step, function_reference
+from stepchain_tui.plan.subplans import subplan_key
 
 HASHED_KEYS = (
     *ACTION_KEYS,
@@ -74,6 +75,13 @@ class FileHashes:
             self._references[key] = self._of_reference(function, folder)
         return self._references[key]
 
+    def of_subplan(self, step: Step, folder: Path) -> str:
+        """Return the hash of the file that a `plan` step names."""
+        try:
+            return self.of_file(Path(subplan_key(step, folder)))
+        except UsageError:
+            return "not a path"
+
     def of_file(self, path: Path) -> str:
         """Return the hash of a file's bytes, or a word that no hash equals where it cannot be read."""
         try:
@@ -112,6 +120,8 @@ def content_hash(
     if step.function is not None:
         facts["function"] = function_reference(step.function)
         facts["code"] = (files or FileHashes()).of_function(step.function, plan_folder)
+    if step.plan is not None:
+        facts["code"] = (files or FileHashes()).of_subplan(step, plan_folder)
     if step.prompt is not None and defaults is not None:
         for key in _MODEL_KEYS:
             if facts.get(key) is None and (value := getattr(defaults, key)) is not None:

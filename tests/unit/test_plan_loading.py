@@ -150,7 +150,7 @@ steps:
         (["shell: x", "prompt: y"], "2:5: steps[0]: a step has one action, this one has 2: prompt, shell"),
         (
             ["shell: x", "args: {a: 1}"],
-            "4:5: steps[0].args: 'args' is for these steps: function, python; not for shell",
+            "4:5: steps[0].args: 'args' is for these steps: function, python, plan; not for shell",
         ),
         (["shell: x", "mode: inline"], "4:11: steps[0].mode: mode 'inline' does not fit shell steps"),
         (["shell: x", "mode: thred"], "4:11: steps[0].mode: unknown word 'thred', expected one of: inline, thread"),
@@ -158,6 +158,10 @@ steps:
             ["shell: x", "max_concurrent: 2"],
             "4:5: steps[0].max_concurrent: 'max_concurrent' of a step needs 'for_each'",
         ),
+        (["shell: x", "batch: 2"], "4:5: steps[0].batch: 'batch' of a step needs 'for_each'"),
+        (["shell: x", "for_each: [1]", "batch: 0"], "5:12: steps[0].batch: must be at least 1, got 0"),
+        (["approve: ok?", "cache: true"], "4:5: steps[0].cache: 'cache' is for these steps: prompt, function,"),
+        (["approve: ok?", "on_interrupt: ask"], "4:5: steps[0].on_interrupt: 'on_interrupt' is for these steps:"),
         (["shell: '{{ item }}'"], "3:12: steps[0].shell: 'item' has a value only in a step with 'for_each'"),
         (["shell: x", "for_each: [1]", "when: '{{ item }}'"], "5:11: steps[0].when: 'item' has no value in 'when'"),
         (["shell: x", "when: a == b"], "4:11: steps[0].when: expected one expression"),
@@ -202,15 +206,10 @@ def test_one_mistake_gives_one_line_at_its_place(lines, expected):
         (["tool: x"], "action 'tool'"),
         (["http: {url: x}"], "action 'http'"),
         (["db: {url: x}"], "action 'db'"),
-        (["plan: x.yaml"], "action 'plan'"),
         (["prompt: x", "tools: [web_search]"], "'tools'"),
         (["prompt: x", "max_turns: 3"], "'max_turns'"),
         (["prompt: x", "expects: {type: object}"], "'expects'"),
-        (["shell: x", "cache: 60"], "'cache'"),
-        (["shell: x", "breakpoint: before"], "'breakpoint'"),
-        (["shell: x", "for_each: [1]", "batch: 2"], "'batch'"),
         (["shell: x", "mode: cluster"], "mode 'cluster'"),
-        (["shell: x", "on_interrupt: ask"], "on_interrupt 'ask'"),
         (["python: '1'", "engine: bwrap"], "engine 'bwrap'"),
         (["function: m:f", "executor: cached"], "executor 'cached'"),
     ],
@@ -228,6 +227,20 @@ def test_keys_of_the_plan_that_come_later_are_refused_and_turned_off_ones_are_no
     assert len(found) == 4
     assert all("not available yet" in line for line in found)
     assert lines_of(step) == []
+
+
+@pytest.mark.parametrize(
+    "lines",
+    [
+        ["shell: x", "cache: 60"],
+        ["shell: x", "cache: true", "on_interrupt: ask"],
+        ["prompt: x", "breakpoint: before", "on_interrupt: skip"],
+        ["approve: ok?", "breakpoint: after", "cache: false"],
+        ["shell: 'echo {{ item | length }}'", "for_each: [1, 2, 3]", "batch: 2"],
+    ],
+)
+def test_caching_breakpoints_groups_and_answers_to_interruptions_are_there(lines):
+    assert step_lines(*lines) == []
 
 
 def test_a_function_file_is_read_but_never_run(tmp_path):

@@ -1,0 +1,45 @@
+"""What can be wrong within one plan as plain data, beyond the shape of its parts.
+
+The data need not be a valid plan, so that all mistakes of a file are found at once. What lies between plan files is
+checked by `subplans`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from stepchain_tui.plan.availability import unavailable
+from stepchain_tui.plan.check_names import NameChecker
+from stepchain_tui.plan.check_steps import step_mistakes
+from stepchain_tui.plan.input_values import spec_mistakes
+from stepchain_tui.plan.problems import Mistake
+
+
+def find_mistakes(data: dict[str, Any], folder: Path | None) -> list[Mistake]:
+    """Return every mistake in a plan as plain data, which need not have the shape of one.
+
+    What is not available yet is said once; nothing else is said of the same key.
+    """
+    later = list(unavailable(data))
+    silenced = {mistake.location for mistake in later}
+    found = [*later, *(mistake for mistake in _all(data, folder) if not _is_within(mistake, silenced))]
+    return list(dict.fromkeys(found))
+
+
+def _is_within(mistake: Mistake, silenced: set[tuple[str | int, ...]]) -> bool:
+    location = mistake.location
+    return bool(silenced) and any(location[: end + 1] in silenced for end in range(len(location)))
+
+
+def _all(data: dict[str, Any], folder: Path | None) -> Iterator[Mistake]:
+    inputs, steps, defaults = data.get("inputs"), data.get("steps"), data.get("defaults")
+    if isinstance(steps, list | tuple) and not steps:
+        yield Mistake(("steps",), "a plan needs at least one step")
+    for name, spec in inputs.items() if isinstance(inputs, dict) else ():
+        yield from spec_mistakes(("inputs", name), spec)
+    for place, step in enumerate(steps if isinstance(steps, list | tuple) else ()):
+        if isinstance(step, dict):
+            yield from step_mistakes(place, step, defaults if isinstance(defaults, dict) else {}, folder)
+    yield from NameChecker(data).mistakes()
