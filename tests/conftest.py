@@ -10,11 +10,14 @@ from __future__ import annotations
 import os
 import shutil
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import psutil
 import pytest
+
+from tests.support.stored_runs import BROKEN_ON_PURPOSE, watch
 
 _PROXIES = ("http_proxy", "https_proxy", "all_proxy", "ftp_proxy")
 _ROOT = "root"
@@ -42,12 +45,22 @@ def isolated(
     return home
 
 
+@pytest.fixture(autouse=True)
+def runs_add_up(monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> Iterator[None]:
+    """Hold every run of every test against its events: what its engine saw, and what its summary rows say."""
+    with watch(monkeypatch) as kept:
+        yield
+    if request.node.get_closest_marker("breaks_its_store") is None:
+        kept.check()
+
+
 # --- tools that a machine may not have
 
 
 def pytest_configure(config: pytest.Config) -> None:
     """Make the marker known."""
     config.addinivalue_line("markers", "needs(tool): the test needs this command; it is left out where there is none")
+    config.addinivalue_line("markers", "breaks_its_store(why): what the test's runs add up to cannot be checked")
     config.stash[_LEFT_OUT] = {}
     config.stash[_STORES] = set()
 
@@ -67,7 +80,10 @@ def _tools_are_required() -> bool:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leave out what this machine cannot run."""
+    """Mark those that break their store, and leave out what this machine cannot run."""
+    for item in items:
+        if (why := BROKEN_ON_PURPOSE.get(item.name)) is not None:
+            item.add_marker(pytest.mark.breaks_its_store(why))
     left_out = [
         item
         for item in items

@@ -17,6 +17,7 @@ from stepchain_tui.plan import Plan
 from stepchain_tui.run import Event, RunState, RunStatus, StepStatus
 from stepchain_tui.run.events import EVENT_NAMES
 from stepchain_tui.store import AbstractStore, Command, LogLine, MemoryStore
+from tests.support.stored_runs import check_rows
 
 PATIENCE = 10.0
 """Seconds after which a wait of a test gives up; never how long something is expected to take."""
@@ -226,22 +227,4 @@ class Watched:
 
 async def check_summaries(store: AbstractStore, state: RunState) -> None:
     """Hold the summary rows of a run against its fold."""
-    row = await store.get_run(state.run_id)
-    assert (row.status, row.goal, row.last_seq) == (state.status, state.goal, state.last_seq)
-    assert row.steps_total == len(state.steps)
-    assert row.steps_done == sum(step.ended for step in state.steps.values())
-    bad = (StepStatus.FAILED, StepStatus.TIMED_OUT)
-    assert row.steps_failed == sum(step.status in bad for step in state.steps.values())
-    counted = {status: number for status, number in state.counts.items() if number}
-    assert counted == {status: n for status in StepStatus if (n := _with(state, status))}
-    rows = await store.list_steps(state.run_id)
-    assert [found.step_id for found in rows] == list(state.steps)
-    for found in rows:
-        step = state.steps[found.step_id]
-        assert (found.step_id, found.status, found.attempts) == (step.id, step.status, step.attempt)
-        assert found.error_type == (step.error.error_type if step.error else None)
-        assert (found.started_at, found.finished_at) == (step.started_at, step.finished_at)
-
-
-def _with(state: RunState, status: StepStatus) -> int:
-    return sum(step.status is status for step in state.steps.values())
+    check_rows(state, await store.get_run(state.run_id), await store.list_steps(state.run_id))
