@@ -3,14 +3,26 @@
 Imports `core`, `plan` and `run` only, and knows nothing of engines and screens.
 """
 
-from stepchain_tui.store.base import AbstractStore, Batch, Command, LogLine, RunLock, RunSummary, StepSummary
+from stepchain_tui.store.base import (
+    AbstractStore,
+    Batch,
+    CacheEntry,
+    Command,
+    CorruptEvent,
+    LogLine,
+    RunLock,
+    RunSummary,
+    StepSummary,
+)
 from stepchain_tui.store.memory import MemoryStore
 from stepchain_tui.store.sqlite import SQLiteStore
 
 __all__ = (
     "AbstractStore",
     "Batch",
+    "CacheEntry",
     "Command",
+    "CorruptEvent",
     "LogLine",
     "MemoryStore",
     "RunLock",

@@ -8,135 +8,36 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Callable, Sequence
-from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-import msgspec
-
 from stepchain_tui.core.secrets import Redactor
-from stepchain_tui.run.events import Event, OwnerRecord
+from stepchain_tui.run.events import Event
 from stepchain_tui.run.state import RunState
-from stepchain_tui.run.status import ErrorType, RunStatus, StepStatus
+from stepchain_tui.run.status import RunStatus
 from stepchain_tui.run.values import Kept
+from stepchain_tui.store.readable import fold_readable
+from stepchain_tui.store.records import (
+    Batch,
+    CacheEntry,
+    Command,
+    CorruptEvent,
+    LogLine,
+    RunSummary,
+    StepSummary,
+)
 
-
-class LogLine(msgspec.Struct, frozen=True, kw_only=True):
-    """One line that a step printed or that the engine wrote about it.
-
-    Attributes:
-        n: Number of the line within the run, increasing; 0 before it is stored.
-        at: When it arrived.
-        step_id: The step, or an empty string for the run itself.
-        attempt: The attempt.
-        item: Index of the map's item, or -1.
-        stream: `stdout`, `stderr`, `text` (streamed model text) or `engine`.
-        text: The line without its end, at most 64 KiB; control characters kept as they came.
-    """
-
-    n: int = 0
-    at: datetime
-    step_id: str
-    attempt: int = 0
-    item: int = -1
-    stream: str = "stdout"
-    text: str
-
-
-class RunSummary(msgspec.Struct, frozen=True, kw_only=True):
-    """One row of the history, kept beside the events so that history never folds.
-
-    `status` is the stored one; `owner_alive` tells whether a living engine holds the run, None where it does not
-    matter. `shown_status` is what every reader shows. `steps_done` counts the steps that ended, however they did;
-    `steps_failed` those of them that failed or timed out.
-    """
-
-    run_id: str
-    goal: str
-    status: RunStatus
-    plan_path: str
-    created_at: datetime
-    started_at: datetime | None = None
-    finished_at: datetime | None = None
-    steps_total: int = 0
-    steps_done: int = 0
-    steps_failed: int = 0
-    input_tokens: int = 0
-    output_tokens: int = 0
-    last_seq: int = 0
-    reason: str = ""
-    parent_run_id: str | None = None
-    owner: OwnerRecord | None = None
-    owner_alive: bool | None = None
-
-    @property
-    def could_be_live(self) -> bool:
-        """Whether the run, as stored, should have a living owner: running, or pending with an owner.
-
-        A run that waits for a person needs none, no more than a paused one: nothing of it can have been cut off.
-        """
-        if self.status is RunStatus.PENDING:
-            return self.owner is not None
-        return self.status is RunStatus.RUNNING
-
-    @property
-    def shown_status(self) -> RunStatus:
-        """The status, with `interrupted` for a run that should be live and whose engine is gone."""
-        return RunStatus.INTERRUPTED if self.owner_alive is False and self.could_be_live else self.status
-
-
-class StepSummary(msgspec.Struct, frozen=True, kw_only=True):
-    """One step's row beside the events."""
-
-    run_id: str
-    step_id: str
-    position: int
-    kind: str
-    status: StepStatus
-    attempts: int = 0
-    error_type: ErrorType | None = None
-    error: str = ""
-    started_at: datetime | None = None
-    finished_at: datetime | None = None
-
-
-class Command(msgspec.Struct, frozen=True, kw_only=True):
-    """What somebody asks of a run: `pause`, `resume`, `cancel`, `rerun`, `approve`, ... with its arguments.
-
-    Attributes:
-        id: Unique, made by the sender.
-        answer: None until it was answered: `{"ok": bool, "message": str, ...}`.
-    """
-
-    id: str
-    run_id: str
-    command: str
-    arguments: dict[str, Any] = {}
-    sender: str = ""
-    sent_at: datetime
-    answer: dict[str, Any] | None = None
-
-
-class Batch(msgspec.Struct, kw_only=True):
-    """What is written together: all of it is stored, or none.
-
-    Attributes:
-        events: In order; those of one run follow each other by `seq`.
-        states: run_id -> state after the last of its events, from which the summary rows are written.
-        touched: run_id -> ids of the steps whose rows may have changed; None means all of the run's.
-        logs: Log lines; they are stored before the events, so that no attempt ends before its log.
-        owners: run_id -> new owner record, None to clear it.
-        workers: run_id -> the owner's pool workers as JSON values, for whoever takes over.
-        answers: command id -> answer.
-    """
-
-    events: list[Event] = msgspec.field(default_factory=list)
-    states: dict[str, RunState] = msgspec.field(default_factory=dict)
-    touched: dict[str, set[str] | None] = msgspec.field(default_factory=dict)
-    logs: list[tuple[str, LogLine]] = msgspec.field(default_factory=list)
-    owners: dict[str, OwnerRecord | None] = msgspec.field(default_factory=dict)
-    workers: dict[str, list[dict[str, Any]]] = msgspec.field(default_factory=dict)
-    answers: dict[str, dict[str, Any]] = msgspec.field(default_factory=dict)
+__all__ = (
+    "AbstractStore",
+    "Batch",
+    "CacheEntry",
+    "Command",
+    "CorruptEvent",
+    "LogLine",
+    "RunLock",
+    "RunSummary",
+    "StepSummary",
+)
 
 
 class AbstractStore(ABC):
@@ -186,7 +87,9 @@ class AbstractStore(ABC):
 
     @abstractmethod
     async def delete_run(self, run_id: str) -> None:
-        """Forget a run: events, rows, logs, commands, and the large values that no other run shares.
+        """Forget a run: events, rows, logs, commands, and the large values that nothing else refers to.
+
+        The cache keeps what it made, and runs forked from it keep its name.
 
         Raises:
             UnknownRunError: There is no such run.
@@ -234,6 +137,15 @@ class AbstractStore(ABC):
             state.apply(event)
         return state
 
+    async def load_readable(self, run_id: str) -> tuple[RunState, list[CorruptEvent]]:
+        """Return the fold of those events of a run that can be folded, and the others, by `seq`.
+
+        An event that is missing, cannot be read, or makes no sense without one of those is left out; what comes
+        after it still counts. Where the first event is lost the run's rows say what its steps are. For showing only:
+        a run that goes on needs all of it (`load_state`). Raises UnknownRunError.
+        """
+        return await fold_readable(self, run_id)
+
     @abstractmethod
     async def list_runs(
         self,
@@ -249,6 +161,10 @@ class AbstractStore(ABC):
     @abstractmethod
     async def get_run(self, run_id: str) -> RunSummary:
         """Return one run's row. Raises UnknownRunError with near matches; a unique prefix of an id is enough."""
+
+    @abstractmethod
+    async def children_of(self, run_id: str) -> list[RunSummary]:
+        """Return the runs that were forked from a run, oldest first; it may be deleted by now."""
 
     @abstractmethod
     async def list_steps(self, run_id: str) -> list[StepSummary]:
@@ -282,6 +198,27 @@ class AbstractStore(ABC):
     @abstractmethod
     async def search(self, text: str, *, run_id: str | None = None, limit: int = 100) -> list[dict[str, Any]]:
         """Return hits in logs, outputs and errors: `{run_id, step_id, attempt, kind, n, text}`, newest run first."""
+
+    # --- what runs share: written with `commit`, by whichever engine
+
+    @abstractmethod
+    async def find_cached(self, key: str) -> CacheEntry | None:
+        """Return the entry of that key, however old, None where there is none or its large value is gone.
+
+        Who takes it over says so in `Batch.cache_used`; a reader marks nothing.
+        """
+
+    @abstractmethod
+    async def last_cached(self, scope: str) -> CacheEntry | None:
+        """Return the newest entry of a step, None where there is none."""
+
+    @abstractmethod
+    async def clear_cache(self) -> int:
+        """Forget all entries and return how many there were."""
+
+    @abstractmethod
+    async def read_breakers(self) -> dict[str, dict[str, Any]]:
+        """Return what is kept of each circuit breaker, by name."""
 
     # --- commands: anybody sends, the owner answers
 

@@ -2,7 +2,7 @@
 
 A file is complete and in place before the event that refers to it is committed, so a crash in between leaves at most
 a file that nobody refers to, which `sweep` removes. Files are shared by all that have the same content; the table
-`blobs` counts the events that refer to each.
+`blobs` counts the events and the entries of the cache that refer to each.
 """
 
 from __future__ import annotations
@@ -163,6 +163,14 @@ class FileBlobs:
                 hint="Run the step again, or bring the file back from a copy.",
             )
         return data
+
+    def touch(self, sha256: str) -> bool:
+        """Keep the file of a value from being swept for a while, and return whether it is there."""
+        try:
+            os.utime(self.path(sha256))
+        except OSError:
+            return self.path(sha256).exists()
+        return True
 
     def remove(self, hashes: Iterable[str], *, older_than: float = GRACE_SECONDS) -> int:
         """Remove files that nobody refers to any more and return their number; fresh ones are left to `sweep`."""

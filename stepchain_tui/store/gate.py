@@ -84,6 +84,12 @@ class Gate:
         """Return one encoded event without secrets."""
         return encode_json({name: self._field(name, value) for name, value in decode_json(data).items()})
 
+    def kept(self, kept: dict[str, Any]) -> dict[str, Any]:
+        """Return a `Kept` as JSON without secrets."""
+        return {
+            key: self.value(item, frozenset({"sha256"}) if key == "blob" else frozenset()) for key, item in kept.items()
+        }
+
     def _field(self, name: str, value: Any) -> Any:
         if name in _KEPT_AS_IS:
             return value
@@ -96,20 +102,14 @@ class Gate:
                 cleaned["steps"] = [self.value(step, _PLANNED) for step in steps]
             return {key: cleaned.get(key, item) for key, item in value.items()}
         if name in ("output", "input", "result") and isinstance(value, dict):
-            return self._kept(value)
+            return self.kept(value)
         if name == "items" and isinstance(value, list):
             return [
-                {key: self._kept(item) if key == "value" else item for key, item in outline.items()}
-                for outline in value
+                {key: self.kept(item) if key == "value" else item for key, item in outline.items()} for outline in value
             ]
         if name == "error" and isinstance(value, dict):
             return self.value(value, _KEPT_AS_IS)
         return self.value(value)
-
-    def _kept(self, kept: dict[str, Any]) -> dict[str, Any]:
-        return {
-            key: self.value(item, frozenset({"sha256"}) if key == "blob" else frozenset()) for key, item in kept.items()
-        }
 
     def _mask(self, match: re.Match[str]) -> str:
         return MASK.format(name=self._names[match.group()])

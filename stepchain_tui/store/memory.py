@@ -13,15 +13,17 @@ import msgspec
 from stepchain_tui.core.errors import RunLockedError, StepChainError, StoreError, UnknownRunError
 from stepchain_tui.core.secrets import Redactor
 from stepchain_tui.core.values import decode_json, encode_json, to_json_value
-from stepchain_tui.run.events import Event, decode_event
+from stepchain_tui.run.events import Event
 from stepchain_tui.run.status import RunStatus
 from stepchain_tui.run.values import Kept
-from stepchain_tui.store.base import AbstractStore, Batch, Command, LogLine, RunLock, RunSummary, StepSummary
+from stepchain_tui.store.base import AbstractStore, RunLock
 from stepchain_tui.store.blobs import MemoryBlobs, keep_value, value_of
 from stepchain_tui.store.feed import Feed
+from stepchain_tui.store.moments import moment
 from stepchain_tui.store.problems import not_open
 from stepchain_tui.store.query import Query
-from stepchain_tui.store.reader import EventHead
+from stepchain_tui.store.reader import decoded, event_head
+from stepchain_tui.store.records import Batch, CacheEntry, Command, LogLine, RunSummary, StepSummary
 from stepchain_tui.store.rows import (
     STREAM_NAMES,
     NewRun,
@@ -29,11 +31,12 @@ from stepchain_tui.store.rows import (
     RunRow,
     RunRows,
     StepRow,
-    moment,
     run_summary,
     step_summary,
 )
 from stepchain_tui.store.search import HIT_LENGTH, event_text
+from stepchain_tui.store.shared import clean_scope
+from stepchain_tui.store.shared_memory import SharedMemory
 
 
 @dataclass(slots=True)
@@ -71,6 +74,7 @@ class MemoryStore(AbstractStore):
         self._runs: dict[str, _Run] = {}
         self._made = 0
         self._commands: dict[str, Command] = {}
+        self._shared = SharedMemory()
         self._blobs = MemoryBlobs()
         self._maker = RowMaker()
         self._feed = Feed()
@@ -127,6 +131,8 @@ class MemoryStore(AbstractStore):
         for answer, command_id in rows.answers:
             if (command := self._commands.get(command_id)) is not None:
                 self._commands[command_id] = msgspec.structs.replace(command, answer=decode_json(answer))
+        if rows.shared is not None:
+            self._shared.store(rows.shared)
         self._changed()
         if done is not None:
             done(None)
@@ -218,7 +224,7 @@ class MemoryStore(AbstractStore):
     async def read_events(self, run_id: str, after: int = 0, limit: int | None = None) -> list[Event]:
         """Return a run's events with `seq > after`, by `seq`."""
         end = None if limit is None else after + limit
-        return [decode_event(data) for data in self._run(run_id).events[after:end]]
+        return list(decoded(run_id, enumerate(self._run(run_id).events[after:end], after + 1)))
 
     async def read_raw_events(
         self, run_id: str, after: int = 0, limit: int | None = None
@@ -226,7 +232,7 @@ class MemoryStore(AbstractStore):
         """Yield `(seq, type, step_id, JSON)`; see `AbstractStore.read_raw_events`."""
         end = None if limit is None else after + limit
         for seq, data in enumerate(self._run(run_id).events[after:end], after + 1):
-            head = msgspec.json.decode(data, type=EventHead)
+            head = event_head(data)
             yield seq, head.type, head.step_id, data
 
     async def list_runs(
@@ -267,6 +273,12 @@ class MemoryStore(AbstractStore):
             if begins:
                 error.hint = f"Several begin like this: {', '.join(sorted(begins)[:8])}"
             raise
+
+    async def children_of(self, run_id: str) -> list[RunSummary]:
+        """Return the runs that were forked from a run, oldest first."""
+        self._ready()
+        children = [run for run in self._runs.values() if run.created[3] == run_id]
+        return [self._summary(run) for run in sorted(children, key=lambda run: (run.created[2], run.number))]
 
     async def list_steps(self, run_id: str) -> list[StepSummary]:
         """Return the rows of a run's steps in plan order."""
@@ -322,6 +334,30 @@ class MemoryStore(AbstractStore):
                 if query.fits(line.text)
             ]
         return hits[:limit]
+
+    # --- what runs share
+
+    async def find_cached(self, key: str) -> CacheEntry | None:
+        """Return the entry of that key; see `AbstractStore.find_cached`."""
+        self._ready()
+        return self._shared.find(key)
+
+    async def last_cached(self, scope: str) -> CacheEntry | None:
+        """Return the newest entry of a step, None where there is none."""
+        self._ready()
+        return self._shared.last(clean_scope(scope, self._maker.gates))
+
+    async def clear_cache(self) -> int:
+        """Forget all entries and return how many there were."""
+        self._ready(write=True)
+        cleared = self._shared.clear()
+        self._changed()
+        return cleared
+
+    async def read_breakers(self) -> dict[str, dict[str, Any]]:
+        """Return what is kept of each circuit breaker, by name."""
+        self._ready()
+        return self._shared.breakers()
 
     # --- commands, changes, ownership
 

@@ -135,8 +135,68 @@ def the_first_tables(connection: sqlite3.Connection) -> None:
     run_script(connection, _FIRST)
 
 
-MIGRATIONS: list[Callable[[sqlite3.Connection], None]] = [the_first_tables]
+_SHARED = """
+ALTER TABLE runs ADD COLUMN parent_step_id TEXT;
+UPDATE runs SET parent_step_id = (
+    SELECT json_extract(CAST(data AS TEXT), '$.parent_step_id') FROM events
+    WHERE id = (runs.key << 32) + 1 AND json_valid(CAST(data AS TEXT))
+) WHERE parent_run_id IS NOT NULL;
+CREATE INDEX runs_by_parent ON runs (parent_run_id) WHERE parent_run_id IS NOT NULL;
+
+CREATE TABLE cache (
+    number INTEGER PRIMARY KEY,
+    key TEXT NOT NULL UNIQUE,
+    scope TEXT NOT NULL,
+    action TEXT NOT NULL,
+    input TEXT NOT NULL,
+    code TEXT NOT NULL,
+    output TEXT NOT NULL,
+    sha256 TEXT,
+    run_id TEXT NOT NULL,
+    step_id TEXT NOT NULL,
+    attempt INTEGER NOT NULL,
+    item INTEGER,
+    created_at INTEGER NOT NULL,
+    used INTEGER NOT NULL
+);
+CREATE INDEX cache_by_scope ON cache (scope, created_at);
+CREATE INDEX cache_by_use ON cache (used);
+
+CREATE TABLE breakers (
+    name TEXT PRIMARY KEY,
+    record TEXT NOT NULL
+) WITHOUT ROWID;
+"""
+
+
+def a_cache_and_breakers(connection: sqlite3.Connection) -> None:
+    """Create the cache and the breakers, and tell of each run the step that it was forked at."""
+    run_script(connection, _SHARED)
+
+
+MIGRATIONS: list[Callable[[sqlite3.Connection], None]] = [the_first_tables, a_cache_and_breakers]
 """Every migration ever shipped, in order; entries are never changed, only added."""
+
+
+_LATER_TABLES: list[tuple[str, ...]] = [
+    (),
+    (
+        "CREATE TEMP VIEW runs AS SELECT *, NULL AS parent_step_id FROM main.runs",
+        "CREATE TEMP VIEW cache AS SELECT NULL AS number, NULL AS key, NULL AS scope, NULL AS action, NULL AS input, "
+        "NULL AS code, NULL AS output, NULL AS sha256, NULL AS run_id, NULL AS step_id, NULL AS attempt, "
+        "NULL AS item, NULL AS created_at, NULL AS used WHERE 0",
+        "CREATE TEMP VIEW breakers AS SELECT NULL AS name, NULL AS record WHERE 0",
+    ),
+]
+"""For each migration, what stands for it while a file that has not had it is only read."""
+
+
+def stand_ins_for_later_tables(version: int) -> list[str]:
+    """Return the statements that let a file of an older version be read as if it had had every migration.
+
+    They are for one connection and do not touch the file.
+    """
+    return [statement for statements in _LATER_TABLES[version:] for statement in statements]
 
 
 def run_script(connection: sqlite3.Connection, script: str) -> None:

@@ -17,12 +17,14 @@ from stepchain_tui.core.values import decode_json, encode_json
 from stepchain_tui.run.events import Event, decode_event
 from stepchain_tui.run.state import RunState
 from stepchain_tui.run.status import RunStatus
-from stepchain_tui.store.base import Command, LogLine, RunSummary, StepSummary
 from stepchain_tui.store.connect import reader_uri
-from stepchain_tui.store.migrations import SHIFT
+from stepchain_tui.store.migrations import SHIFT, stand_ins_for_later_tables
+from stepchain_tui.store.moments import moment
 from stepchain_tui.store.problems import not_open, store_error
 from stepchain_tui.store.query import like, text_fits
-from stepchain_tui.store.rows import RUN_COLUMNS, STREAM_NAMES, moment, run_summary, step_summary
+from stepchain_tui.store.records import CacheEntry, Command, LogLine, RunSummary, StepSummary
+from stepchain_tui.store.rows import RUN_COLUMNS, STREAM_NAMES, run_summary, step_summary
+from stepchain_tui.store.shared import CACHE_COLUMNS, cache_entry
 
 if TYPE_CHECKING:
     import aiosqlite
@@ -43,6 +45,14 @@ class EventHead(msgspec.Struct):
 
 
 _heads = msgspec.json.Decoder(EventHead)
+
+
+def event_head(data: bytes) -> EventHead:
+    """Return what can be read of an event, an empty type where nothing can."""
+    try:
+        return _heads.decode(data)
+    except (msgspec.DecodeError, ValueError):
+        return EventHead(type="")
 
 
 class Reader:
@@ -85,6 +95,9 @@ class Reader:
                 # a caller that dies without closing must not hang at exit
                 connecting._thread.daemon = True
                 connection = await connecting
+                ((version,),) = await connection.execute_fetchall("PRAGMA user_version")
+                for statement in stand_ins_for_later_tables(version):
+                    await connection.execute_fetchall(statement)
                 await connection.create_function("text_fits", 2, text_fits, deterministic=True)
                 await connection.execute_fetchall("PRAGMA query_only = ON")
                 await connection.execute_fetchall("PRAGMA busy_timeout = 5000")
@@ -179,6 +192,11 @@ class Reader:
             raise error
         return (await self._with_owners([run_summary(rows[0])]))[0]
 
+    async def children_of(self, run_id: str) -> list[RunSummary]:
+        """Return the runs that were forked from a run, oldest first."""
+        rows = await self.fetch(f"{_RUNS} WHERE runs.parent_run_id = ? ORDER BY runs.created_at, runs.key", (run_id,))
+        return await self._with_owners([run_summary(row) for row in rows])
+
     async def list_steps(self, run_id: str) -> list[StepSummary]:
         """Return the rows of a run's steps in plan order. Raises UnknownRunError."""
         base = await self.key(run_id) << SHIFT
@@ -197,7 +215,7 @@ class Reader:
         events: list[Event] = []
         async for page in self._event_pages(run_id, after, limit):
             with _no_collection():
-                events += _decoded(run_id, page)
+                events += decoded(run_id, page)
         return events
 
     async def state(self, run_id: str) -> RunState:
@@ -205,7 +223,7 @@ class Reader:
         state = RunState()
         async for page in self._event_pages(run_id, 0, None):
             with _no_collection():
-                for event in _decoded(run_id, page):
+                for event in decoded(run_id, page):
                     state.apply(event)
         return state
 
@@ -215,10 +233,7 @@ class Reader:
         """Yield `(seq, type, step_id, JSON)`; type is empty where an event cannot be read."""
         async for page in self._event_pages(run_id, after, limit):
             for seq, data in page:
-                try:
-                    head = _heads.decode(data)
-                except (msgspec.DecodeError, msgspec.ValidationError):
-                    head = EventHead(type="")
+                head = event_head(data)
                 yield seq, head.type, head.step_id, data
 
     async def _event_pages(self, run_id: str, after: int, limit: int | None) -> AsyncIterator[list[tuple[int, bytes]]]:
@@ -237,6 +252,25 @@ class Reader:
                 return
             left -= len(rows)
 
+    # --- what runs share
+
+    async def cached(self, key: str) -> CacheEntry | None:
+        """Return the cache's entry of that key, or None."""
+        rows = await self.fetch(f"SELECT {CACHE_COLUMNS} FROM cache WHERE key = ?", (key,))
+        return cache_entry(rows[0]) if rows else None
+
+    async def last_cached(self, scope: str) -> CacheEntry | None:
+        """Return the newest entry of a step, or None."""
+        rows = await self.fetch(
+            f"SELECT {CACHE_COLUMNS} FROM cache WHERE scope = ? ORDER BY created_at DESC, number DESC LIMIT 1", (scope,)
+        )
+        return cache_entry(rows[0]) if rows else None
+
+    async def breakers(self) -> dict[str, dict[str, Any]]:
+        """Return what is kept of each circuit breaker, by name."""
+        rows = await self.fetch("SELECT name, record FROM breakers ORDER BY name")
+        return {name: decode_json(record) for name, record in rows}
+
     # --- commands
 
     async def pending_commands(self, run_ids: Sequence[str]) -> list[Command]:
@@ -254,7 +288,8 @@ class Reader:
         return _command(rows[0]) if rows else None
 
 
-def _decoded(run_id: str, page: list[tuple[int, bytes]]) -> Iterator[Event]:
+def decoded(run_id: str, page: Iterable[tuple[int, bytes]]) -> Iterator[Event]:
+    """Yield the events of `(seq, JSON)`. Raises StoreError naming the first that cannot be read."""
     for seq, data in page:
         try:
             yield decode_event(data)

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -21,8 +20,10 @@ from stepchain_tui.run.events import Event, OwnerRecord, RunRevised, encode_even
 from stepchain_tui.run.state import RunState, StepState
 from stepchain_tui.run.status import STEP_ENDED, ErrorType, RunStatus, StepStatus
 from stepchain_tui.run.values import BlobReference, Kept
-from stepchain_tui.store.base import Batch, LogLine, RunSummary, StepSummary
 from stepchain_tui.store.gate import Gate
+from stepchain_tui.store.moments import micros, moment, moment_or_none
+from stepchain_tui.store.records import Batch, LogLine, RunSummary, StepSummary
+from stepchain_tui.store.shared import SharedRows, shared_rows
 
 STREAMS: dict[str, int | str] = {"stdout": 0, "stderr": 1, "text": 2, "engine": 3}
 STREAM_NAMES = {number: name for name, number in STREAMS.items()}
@@ -32,8 +33,8 @@ ERROR_PREVIEW = 500
 
 RunRow = tuple[str, str, int | None, int | None, int, int, int, int, int, int]
 """status reason started_at finished_at steps_total steps_done steps_failed input_tokens output_tokens last_seq"""
-NewRun = tuple[str, str, int, str | None]
-"""goal plan_path created_at parent_run_id"""
+NewRun = tuple[str, str, int, str | None, str | None]
+"""goal plan_path created_at parent_run_id parent_step_id"""
 StepRow = tuple[int, str, str, str, int, str | None, str, int | None, int | None]
 """position step_id kind status attempts error_type error started_at finished_at"""
 LogRow = tuple[str, int, int, int | str, int, str]
@@ -69,21 +70,7 @@ class BatchRows:
     runs: list[RunRows]
     answers: list[tuple[str, str]] = field(default_factory=list)
     """(answer as JSON, command id)"""
-
-
-def micros(at: datetime | None) -> int | None:
-    """Return a moment as whole microseconds since the epoch."""
-    return None if at is None else round(at.timestamp() * 1_000_000)
-
-
-def moment(at: int) -> datetime:
-    """Return microseconds since the epoch as an aware moment."""
-    return datetime.fromtimestamp(at / 1_000_000, UTC)
-
-
-def moment_or_none(at: int | None) -> datetime | None:
-    """Return microseconds since the epoch as an aware moment, None as it is."""
-    return None if at is None else datetime.fromtimestamp(at / 1_000_000, UTC)
+    shared: SharedRows | None = None
 
 
 def encode_safely(event: Event) -> bytes:
@@ -139,7 +126,8 @@ def new_run(state: RunState, gate: Gate | None) -> NewRun:
         raise StoreError(
             f"run '{state.run_id}' has no run.created event", hint="A run's first event makes it; store that first."
         )
-    return (gate.text(state.goal) if gate else state.goal, state.plan_path, created, state.parent_run_id)
+    goal = gate.text(state.goal) if gate else state.goal
+    return (goal, state.plan_path, created, state.parent_run_id, state.parent_step_id)
 
 
 def step_row(step: StepState, position: int, gate: Gate | None) -> StepRow:
@@ -211,7 +199,7 @@ class RowMaker:
         for run_id, workers in batch.workers.items():
             runs.setdefault(run_id, RunRows(run_id)).workers = encode_json(to_json_value(workers)).decode()
         answers = [(encode_json(self._answer(answer)).decode(), name) for name, answer in batch.answers.items()]
-        return BatchRows(list(runs.values()), answers)
+        return BatchRows(list(runs.values()), answers, shared_rows(batch, self.gates))
 
     @staticmethod
     def _by_run(events: list[Event]) -> Mapping[str, list[Event]]:
@@ -303,24 +291,25 @@ def run_summary(row: tuple[Any, ...]) -> RunSummary:
         plan_path=row[2],
         created_at=moment(row[3]),
         parent_run_id=row[4],
-        status=RunStatus(row[5]),
-        reason=row[6],
-        started_at=moment_or_none(row[7]),
-        finished_at=moment_or_none(row[8]),
-        steps_total=row[9],
-        steps_done=row[10],
-        steps_failed=row[11],
-        input_tokens=row[12],
-        output_tokens=row[13],
-        last_seq=row[14],
-        owner=None if row[15] is None else msgspec.json.decode(row[15], type=OwnerRecord),
+        parent_step_id=row[5],
+        status=RunStatus(row[6]),
+        reason=row[7],
+        started_at=moment_or_none(row[8]),
+        finished_at=moment_or_none(row[9]),
+        steps_total=row[10],
+        steps_done=row[11],
+        steps_failed=row[12],
+        input_tokens=row[13],
+        output_tokens=row[14],
+        last_seq=row[15],
+        owner=None if row[16] is None else msgspec.json.decode(row[16], type=OwnerRecord),
     )
 
 
 RUN_COLUMNS = (
-    "runs.run_id, runs.goal, runs.plan_path, runs.created_at, runs.parent_run_id, runs.status, runs.reason, "
-    "runs.started_at, runs.finished_at, runs.steps_total, runs.steps_done, runs.steps_failed, runs.input_tokens, "
-    "runs.output_tokens, runs.last_seq, owners.record"
+    "runs.run_id, runs.goal, runs.plan_path, runs.created_at, runs.parent_run_id, runs.parent_step_id, runs.status, "
+    "runs.reason, runs.started_at, runs.finished_at, runs.steps_total, runs.steps_done, runs.steps_failed, "
+    "runs.input_tokens, runs.output_tokens, runs.last_seq, owners.record"
 )
 """What `run_summary` takes, from runs and owners."""
 

@@ -7,6 +7,7 @@ This class only joins the parts: rows are made on the caller's thread (`rows`), 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import sqlite3
 from collections.abc import AsyncIterator, Callable, Sequence
@@ -22,23 +23,18 @@ from stepchain_tui.run.state import RunState
 from stepchain_tui.run.status import RunStatus
 from stepchain_tui.run.values import Kept
 from stepchain_tui.store import locks, search, upkeep
-from stepchain_tui.store.base import (
-    AbstractStore,
-    Batch,
-    Command,
-    LogLine,
-    RunLock,
-    RunSummary,
-    StepSummary,
-)
+from stepchain_tui.store.base import AbstractStore, RunLock
 from stepchain_tui.store.blobs import FileBlobs, keep_value, value_of
 from stepchain_tui.store.connect import connect_reader_once, connect_writer, prepare_file, release_file
 from stepchain_tui.store.feed import Feed
 from stepchain_tui.store.logs import LogReader
 from stepchain_tui.store.migrations import migrate
+from stepchain_tui.store.moments import micros
 from stepchain_tui.store.problems import not_open, store_error
 from stepchain_tui.store.reader import Reader
-from stepchain_tui.store.rows import RowMaker, micros
+from stepchain_tui.store.records import Batch, CacheEntry, Command, LogLine, RunSummary, StepSummary
+from stepchain_tui.store.rows import RowMaker
+from stepchain_tui.store.shared import clean_scope, clear_cache
 from stepchain_tui.store.writer import DirectWriter, ThreadWriter, Writer
 
 T = TypeVar("T")
@@ -138,10 +134,11 @@ class SQLiteStore(AbstractStore):
             reader, writer = self._reader, self._writer
             self._reader = self._writer = self._logs = None
             try:
-                if reader is not None:
-                    await reader.close()
                 if writer is not None:
                     await self._idle.end(writer)
+                if reader is not None:
+                    await self._tidy(writer, reader)
+                    await reader.close()
             finally:
                 if writer is not None:
                     await writer.close()
@@ -150,6 +147,12 @@ class SQLiteStore(AbstractStore):
                     release_file(self._real)
             if writer is not None:
                 writer.raise_error()
+
+    async def _tidy(self, writer: Writer | None, reader: Reader) -> None:
+        """Remove the files that this store's commits have left without anything that refers to them."""
+        if writer is not None and writer.tables.leaves_files:
+            with contextlib.suppress(StepChainError):  # the next one to clear the cache sweeps all the same
+                await upkeep.sweep_files(reader, self._blobs)
 
     def _writing(self) -> Writer:
         if self._writer is None:
@@ -255,6 +258,10 @@ class SQLiteStore(AbstractStore):
         """Return one run's row by its id or a unique prefix of it."""
         return await self._reading().get_run(run_id)
 
+    async def children_of(self, run_id: str) -> list[RunSummary]:
+        """Return the runs that were forked from a run, oldest first."""
+        return await self._reading().children_of(run_id)
+
     async def list_steps(self, run_id: str) -> list[StepSummary]:
         """Return the rows of a run's steps in plan order."""
         return await self._reading().list_steps(run_id)
@@ -296,6 +303,30 @@ class SQLiteStore(AbstractStore):
     async def search(self, text: str, *, run_id: str | None = None, limit: int = 100) -> list[dict[str, Any]]:
         """Return hits in logs, outputs and errors; see `AbstractStore.search`."""
         return await search.search(self._reading(), text, run_id, limit)
+
+    # --- what runs share
+
+    async def find_cached(self, key: str) -> CacheEntry | None:
+        """Return the entry of that key; see `AbstractStore.find_cached`."""
+        entry = await self._reading().cached(key)
+        if entry is None or entry.output.blob is None:
+            return entry
+        there = await asyncio.to_thread(self._blobs.touch, entry.output.blob.sha256)
+        return entry if there else None
+
+    async def last_cached(self, scope: str) -> CacheEntry | None:
+        """Return the newest entry of a step, None where there is none."""
+        return await self._reading().last_cached(clean_scope(scope, self._maker.gates))
+
+    async def clear_cache(self) -> int:
+        """Forget all entries and return how many there were."""
+        cleared = await self.write(clear_cache)
+        await self.sweep_files()
+        return cleared
+
+    async def read_breakers(self) -> dict[str, dict[str, Any]]:
+        """Return what is kept of each circuit breaker, by name."""
+        return await self._reading().breakers()
 
     # --- commands and changes
 
@@ -354,7 +385,12 @@ class SQLiteStore(AbstractStore):
 
     async def integrity_check(self, *, full: bool = False) -> list[str]:
         """Return what is wrong with the file and the large values beside it; an empty list is good news."""
-        return await upkeep.integrity_check(self._reading(), self._blobs, full=full)
+        self._reading()
+        reader = Reader(self._real, self.owner_alive)
+        try:
+            return await upkeep.integrity_check(reader, self._blobs, full=full)
+        finally:
+            await reader.close()
 
     async def rebuild_summaries(self, run_id: str) -> list[str]:
         """Fold a run's events anew, write its summary rows from that, and return what was different."""

@@ -15,7 +15,9 @@ import msgspec
 
 from stepchain_tui.core.errors import StoreError, UnknownRunError
 from stepchain_tui.store.migrations import SHIFT
+from stepchain_tui.store.references import count_references
 from stepchain_tui.store.rows import BatchRows, LogRow, RunRows
+from stepchain_tui.store.shared import store_shared
 
 _SPAN = 1 << SHIFT
 
@@ -30,16 +32,13 @@ _UPDATE_RUN = (
     "steps_failed = ?, input_tokens = ?, output_tokens = ?, last_seq = ? WHERE key = ?"
 )
 _INSERT_RUN = (
-    "INSERT INTO runs (run_id, goal, plan_path, created_at, parent_run_id, status, reason, started_at, finished_at, "
-    "steps_total, steps_done, steps_failed, input_tokens, output_tokens, last_seq) "
-    "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+    "INSERT INTO runs (run_id, goal, plan_path, created_at, parent_run_id, parent_step_id, status, reason, started_at, "
+    "finished_at, steps_total, steps_done, steps_failed, input_tokens, output_tokens, last_seq) "
+    "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
 )
 _SET_OWNER = "INSERT INTO owners (run, record) VALUES (?, ?) ON CONFLICT (run) DO UPDATE SET record = excluded.record"
 _SET_WORKERS = (
     "INSERT INTO owners (run, workers) VALUES (?, ?) ON CONFLICT (run) DO UPDATE SET workers = excluded.workers"
-)
-_COUNT_BLOB = (
-    "INSERT INTO blobs (sha256, bytes, uses) VALUES (?, ?, 1) ON CONFLICT (sha256) DO UPDATE SET uses = uses + 1"
 )
 
 
@@ -74,7 +73,12 @@ class _Known:
 
 
 class Tables:
-    """Stores rows through one connection; the caller begins and ends the transaction."""
+    """Stores rows through one connection; the caller begins and ends the transaction.
+
+    `leaves_files` tells that there may be files of large values that nothing refers to any more.
+    """
+
+    leaves_files = False
 
     def __init__(self, connection: sqlite3.Connection) -> None:
         self._cursor = connection.cursor()
@@ -95,6 +99,8 @@ class Tables:
             self._store_run(rows)
         if batch.answers:
             self._cursor.executemany("UPDATE commands SET answer = ? WHERE id = ?", batch.answers)
+        if batch.shared is not None and store_shared(self._cursor, batch.shared):
+            self.leaves_files = True
 
     def _store_run(self, rows: RunRows) -> None:
         cursor = self._cursor
@@ -120,7 +126,7 @@ class Tables:
         if rows.summary is not None:
             cursor.execute(_UPDATE_RUN, (*rows.summary, known.key))
         if rows.blobs:
-            cursor.executemany(_COUNT_BLOB, [(blob.sha256, blob.bytes) for blob in rows.blobs])
+            count_references(cursor, rows.blobs)
         if rows.sets_owner:
             record = None if rows.owner is None else msgspec.json.encode(rows.owner).decode()
             cursor.execute(_SET_OWNER, (known.key, record))

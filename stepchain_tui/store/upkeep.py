@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import sqlite3
 import time
+from collections import Counter
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,10 +14,11 @@ from typing import TYPE_CHECKING
 from stepchain_tui.core.errors import StepChainError, StoreError, UnknownRunError
 from stepchain_tui.run.events import decode_event
 from stepchain_tui.run.state import RunState
-from stepchain_tui.store.base import Batch, Command
 from stepchain_tui.store.blobs import GRACE_SECONDS, FileBlobs
 from stepchain_tui.store.migrations import SHIFT
 from stepchain_tui.store.reader import Reader
+from stepchain_tui.store.records import Batch, Command
+from stepchain_tui.store.references import let_go
 from stepchain_tui.store.rows import RowMaker, blobs_in
 from stepchain_tui.store.search import index_some, unindex_events, unindex_lines
 from stepchain_tui.store.writer import Writer
@@ -62,7 +64,14 @@ def check_after_unclean_end(connection: sqlite3.Connection, path: Path) -> None:
 
 
 async def integrity_check(reader: Reader, blobs: FileBlobs, *, full: bool) -> list[str]:
-    """Return what is wrong; `full` also compares indexes with tables, reads every event and every large value."""
+    """Return what is wrong; `full` also compares indexes with tables, reads every event and every large value.
+
+    Args:
+        reader: One that nobody else uses: it reads all of the store as it is at one moment.
+        blobs: The large values.
+        full: See above.
+    """
+    await reader.fetch("BEGIN")
     rows = await reader.fetch("PRAGMA integrity_check" if full else "PRAGMA quick_check")
     problems = [str(row[0]) for row in rows if row[0] != "ok"]
     for sha256, uses in await reader.fetch("SELECT sha256, uses FROM blobs"):
@@ -74,20 +83,37 @@ async def integrity_check(reader: Reader, blobs: FileBlobs, *, full: bool) -> li
         except StepChainError as error:
             problems.append(str(error))
     if full:
+        references: Counter[str] = Counter()
+        damaged: list[str] = []
         for (run_id,) in await reader.fetch("SELECT run_id FROM runs ORDER BY key"):
-            problems += await _check_run(reader, run_id)
+            damaged += await _check_run(reader, run_id, references)
+        for (sha256,) in await reader.fetch("SELECT sha256 FROM cache WHERE sha256 IS NOT NULL"):
+            references[sha256] += 1
+        problems += damaged + await _check_references(reader, references, all_known=not damaged)
     return problems
 
 
-async def _check_run(reader: Reader, run_id: str) -> list[str]:
+async def _check_references(reader: Reader, references: Counter[str], *, all_known: bool) -> list[str]:
+    """Compare how often each large value is referred to with how often that was counted."""
+    counted = dict(await reader.fetch("SELECT sha256, uses FROM blobs"))
+    return [
+        f"the large output {sha256[:12]}... is referred to {references[sha256]} times, but {counted.get(sha256, 0)} "
+        "are counted"
+        for sha256 in sorted(counted.keys() | references.keys())
+        if references[sha256] > counted.get(sha256, 0) or (all_known and references[sha256] < counted.get(sha256, 0))
+    ]
+
+
+async def _check_run(reader: Reader, run_id: str, references: Counter[str]) -> list[str]:
     expected = 1
     async for seq, _, _, data in reader.raw_events(run_id, 0, None):
         if seq != expected:
             return [f"run '{run_id}': event {expected} is missing"]
         try:
-            decode_event(data)
+            event = decode_event(data)
         except StoreError as error:
             return [f"run '{run_id}': event {seq}: {error}"]
+        references.update(blob.sha256 for blob in blobs_in(event))
         expected += 1
     return []
 
@@ -143,19 +169,18 @@ def delete_run(connection: sqlite3.Connection, run_id: str) -> list[str]:
         if b'"sha256":"' in data:
             with contextlib.suppress(StoreError):
                 used += [blob.sha256 for blob in blobs_in(decode_event(data))]
-    connection.executemany("UPDATE blobs SET uses = uses - 1 WHERE sha256 = ?", [(sha256,) for sha256 in used])
-    unused = connection.execute("DELETE FROM blobs WHERE uses <= 0 RETURNING sha256").fetchall()
+    unused = let_go(connection.cursor(), used)
     for table in ("events", "steps", "logs"):
         connection.execute(f"DELETE FROM {table} WHERE id >= ? AND id < ?", (first, end))
     connection.execute("DELETE FROM log_sources WHERE step IN (SELECT id FROM log_steps WHERE run = ?)", (key,))
     for statement in ("log_steps WHERE run", "owners WHERE run", "runs WHERE key"):
         connection.execute(f"DELETE FROM {statement} = ?", (key,))
     connection.execute("DELETE FROM commands WHERE run_id = ?", (run_id,))
-    return [sha256 for (sha256,) in unused]
+    return unused
 
 
 async def sweep_files(reader: Reader, blobs: FileBlobs) -> int:
-    """Remove files that no event refers to; fresh ones stay, their event may be on its way."""
+    """Remove files that nothing refers to; fresh ones stay, their event may be on its way."""
     names = await asyncio.to_thread(blobs.names)
     known = {sha256 for (sha256,) in await reader.fetch("SELECT sha256 FROM blobs")}
     return await asyncio.to_thread(
