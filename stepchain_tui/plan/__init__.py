@@ -4,6 +4,7 @@ Imports `core` only; jinja2 and ruamel.yaml are loaded when they are first neede
 """
 
 from stepchain_tui.plan.check import check_plan, require_valid
+from stepchain_tui.plan.difference import KeyChange, PlanDifference, compare_plans, text_difference
 from stepchain_tui.plan.editing import edit_text, remove_step_key, set_step_key
 from stepchain_tui.plan.expressions import (
     CHAIN_RESULT,
@@ -80,6 +81,7 @@ __all__ = (
     "HttpRequest",
     "InputSpec",
     "InputType",
+    "KeyChange",
     "LoadedPlan",
     "McpServerSpec",
     "MissingValueError",
@@ -89,6 +91,7 @@ __all__ = (
     "OnInterrupt",
     "OnTimeout",
     "Plan",
+    "PlanDifference",
     "PlanFileChangedError",
     "PlanGraph",
     "Problem",
@@ -101,6 +104,7 @@ __all__ = (
     "as_text",
     "check_plan",
     "coerce_input",
+    "compare_plans",
     "compile_condition",
     "compile_key",
     "compile_template",
@@ -134,5 +138,6 @@ __all__ = (
     "subplans_from_json",
     "subplans_to_json",
     "substitute_chain_result",
+    "text_difference",
     "text_hash",
 )
