@@ -17,7 +17,17 @@ from stepchain_tui.run.failures import AttemptError, Failure
 from stepchain_tui.run.state import RunState
 from stepchain_tui.run.status import ErrorType, RunStatus, StepStatus
 from stepchain_tui.run.values import INLINE_LIMIT, Kept
-from stepchain_tui.store import AbstractStore, Batch, Command, LogLine, MemoryStore, SQLiteStore
+from stepchain_tui.store import (
+    AbstractStore,
+    Batch,
+    CacheEntry,
+    Command,
+    CorruptEvent,
+    LogLine,
+    MemoryStore,
+    SQLiteStore,
+)
+from stepchain_tui.store.records import CACHE_LIMIT
 
 BEGIN = datetime(2026, 3, 1, 12, 0, 0, 123456, tzinfo=UTC)
 OWNER = e.OwnerRecord(pid=4711, process_started_at=1.5)
@@ -87,6 +97,26 @@ def lines(count: int, step_id: str = "s0", attempt: int = 1, run_id: str = "run-
         (run_id, LogLine(at=BEGIN, step_id=step_id, attempt=attempt, text=f"{step_id} {attempt} line {n}", **more))
         for n in range(count)
     ]
+
+
+def cached(key: str, output: Any = "out", scope: str = "plan / s0", **more: Any) -> CacheEntry:
+    """An entry of the cache as the engine makes one."""
+    kept = output if isinstance(output, Kept) else Kept(output)
+    fields = {"run_id": "run-1", "step_id": "s0", "attempt": 1, "created_at": BEGIN, **more}
+    return CacheEntry(key=key, scope=scope, action="a", input=f"i-{key}", code="c", output=kept, **fields)
+
+
+async def spoil(store: AbstractStore, seq: int, data: bytes | None, run_id: str = "run-1") -> None:
+    """Damage one stored event of the only run; None takes it away."""
+    if isinstance(store, SQLiteStore):
+        change = "DELETE FROM events WHERE :data IS NULL AND id & 0xffffffff = :seq"
+        await store.write(lambda db: db.execute(change, {"data": data, "seq": seq}))
+        change = "UPDATE events SET data = :data WHERE id & 0xffffffff = :seq"
+        await store.write(lambda db: db.execute(change, {"data": data, "seq": seq}))
+    elif isinstance(store, MemoryStore):
+        if data is None:
+            pytest.skip("events in memory are a list: none can be missing")
+        store._runs[run_id].events[seq - 1] = data
 
 
 async def test_events_come_back_as_they_were_stored(store: AbstractStore) -> None:
@@ -226,6 +256,105 @@ async def test_owner_and_workers_are_kept_and_cleared(store: AbstractStore) -> N
     assert (await store.get_run("run-1")).owner is None
     assert await store.read_workers("run-1") == []
     assert run.state.run_id == "run-1"
+
+
+# --- events that are damaged
+
+
+async def test_a_run_that_is_whole_reads_the_same_either_way(store: AbstractStore) -> None:
+    run = await Run(store).started().step("s0").commit()
+    assert await store.load_readable("run-1") == (run.state, [])
+    with pytest.raises(UnknownRunError):
+        await store.load_readable("run-2")
+
+
+@pytest.mark.parametrize("data", [b'{"type":"step.succee', b"", b"\x00\xff", b'{"type":"step.melted","seq":4}'])
+async def test_a_damaged_event_is_told_and_the_rest_of_the_run_is_read(store: AbstractStore, data: bytes) -> None:
+    run = await Run(store, steps=3).started().step("s0", "zero").step("s1", "one").step("s2", "two").commit()
+    await spoil(store, 6, data)
+    with pytest.raises(StoreError, match="event 6 of run 'run-1'"):
+        await store.load_state("run-1")
+    state, corrupt = await store.load_readable("run-1")
+    assert [(event.seq, event.step_id) for event in corrupt] == [(6, "")]
+    assert "cannot be read" in corrupt[0].problem
+    assert [step.status for step in state.steps.values()] == [
+        StepStatus.SUCCEEDED,
+        StepStatus.RUNNING,
+        StepStatus.SUCCEEDED,
+    ]
+    assert state.steps["s2"].output == Kept("two")
+    assert state.last_seq == run.state.last_seq
+
+
+async def test_what_makes_no_sense_without_a_damaged_event_is_told_as_well(store: AbstractStore) -> None:
+    run = Run(store).started()
+    run.add(e.StepStarted, step_id="s0", attempt=1)
+    failure = Failure(error_type=ErrorType.TOOL_ERROR, message="no")
+    retry_at = BEGIN + timedelta(seconds=9)
+    run.add(e.StepRetryScheduled, step_id="s0", attempt=1, status="failed", error=failure, delay=5.0, retry_at=retry_at)
+    run.add(e.StepStarted, step_id="s0", attempt=2, tries=2)
+    await run.add(e.StepSucceeded, step_id="s0", attempt=2, output=Kept("done")).commit()
+    await spoil(store, 3, b'{"type":"step.started","seq":3,"run_id":"run-1","step_id":"s0"')
+    state, corrupt = await store.load_readable("run-1")
+    assert [(event.seq, event.type) for event in corrupt] == [(3, ""), (4, "step.retry_scheduled")]
+    assert "step 's0' is pending and cannot become retrying" in corrupt[1].problem
+    assert state.steps["s0"].output == Kept("done")
+
+
+async def test_events_of_a_step_that_nobody_knows_are_told(store: AbstractStore) -> None:
+    run = await Run(store).started().commit()
+    outlines = tuple(e.StepOutline(id=name, kind="http") for name in ("s0", "s1", "new"))
+    await run.add(e.RunRevised, revision=2, plan={}, steps=outlines).step("new").step("s1").commit()
+    await spoil(store, 3, b"{}")
+    state, corrupt = await store.load_readable("run-1")
+    assert [(event.seq, event.type, event.step_id) for event in corrupt] == [
+        (3, "", ""),
+        (4, "step.started", "new"),
+        (5, "step.succeeded", "new"),
+    ]
+    assert state.steps["s1"].status is StepStatus.SUCCEEDED
+
+
+async def test_events_of_another_run_or_place_are_told(store: AbstractStore) -> None:
+    run = await Run(store).started().step("s0").commit()
+    succeeded = e.encode_event((await store.read_events("run-1"))[3])
+    await run.step("s1").commit()
+    await spoil(store, 5, succeeded)
+    await spoil(store, 4, succeeded.replace(b'"run-1"', b'"run-2"'))
+    state, corrupt = await store.load_readable("run-1")
+    assert [event.seq for event in corrupt] == [4, 5]
+    assert corrupt[0].problem == "it says that it is of run 'run-2'"
+    assert "event 4 of run 'run-1' came after 4" in corrupt[1].problem
+    assert [step.status for step in state.steps.values()] == [StepStatus.RUNNING, StepStatus.SUCCEEDED]
+
+
+async def test_a_run_whose_first_event_is_lost_begins_with_its_rows(store: AbstractStore) -> None:
+    await Run(store, goal="mine", plan_path="/p.yaml").started().step("s0", "zero").commit()
+    await spoil(store, 1, b'{"type":"run.created"')
+    state, corrupt = await store.load_readable("run-1")
+    assert [event.seq for event in corrupt] == [1]
+    assert (state.run_id, state.goal, state.plan_path, state.created_at) == ("run-1", "mine", "/p.yaml", BEGIN)
+    assert [(step.id, step.outline.kind, step.status) for step in state.steps.values()] == [
+        ("s0", "shell", StepStatus.SUCCEEDED),
+        ("s1", "shell", StepStatus.PENDING),
+    ]
+    assert state.steps["s0"].output == Kept("zero")
+
+
+async def test_missing_events_are_told_once_for_each_gap(store: AbstractStore) -> None:
+    await Run(store, steps=3).started().step("s0").step("s1").step("s2").commit()
+    for seq in (1, 2, 6):
+        await spoil(store, seq, None)
+    state, corrupt = await store.load_readable("run-1")
+    assert corrupt == [
+        CorruptEvent(seq=1, problem="events 1 to 2 are missing"),
+        CorruptEvent(seq=6, problem="it is missing"),
+    ]
+    assert [step.status for step in state.steps.values()] == [
+        StepStatus.SUCCEEDED,
+        StepStatus.RUNNING,
+        StepStatus.SUCCEEDED,
+    ]
 
 
 # --- values
@@ -406,6 +535,141 @@ async def test_words_are_found_in_logs_outputs_and_errors(store: AbstractStore) 
         if isinstance(store, SQLiteStore):
             while await store._index_some():
                 pass
+
+
+async def test_forks_know_their_parent_and_outlive_it(store: AbstractStore) -> None:
+    await Run(store, "parent").started().step("s0").commit()
+    for n in (2, 1):
+        at = BEGIN + timedelta(days=n)
+        await Run(store, f"child-{n}", parent_run_id="parent", parent_step_id=f"s{n}", at=at).commit()
+    await Run(store, "grandchild", parent_run_id="child-1", parent_step_id="s1").commit()
+    await Run(store, "stranger").commit()
+
+    async def children(run_id: str) -> list[tuple[Any, ...]]:
+        return [(run.run_id, run.parent_run_id, run.parent_step_id) for run in await store.children_of(run_id)]
+
+    expected = [("child-1", "parent", "s1"), ("child-2", "parent", "s2")]
+    assert await children("parent") == expected
+    assert await children("child-1") == [("grandchild", "child-1", "s1")]
+    assert await children("stranger") == await children("nobody") == []
+    await store.delete_run("parent")
+    assert await children("parent") == expected
+    listed = {run.run_id: (run.parent_run_id, run.parent_step_id) for run in await store.list_runs()}
+    assert listed == {
+        "child-1": ("parent", "s1"),
+        "child-2": ("parent", "s2"),
+        "grandchild": ("child-1", "s1"),
+        "stranger": (None, None),
+    }
+    assert (await store.get_run("child-2")).parent_step_id == "s2"
+
+
+async def test_a_fork_whose_owner_is_gone_is_shown_as_interrupted(store: AbstractStore) -> None:
+    await Run(store, "child", parent_run_id="parent").started().commit()
+    assert [run.shown_status for run in await store.children_of("parent")] == [RunStatus.INTERRUPTED]
+
+
+# --- what runs share
+
+
+async def test_a_cached_result_is_found_by_its_key(store: AbstractStore) -> None:
+    entry = cached("k1", {"rows": [1, None]}, item=3, attempt=2)
+    await Run(store).commit(cache=[entry, cached("k2")])
+    assert await store.find_cached("k1") == entry
+    assert await store.find_cached("k3") is None
+    other = cached("k1", "newer", run_id="run-2", scope="elsewhere")
+    store.commit(Batch(cache=[other]))
+    await store.flush()
+    assert await store.find_cached("k1") == other
+    assert await store.clear_cache() == 2
+    assert await store.find_cached("k1") is None
+    assert await store.clear_cache() == 0
+
+
+async def test_the_newest_result_of_a_step_is_what_a_miss_is_compared_with(store: AbstractStore) -> None:
+    entries = [cached(f"k{n}", created_at=BEGIN + timedelta(seconds=second)) for n, second in enumerate([5, 9, 9, 1])]
+    store.commit(Batch(cache=[*entries, cached("far", scope="plan / s1", created_at=BEGIN + timedelta(days=1))]))
+    await store.flush()
+    assert await store.last_cached("plan / s0") == entries[2]
+    assert await store.last_cached("plan / s2") is None
+
+
+async def test_a_batch_that_is_refused_caches_nothing(store: AbstractStore) -> None:
+    run = await Run(store).commit()
+    run.state.last_seq += 1
+    told: list[BaseException | None] = []
+    store.commit(run.started().batch(cache=[cached("k1")], breakers={"openai": {"state": "open"}}), told.append)
+    await store.flush()
+    assert isinstance(told[0], StoreError)
+    assert await store.find_cached("k1") is None
+    assert await store.read_breakers() == {}
+
+
+async def test_results_that_were_not_used_for_the_longest_time_are_let_go(store: AbstractStore) -> None:
+    store.commit(Batch(cache=[cached(f"k{n}") for n in range(CACHE_LIMIT)]))
+    store.commit(Batch(cache_used=["k0", "unknown"]))
+    store.commit(Batch(cache_used=["k2"], cache=[cached(f"new{n}") for n in range(2)]))
+    store.commit(Batch(cache=[cached("k3", "again"), cached("new2")]))
+    await store.flush()
+    found = [name for name in ("k0", "k1", "k2", "k3", "k4", "k5", "k6") if await store.find_cached(name)]
+    assert found == ["k0", "k2", "k3", "k6"]
+    assert [bool(await store.find_cached(f"new{n}")) for n in range(3)] == [True] * 3
+    assert await store.clear_cache() == CACHE_LIMIT
+
+
+async def test_a_cached_result_outlives_the_run_that_made_it(store: AbstractStore) -> None:
+    large = store.keep("large " * 20_000)
+    await Run(store).started().step("s0", large).commit(cache=[cached("k1", large)])
+    await store.delete_run("run-1")
+    entry = await store.find_cached("k1")
+    assert entry is not None
+    assert entry.run_id == "run-1"
+    assert await store.load_value(entry.output) == "large " * 20_000
+
+
+async def test_a_run_keeps_its_results_when_the_cache_is_cleared(store: AbstractStore) -> None:
+    large = store.keep("large " * 20_000)
+    await Run(store).started().step("s0", large).commit(cache=[cached("k1", large)])
+    await store.clear_cache()
+    assert await store.load_value(large) == "large " * 20_000
+
+
+async def test_what_breakers_are_is_kept_by_name(store: AbstractStore) -> None:
+    opened = {"name": "openai", "state": "open", "failures": 5, "until": "2026-03-01T12:00:30Z"}
+    store.commit(Batch(breakers={"openai": opened, "tool fetch": {"state": "closed"}}))
+    await store.flush()
+    assert await store.read_breakers() == {"openai": opened, "tool fetch": {"state": "closed"}}
+    store.commit(Batch(breakers={"openai": {"state": "closed"}}))
+    await store.flush()
+    assert await store.read_breakers() == {"openai": {"state": "closed"}, "tool fetch": {"state": "closed"}}
+
+
+async def test_what_runs_share_has_no_secret_in_it(store: AbstractStore) -> None:
+    store.set_redactor("run-1", Redactor({"API_TOKEN": "correct-horse", "ODD_KEY": "half_open"}))
+    scope = "ask correct-horse / s0"
+    entry = cached("k1", {"correct-horse": ["correct-horse"]}, scope=scope)
+    breaker = {"name": "half_open", "state": "half_open", "last_error": "401 correct-horse"}
+    await Run(store).commit(cache=[entry], breakers={"half_open": breaker})
+    found = await store.find_cached("k1")
+    assert found is not None
+    assert found.output == Kept({"correct-horse": ["[secret API_TOKEN]"]})
+    assert found.scope == "ask [secret API_TOKEN] / s0"
+    assert await store.last_cached(scope) == found
+    assert await store.read_breakers() == {"half_open": {**breaker, "last_error": "401 [secret API_TOKEN]"}}
+
+
+async def test_the_cache_of_a_store_that_is_only_read_stays_as_it_is(store: AbstractStore) -> None:
+    await Run(store).commit(cache=[cached("k1")], breakers={"b": {"state": "closed"}})
+    await store.close()
+    with pytest.raises(StoreError, match="not open"):
+        await store.find_cached("k1")
+    with pytest.raises(StoreError, match="not open"):
+        await store.read_breakers()
+    await store.open(read_only=True)
+    assert await store.find_cached("k1") == await store.last_cached("plan / s0") == cached("k1")
+    assert await store.read_breakers() == {"b": {"state": "closed"}}
+    with pytest.raises(StoreError, match="reading only"):
+        await store.clear_cache()
 
 
 # --- commands and changes

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import AsyncIterator
+from contextlib import closing
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -24,7 +25,7 @@ from stepchain_tui.run.failures import Failure
 from stepchain_tui.run.state import RunState
 from stepchain_tui.run.status import ErrorType
 from stepchain_tui.run.values import Kept
-from stepchain_tui.store import Batch, LogLine, SQLiteStore
+from stepchain_tui.store import Batch, CacheEntry, LogLine, SQLiteStore
 from stepchain_tui.store.migrations import APPLICATION_ID, MIGRATIONS, migrate
 from stepchain_tui.store.search import index_some
 from stepchain_tui.store.writer import ThreadWriter
@@ -57,6 +58,25 @@ def make_run(
     for event in events:
         state.apply(event)
     return state, Batch(events=events, states={run_id: state}, touched={run_id: None})
+
+
+def cached(key: str, output: Kept) -> CacheEntry:
+    """An entry of the cache as the engine makes one."""
+    made_by = {"run_id": "run-1", "step_id": "s0", "attempt": 1, "created_at": BEGIN}
+    return CacheEntry(key=key, scope="s", action="a", input="i", code="c", output=output, **made_by)
+
+
+def copy_to_version_1(path: Path, old: Path) -> None:
+    """Write a file as the first release did: the first migration only, with the runs of the store at `path`."""
+    with closing(sqlite3.connect(old, isolation_level=None)) as database:
+        MIGRATIONS[0](database)
+        database.execute("ATTACH ? AS new", (str(path),))
+        for table in ("runs", "owners", "events", "steps", "log_steps", "log_sources", "logs", "commands", "blobs"):
+            columns = ", ".join(row[1] for row in database.execute(f"PRAGMA main.table_info({table})"))
+            database.execute(f"INSERT INTO main.{table} SELECT {columns} FROM new.{table}")
+        database.execute(f"PRAGMA application_id = {APPLICATION_ID}")
+        database.execute("UPDATE runs SET indexed_lines = 0, indexed_seq = 0")
+        database.execute("PRAGMA user_version = 1")
 
 
 def everything(path: Path) -> bytes:
@@ -144,6 +164,57 @@ def test_a_migration_that_fails_leaves_nothing_of_itself(monkeypatch: pytest.Mon
     database.close()
 
 
+@pytest.fixture
+async def version_1(tmp_path: Path) -> Path:
+    """A file of the first release with a run, its fork and a large value."""
+    store = SQLiteStore(tmp_path / "new.db")
+    await store.open()
+    (tmp_path / "new.db.files").mkdir()
+    (tmp_path / "old.db.files").symlink_to(tmp_path / "new.db.files")
+    state, batch = make_run(output=store.keep("large " * 20_000))
+    batch.logs = [("run-1", LogLine(at=BEGIN, step_id="s0", text="a line"))]
+    store.commit(batch)
+    store.commit(make_run("fork", parent_run_id="run-1", parent_step_id="s0")[1])
+    await store.write(lambda db: db.execute("UPDATE runs SET parent_step_id = NULL"))
+    await store.close()
+    copy_to_version_1(tmp_path / "new.db", tmp_path / "old.db")
+    assert state.last_seq == 4
+    return tmp_path / "old.db"
+
+
+async def test_a_file_of_the_first_release_is_opened_with_all_its_runs(version_1: Path) -> None:
+    store = SQLiteStore(version_1)
+    await store.open()
+    assert [run.run_id for run in await store.list_runs()] == ["fork", "run-1"]
+    assert [(run.run_id, run.parent_step_id) for run in await store.children_of("run-1")] == [("fork", "s0")]
+    output = (await store.load_state("run-1")).steps["s0"].output
+    assert output is not None
+    assert await store.load_value(output) == "large " * 20_000
+    assert [line.text for line in await store.read_log("run-1")] == ["a line"]
+    store.commit(Batch(cache=[cached("k", output)], breakers={"b": {"state": "open"}}))
+    assert await store.find_cached("k") == cached("k", output)
+    assert await store.integrity_check(full=True) == []
+    await store.close()
+    with closing(sqlite3.connect(version_1)) as database:
+        assert database.execute("PRAGMA user_version").fetchone() == (len(MIGRATIONS),)
+
+
+async def test_a_file_of_the_first_release_can_be_read_without_being_changed(version_1: Path) -> None:
+    before = version_1.read_bytes()
+    store = SQLiteStore(version_1)
+    await store.open(read_only=True)
+    assert [(run.run_id, run.parent_run_id) for run in await store.list_runs()] == [("fork", "run-1"), ("run-1", None)]
+    assert [run.run_id for run in await store.children_of("run-1")] == ["fork"]
+    assert (await store.get_run("run")).run_id == "run-1"
+    assert await store.find_cached("k") is None
+    assert await store.last_cached("s") is None
+    assert await store.read_breakers() == {}
+    assert [hit["run_id"] for hit in await store.search("line")] == ["run-1"]
+    assert await store.integrity_check(full=True) == []
+    await store.close()
+    assert version_1.read_bytes() == before
+
+
 async def test_events_can_be_read_with_plain_sql(store: SQLiteStore) -> None:
     store.commit(make_run()[1])
     database = sqlite3.connect(store.path)
@@ -202,6 +273,93 @@ async def test_values_are_shared_and_counted(store: SQLiteStore) -> None:
     assert await store._reading().fetch("SELECT uses FROM blobs") == []
     with pytest.raises(StoreError):
         await store.load_value(two)
+
+
+async def test_cached_values_are_counted_as_those_of_runs_are(store: SQLiteStore) -> None:
+    one, two = store.keep("one " * 20_000), store.keep("two " * 20_000)
+    assert one.blob is not None
+    assert two.blob is not None
+    _, batch = make_run(output=one)
+    batch.cache = [cached("k", one), cached("l", one)]
+    store.commit(batch)
+
+    async def uses() -> dict[str, int]:
+        assert await store.integrity_check(full=True) == []
+        return dict(await store._reading().fetch("SELECT sha256, uses FROM blobs"))
+
+    assert await uses() == {one.blob.sha256: 3}
+    store.commit(Batch(cache=[cached("k", one)]))
+    assert await uses() == {one.blob.sha256: 3}
+    store.commit(Batch(cache=[cached("k", two), cached("l", Kept("small")), cached("l", two)]))
+    assert await uses() == {one.blob.sha256: 1, two.blob.sha256: 2}
+    await store.delete_run("run-1")
+    assert await uses() == {two.blob.sha256: 2}
+    assert await store.load_value(two) == "two " * 20_000
+    await store.clear_cache()
+    assert await uses() == {}
+
+
+async def test_the_files_of_cached_values_that_were_replaced_go_when_the_store_is_closed(store: SQLiteStore) -> None:
+    old, fresh = store.keep("old " * 20_000), store.keep("fresh " * 20_000)
+    store.commit(Batch(cache=[cached("k", old), cached("l", fresh)]))
+    assert store.folder is not None
+    assert old.blob is not None
+    path = store.folder / old.blob.sha256[:2] / old.blob.sha256
+    os.utime(path, (1, 1))
+    store.commit(Batch(cache=[cached("k", Kept(1)), cached("l", Kept(1))]))
+    assert path.exists()
+    await store.close()
+    assert not path.exists()
+    await store.open()
+    assert await store.load_value(fresh) == "fresh " * 20_000
+
+
+async def test_a_cached_value_that_is_looked_at_is_not_swept_just_then(store: SQLiteStore) -> None:
+    """Between finding an entry and committing the event that refers to its value somebody may clear the cache."""
+    kept = store.keep("large " * 20_000)
+    store.commit(Batch(cache=[cached("k", kept)]))
+    assert store.folder is not None
+    for file in store.folder.rglob("*"):
+        os.utime(file, (1, 1))
+    assert await store.find_cached("k") is not None
+    await store.clear_cache()
+    store.commit(make_run(output=kept)[1])
+    assert await store.load_value(kept) == "large " * 20_000
+
+
+async def test_a_cached_value_whose_file_is_gone_is_no_hit(store: SQLiteStore) -> None:
+    kept = store.keep("large " * 20_000)
+    store.commit(Batch(cache=[cached("k", kept)]))
+    assert store.folder is not None
+    assert kept.blob is not None
+    (store.folder / kept.blob.sha256[:2] / kept.blob.sha256).unlink()
+    assert await store.find_cached("k") is None
+    assert await store.last_cached("s") == cached("k", kept)
+    assert "missing" in (await store.integrity_check())[0]
+
+
+async def test_values_that_are_counted_wrongly_are_told(store: SQLiteStore) -> None:
+    kept = store.keep("large " * 20_000)
+    _, batch = make_run(output=kept)
+    batch.cache = [cached("k", kept)]
+    store.commit(batch)
+    assert await store.integrity_check(full=True) == []
+    for wrong in (1, 3):
+        await store.write(lambda db, wrong=wrong: db.execute("UPDATE blobs SET uses = ?", (wrong,)))
+        (problem,) = await store.integrity_check(full=True)
+        assert problem.endswith(f"... is referred to 2 times, but {wrong} are counted")
+    await store.write(lambda db: db.execute("UPDATE events SET data = 'x' WHERE id & 0xffff = 4"))
+    problems = await store.integrity_check(full=True)
+    assert len(problems) == 1
+    assert "event 4" in problems[0]
+
+
+async def test_what_runs_share_is_there_after_opening_again(store: SQLiteStore) -> None:
+    store.commit(Batch(cache=[cached("k", Kept([1]))], breakers={"b": {"failures": 2}}))
+    await store.close()
+    await store.open()
+    assert await store.find_cached("k") == cached("k", Kept([1]))
+    assert await store.read_breakers() == {"b": {"failures": 2}}
 
 
 async def test_values_that_nothing_refers_to_are_swept_after_a_while(store: SQLiteStore) -> None:
