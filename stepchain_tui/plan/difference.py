@@ -7,16 +7,18 @@ from __future__ import annotations
 
 import difflib
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from stepchain_tui.core.values import to_json_value
-from stepchain_tui.plan.graph import PlanGraph
+from stepchain_tui.plan.graph import step_references
 from stepchain_tui.plan.models import Plan, Step
 
 _SHOWN = 60
 _BEFORE_DIFFERENCE = 12
+_PLAN_KEYS = tuple(Plan.model_fields)
+_STEP_KEYS = tuple(Step.model_fields)
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,16 +102,13 @@ def compare_plans(before: Plan, after: Plan) -> PlanDifference:
     for step_id, step in new.items():
         if step_id in old and (found := tuple(_step_changes(old[step_id], step))):
             changes[step_id] = found
-    old_parents, new_parents = PlanGraph.of(before).parents, PlanGraph.of(after).parents
     kept = [step_id for step_id in new if step_id in old]
     return PlanDifference(
         added=tuple(step_id for step_id in new if step_id not in old),
         removed=tuple(step_id for step_id in old if step_id not in new),
         changes=changes,
-        plan_changes=tuple(_changes(_written(before), _written(after), list(Plan.model_fields))),
-        dependencies_changed=tuple(
-            step_id for step_id in kept if set(old_parents[step_id]) != set(new_parents[step_id])
-        ),
+        plan_changes=tuple(_changes(_written(before), _written(after), _PLAN_KEYS)),
+        dependencies_changed=tuple(step_id for step_id in changes if _parents(old[step_id]) != _parents(new[step_id])),
         reordered=kept != [step_id for step_id in old if step_id in new],
     )
 
@@ -127,12 +126,17 @@ def text_difference(before: str, after: str, before_name: str, after_name: str) 
     return found
 
 
+def _parents(step: Step) -> set[str]:
+    """Return the steps that `step` waits for: the edges of `PlanGraph`, made for the steps that changed only."""
+    return {*step.dependencies, *step_references(step)}
+
+
 def _step_changes(before: Step, after: Step) -> Iterator[KeyChange]:
     if before is after:
         return
     same = before.model_fields_set == after.model_fields_set and before.fields is None
     if not same or before.__dict__ != after.__dict__:
-        yield from _changes(_written(before), _written(after), list(Step.model_fields))
+        yield from _changes(_written(before), _written(after), _STEP_KEYS)
 
 
 def _written(part: Plan | Step) -> dict[str, Any]:
@@ -144,9 +148,9 @@ def _written(part: Plan | Step) -> dict[str, Any]:
     return found
 
 
-def _changes(before: dict[str, Any], after: dict[str, Any], order: list[str]) -> Iterator[KeyChange]:
-    """Yield the keys that differ, those of `order` first, mappings key by key."""
-    waiting = [(key, before, after, key) for key in dict.fromkeys((*order, *before, *after))][::-1]
+def _changes(before: dict[str, Any], after: dict[str, Any], order: Sequence[str]) -> Iterator[KeyChange]:
+    """Yield the keys of `order` that differ, mappings key by key."""
+    waiting = [(key, before, after, key) for key in reversed(order) if key in before or key in after]
     while waiting:
         key, old, new, name = waiting.pop()
         if (key in old) == (key in new) and old.get(key) == new.get(key):

@@ -163,8 +163,8 @@ def test_plans_of_ten_thousand_steps_are_compared_within_a_second():
         )
 
     before, after = large("before"), large("after")
-    started = time.perf_counter()
+    started = time.process_time()
     found = compare_plans(before, after)
-    took = time.perf_counter() - started
+    took = time.process_time() - started
     assert len(found.changes) == 5_000
-    assert took < 4, f"{took:.2f} s"  # a quarter of this on a free machine
+    assert took < 2, f"{took:.2f} s"
