@@ -5,7 +5,7 @@ Imports `core` only; jinja2 and ruamel.yaml are loaded when they are first neede
 
 from stepchain_tui.plan.check import check_plan, require_valid
 from stepchain_tui.plan.difference import KeyChange, PlanDifference, compare_plans, text_difference
-from stepchain_tui.plan.editing import edit_text, remove_step_key, set_step_key
+from stepchain_tui.plan.editing import add_step, edit_text, remove_step, remove_step_key, set_step_key
 from stepchain_tui.plan.expressions import (
     CHAIN_RESULT,
     ExpressionError,
@@ -101,6 +101,7 @@ __all__ = (
     "SubPlan",
     "Template",
     "TriggerRule",
+    "add_step",
     "as_text",
     "check_plan",
     "coerce_input",
@@ -125,6 +126,7 @@ __all__ = (
     "plan_schema",
     "plan_to_json",
     "read_plan_text",
+    "remove_step",
     "remove_step_key",
     "require_valid",
     "resolve_inputs",
