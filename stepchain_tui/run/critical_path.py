@@ -67,13 +67,11 @@ def critical_path(state: RunState, events: Sequence[e.Event]) -> tuple[PathStep,
     ran = [step for step in state.steps.values() if step.ended and step.finished_at and began_at(step) is not None]
     if not ran:
         return ()
-    return _Walk(state, events).back_from(max(ran, key=_end_of))
+    walk = _Walk(state, events)
+    return walk.back_from(max(ran, key=walk.end_of))
 
 
-def _end_of(step: StepState) -> tuple[datetime, int]:
-    assert step.finished_at is not None
-    # A plan step ends at the same moment as its last part: what is less deep ends later.
-    return step.finished_at, -step.id.count("/")
+_ENDS = e.StepSucceeded | e.StepFailed | e.StepTimedOut | e.StepCancelled | e.StepSkipped | e.StepBlocked
 
 
 class _Walk:
@@ -81,8 +79,11 @@ class _Walk:
         self._steps = state.steps
         self._gone_on: list[datetime] = []
         self._wanted: dict[str, datetime] = {}
+        self._ended: dict[str, int] = {}
         for event in events:
-            if isinstance(event, e.StepInvalidated):
+            if isinstance(event, _ENDS):
+                self._ended[event.step_id] = event.seq
+            elif isinstance(event, e.StepInvalidated):
                 if not event.stale:
                     self._wanted[event.step_id] = event.at
             elif isinstance(event, e.RunStarted | e.RunResumed):
@@ -91,6 +92,11 @@ class _Walk:
         for step in self._steps.values():
             if step.outline.part_of and step.ended and step.finished_at is not None:
                 self._parts.setdefault(step.outline.part_of, []).append(step)
+
+    def end_of(self, step: StepState) -> tuple[datetime, int]:
+        """Return what orders ends: the moment and, of those at the same one, the event."""
+        assert step.finished_at is not None
+        return step.finished_at, self._ended.get(step.id, 0)
 
     def back_from(self, step: StepState | None) -> tuple[PathStep, ...]:
         path: list[PathStep] = []
@@ -105,9 +111,9 @@ class _Walk:
         return tuple(reversed(path))
 
     def _before(self, step: StepState) -> StepState | None:
-        inside = [part for part in self._parts.get(step.id, ()) if _end_of(part) <= _end_of(step)]
+        inside = [part for part in self._parts.get(step.id, ()) if self.end_of(part) <= self.end_of(step)]
         if inside:
-            return max(inside, key=_end_of)
+            return max(inside, key=self.end_of)
         begin = began_at(step) or step.finished_at
         while True:
             if (parent := self._last_of(step.outline.parents, begin)) is not None:
@@ -122,7 +128,7 @@ class _Walk:
         ended = [
             step for step in steps if step.ended and step.finished_at and (begin is None or step.finished_at <= begin)
         ]
-        return max(ended, key=_end_of) if ended else None
+        return max(ended, key=self.end_of) if ended else None
 
     def _told(self, step: StepState, began: datetime, before: StepState | None) -> PathStep:
         end = step.finished_at

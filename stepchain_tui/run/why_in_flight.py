@@ -24,10 +24,10 @@ def pending(asked: Asked) -> Answer:
     again = f", after {asked.history.again}" if asked.history.again else ""
     if len(path) > 1:
         parents = chains.waits_for(step)
-        for parent in parents[:_PARENTS_SHOWN]:
-            asked.add(f"waits for {chains.sentence(chains.to_root(parent))}")
+        for parent in parents[:_PARENTS_SHOWN] if len(parents) > 1 else ():
+            asked.add(chains.sentence(chains.to_root(parent)))
         if len(parents) > _PARENTS_SHOWN:
-            asked.add(f"waits for {numbered(len(parents) - _PARENTS_SHOWN, 'more step')}")
+            asked.add(f"it waits for {numbered(len(parents) - _PARENTS_SHOWN, 'more step')}")
         others = f" (and for {numbered(len(parents) - 1, 'more step')})" if len(parents) > 1 else ""
         return question, chains.sentence(path) + others + again, path[-1].id
     halt = why_halted(asked.state)
