@@ -154,6 +154,8 @@ def _by_lines(
     text: str, change: Callable[[list[Any]], None], candidates: Callable[[Layout], Iterator[list[str]]]
 ) -> str | None:
     """Return the first of the candidates that means what `change` makes of the steps; None where none does."""
+    if text.lstrip().startswith("{"):
+        return None
     if "\r\n" in text:
         edited = _by_lines(text.replace("\r\n", "\n"), change, candidates)
         return edited.replace("\n", "\r\n") if edited is not None else None

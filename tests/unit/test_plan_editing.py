@@ -118,6 +118,9 @@ def test_steps_in_one_line_and_in_json_too(tmp_path):
     changed = add_step(text, {"id": "b", "shell": "y"})
     assert ids(changed, tmp_path) == ["a", "b"]
     assert remove_step(changed, "b") == text
+    tabs = json.dumps({"steps": [{"id": "a", "shell": "x"}]}, indent="\t")
+    assert remove_step_key(set_step_key(tabs, "a", "timeout", 3), "a", "timeout") == tabs
+    assert remove_step(add_step(tabs, {"id": "b", "shell": "y"}), "b") == tabs
 
 
 def test_the_ends_of_lines_and_a_byte_order_mark_are_kept():
