@@ -14,8 +14,9 @@ from stepchain_tui.plan import InputSpec, Plan
 from stepchain_tui.plan.inputs import resolve_inputs
 from stepchain_tui.run import events as e
 from stepchain_tui.run.failures import Failure
-from stepchain_tui.run.state import StepState
+from stepchain_tui.run.state import BREAKPOINT, StepState
 from stepchain_tui.run.status import ErrorType
+from stepchain_tui.run.values import Kept
 
 if TYPE_CHECKING:
     from stepchain_tui.engine.driver import Driver
@@ -60,7 +61,7 @@ class Approvals:
         fields = {name: spec.model_dump(mode="json", exclude_unset=True) for name, spec in (step.fields or {}).items()}
         self._wait(
             work,
-            step_id=step.id,
+            step_id=work.step.id,
             reason=APPROVAL,
             question=str(call.value),
             fields=fields,
@@ -72,13 +73,40 @@ class Approvals:
 
     def ask_before_another_try(self, step: StepState) -> None:
         """Ask before a step that was cut off again and again is tried once more."""
-        times = step.interruptions
+        times = f"{step.interruptions} times" if step.interruptions > 1 else "once"
+        last = step.last
+        which = f" Its attempt {last.n} began at {last.started_at:%H:%M:%S} UTC and never reported." if last else ""
         self._wait(
             None,
             step_id=step.id,
             reason=INTERRUPTED,
-            question=f"{step.id} was cut off {times} times by the end of its engine. Try it again?",
+            question=f"{step.id} was cut off {times} by the end of its engine, so its effect may have happened."
+            f"{which} Run it again, take it as done, or skip it?",
         )
+
+    def stop_at(self, step: StepState, place: str, shown: Kept | None) -> None:
+        """Stop before or after a step until a person lets it go on; it holds no slot.
+
+        Args:
+            step: The step.
+            place: `before` or `after`.
+            shown: What the step would get, for a stop before it; None for a map, whose items are not known yet.
+        """
+        what = "Let it run?" if place == "before" else "Its output is kept. Let the steps that follow go on?"
+        self._wait(
+            None,
+            step_id=step.id,
+            reason=BREAKPOINT,
+            question=f"Stopped at the breakpoint {place} {step.id}. {what}",
+            place=place,
+            input=shown,
+        )
+
+    def renew(self, step_id: str) -> None:
+        """Take note that the run's plan was revised while a question is open."""
+        work = self.open[step_id].work
+        if work is not None:
+            work.step = self._driver.prepared(step_id)
 
     def _wait(self, work: Work | None, **fields: Any) -> None:
         self._driver.emit(e.StepWaiting, **fields)
@@ -133,6 +161,29 @@ class Approvals:
             asked_for = ", ".join(f"{name} ({spec.type})" for name, spec in asked.inputs.items())
             raise CommandRefusedError(message, hint=f"Answer again; it asks for {asked_for or 'no fields'}.") from error
 
+    def is_breakpoint(self, step_id: str) -> bool:
+        """Return whether the step stands at a breakpoint."""
+        found = self.open.get(step_id)
+        return found is not None and found.waiting.reason == BREAKPOINT
+
+    def go_on(self, step_id: str, *, by: str, given: Kept | None = None) -> None:
+        """Let a step go on from its breakpoint.
+
+        Args:
+            step_id: The step.
+            by: Who says so.
+            given: Its input instead of what was shown, or, after the step, its output; None to leave them.
+        """
+        driver, waiting = self._driver, self.open.pop(step_id).waiting
+        before = waiting.place == "before"
+        driver.emit(e.StepResumed, step_id=step_id, answer={"approved": True}, by=by, input=given if before else None)
+        if before:
+            driver.frontier.consider(step_id)
+            return
+        if given is not None:
+            driver.emit(e.StepSucceeded, step_id=step_id, attempt=0, output=given, by=by)
+        driver.frontier.step_ended(step_id)
+
     def answer(self, step_id: str, *, approved: bool, fields: dict[str, Any], by: str) -> None:
         """Go on with an answer whose fields were checked."""
         driver = self._driver
@@ -161,8 +212,7 @@ class Approvals:
             driver.maps.item_ended(step_id)
             return
         if failure is None:
-            driver.emit(e.StepSucceeded, **where, output=output)
-            driver.frontier.step_ended(step_id)
+            driver.attempts.succeed_step(step_id, work.attempt, output)
         else:
             driver.attempts.fail_step(step_id, work.attempt, failure, output)
 

@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING, Any
 
 from stepchain_tui.engine.body import carry_out, failed, timed_out
 from stepchain_tui.engine.work import Ending, Result, Stop, Work
-from stepchain_tui.plan import ActionKind
+from stepchain_tui.plan import ActionKind, OnInterrupt
 from stepchain_tui.run import events as e
-from stepchain_tui.run.failures import Failure
-from stepchain_tui.run.status import AttemptStatus
+from stepchain_tui.run.failures import AttemptError, Failure
+from stepchain_tui.run.state import StepState
+from stepchain_tui.run.status import AttemptStatus, Mark
 from stepchain_tui.run.values import Kept
 
 if TYPE_CHECKING:
@@ -26,7 +27,6 @@ class Attempts:
     def __init__(self, driver: Driver) -> None:
         self._driver = driver
         self._core = driver.core
-        self._source = driver.source
         self._state = driver.state
         self._inputs = driver.inputs
         self._emit = driver.emit
@@ -38,15 +38,22 @@ class Attempts:
             self._driver.side_task(self._load_then_begin(work, missing), f"load inputs of {work.step.id}")
             return
         step = self._state.steps[work.step.id]
-        if step.interruptions >= ASK_AFTER_INTERRUPTIONS and "on_interrupt" not in work.step.step.model_fields_set:
+        if step.interruptions and self._held_after_interruption(work, step):
+            return
+        if Mark.PINNED in step.marks and step.pinned_output is not None:
             self._driver.release(work)
-            self._driver.approvals.ask_before_another_try(step)
+            self.succeed_step(step.id, 0, step.pinned_output, by="its pin")
             return
         try:
             if work.step.when is not None and work.item is None and work.tries == 0 and not self._inputs.wanted(work):
                 self._emit(e.StepSkipped, step_id=step.id, reason="its `when` is false")
                 self._driver.release(work)
                 self._driver.frontier.step_ended(step.id)
+                return
+            if step.breakpoint == "before" and not step.passed and work.item is None and work.tries == 0:
+                kept = None if work.step.is_map else self._inputs.resolve(work)[1]
+                self._driver.release(work)
+                self._driver.approvals.stop_at(step, "before", kept)
                 return
         except Exception as error:  # noqa: BLE001 - an expression of the plan: becomes the step's failure
             self.start_event(work)
@@ -59,6 +66,23 @@ class Attempts:
             return
         self._start(work)
 
+    def _held_after_interruption(self, work: Work, step: StepState) -> bool:
+        """Return whether a step that was cut off is not simply tried again: its effect may have happened (rule 2)."""
+        wanted = work.step.step.on_interrupt
+        if work.step.kind is ActionKind.PLAN:  # its parts are asked for, each by itself
+            return False
+        if wanted is OnInterrupt.SKIP:
+            self._driver.release(work)
+            self._emit(e.StepSkipped, step_id=step.id, reason="it was cut off, and its on_interrupt is skip")
+            self._driver.frontier.step_ended(step.id)
+            return True
+        written = "on_interrupt" in work.step.step.model_fields_set
+        if wanted is OnInterrupt.ASK or (step.interruptions >= ASK_AFTER_INTERRUPTIONS and not written):
+            self._driver.release(work)
+            self._driver.approvals.ask_before_another_try(step)
+            return True
+        return False
+
     async def _load_then_begin(self, work: Work, missing: list[Any]) -> None:
         try:
             await self._inputs.load(missing)
@@ -70,7 +94,7 @@ class Attempts:
         if work.withdrawn or work.stop is not None or self._driver.paused or self._driver.over:
             self._driver.release(work)
             if not work.withdrawn and self._driver.stopping is None:
-                self._driver.frontier.enqueue(Work(work.step, work.item, work.tries))
+                self._driver.frontier.enqueue(Work(self._driver.prepared(work.step.id), work.item, work.tries))
             self._driver.settle()
             return
         self.begin(work)
@@ -89,6 +113,9 @@ class Attempts:
         if work.step.kind is ActionKind.APPROVE:
             self._driver.release(work)
             self._driver.approvals.ask(work)
+            return
+        if work.step.kind is ActionKind.PLAN:
+            self._driver.groups.open(work)
             return
         self._driver.journal.recorder.after_commit(lambda: self._launch(work))
 
@@ -170,6 +197,8 @@ class Attempts:
             self._skipped(work, result.reason)
         elif result.ending is Ending.STOPPED:
             self._stopped(work)
+        elif result.ending is Ending.CANCELLED:
+            self._cancelled(work, result.reason)
         self._driver.settle()
 
     def _hold_slot(self, work: Work, lingering: asyncio.Future[None]) -> None:
@@ -185,7 +214,7 @@ class Attempts:
 
     def _succeeded(self, work: Work, result: Result) -> Result:
         try:
-            output = self._core.store.keep(result.output, self._source.redactor)
+            output = self._core.store.keep(result.output, self._driver.source.redactor)
         except Exception as error:  # noqa: BLE001 - a result that cannot be kept: becomes the step's failure
             return failed(error, work.step.kind)
         warnings = tuple(work.warnings)
@@ -200,9 +229,24 @@ class Attempts:
             )
             self._driver.maps.item_ended(work.step.id)
         else:
-            self._emit(e.StepSucceeded, step_id=work.step.id, attempt=work.attempt, output=output, warnings=warnings)
-            self._driver.frontier._ended.append(work.step.id)
+            self.succeed_step(work.step.id, work.attempt, output, warnings=warnings)
         return result
+
+    def succeed_step(self, step_id: str, attempt: int, output: Kept, **facts: Any) -> None:
+        """Record that a step is done, and stop there if there is a breakpoint after it.
+
+        Args:
+            step_id: The step.
+            attempt: The attempt that did it, 0 where none did.
+            output: Its output.
+            facts: More fields of the event: `warnings`, `by`, `cached`, `origin`.
+        """
+        self._emit(e.StepSucceeded, step_id=step_id, attempt=attempt, output=output, **facts)
+        step = self._state.steps[step_id]
+        if step.breakpoint == "after":
+            self._driver.approvals.stop_at(step, "after", None)
+        else:
+            self._driver.frontier.step_ended(step_id)
 
     def _failed(self, work: Work, result: Result) -> None:
         failure = result.failure
@@ -213,8 +257,8 @@ class Attempts:
         if is_item:
             where["item"] = work.item
         decision = None
-        if work.stop is None and (is_item or not work.step.is_map):
-            decision = work.step.policy.decide(work.tries + 1, failure)
+        if work.stop is None and (is_item or not work.step.is_map) and work.step.kind is not ActionKind.PLAN:
+            decision = self._driver.prepared(work.step.id).policy.decide(work.tries + 1, failure)
         if decision is not None:
             retry_at = self._core.clock.now() + self._core.seconds(decision.delay)
             self._emit(
@@ -228,43 +272,59 @@ class Attempts:
                 max_attempts=work.step.policy.max_attempts,
                 reason=decision.reason,
             )
-            again = Work(work.step, work.item, work.tries + 1)
+            again = Work(self._driver.prepared(work.step.id), work.item, work.tries + 1)
             self._driver.alarms.set(again, retry_at)
             return
         if is_item:
             self._emit(e.ItemTimedOut if overdue else e.ItemFailed, **where, error=failure)
             self._driver.maps.item_ended(work.step.id)
             return
-        self._emit(e.StepTimedOut if overdue else e.StepFailed, **where, error=failure)
-        self._driver.frontier._ended.append(work.step.id)
+        if overdue:
+            self._emit(e.StepTimedOut, **where, error=failure)
+            self._driver.frontier.step_ended(work.step.id)
+        else:
+            self.fail_step(work.step.id, work.attempt, failure, self._kept_beside(failure, result.output))
+
+    def _kept_beside(self, failure: Failure, output: Any) -> Kept | None:
+        """Return what a failure leaves behind, such as the outputs of a plan's other steps; too much is left out."""
+        if output is None:
+            return None
+        try:
+            return self._core.store.keep(output, self._driver.source.redactor)
+        except AttemptError:
+            return None
 
     def fail_step(self, step_id: str, attempt: int, failure: Failure, output: Kept | None = None) -> None:
         """Record that a step failed for good, without another try."""
         self._emit(e.StepFailed, step_id=step_id, attempt=attempt, error=failure, output=output)
-        self._driver.frontier._ended.append(step_id)
+        self._driver.frontier.step_ended(step_id)
 
     def _skipped(self, work: Work, reason: str) -> None:
         if work.item is not None:
             self._driver.maps.skip(work, reason)
             return
         self._emit(e.StepSkipped, step_id=work.step.id, reason=reason, attempt=work.attempt)
-        self._driver.frontier._ended.append(work.step.id)
+        self._driver.frontier.step_ended(work.step.id)
+
+    def _cancelled(self, work: Work, reason: str) -> None:
+        where: dict[str, Any] = {"step_id": work.step.id, "attempt": work.attempt}
+        if work.item is not None:
+            self._emit(e.ItemCancelled, **where, item=work.item, reason=reason)
+            self._driver.maps.item_ended(work.step.id)
+        else:
+            self._emit(e.StepCancelled, **where, reason=reason)
+            self._driver.frontier.step_ended(work.step.id)
 
     def _stopped(self, work: Work) -> None:
         reason = work.stop_reason or (work.stop.value if work.stop else "")
         where: dict[str, Any] = {"step_id": work.step.id, "attempt": work.attempt}
         if work.stop is Stop.CANCEL:
-            if work.item is not None:
-                self._emit(e.ItemCancelled, **where, item=work.item, reason=reason)
-                self._driver.maps.item_ended(work.step.id)
-            else:
-                self._emit(e.StepCancelled, **where, reason=reason)
-                self._driver.frontier._ended.append(work.step.id)
+            self._cancelled(work, reason)
             return
         if work.item is not None:
             self._emit(e.ItemInterrupted, **where, item=work.item, reason=reason)
             if work.stop is Stop.PAUSE:
-                self._driver.frontier.enqueue(Work(work.step, work.item, work.tries))
+                self._driver.frontier.enqueue(Work(self._driver.prepared(work.step.id), work.item, work.tries))
             return
         self._emit(e.StepInterrupted, **where, reason=reason, asked=work.stop is Stop.PAUSE)
         if work.stop is Stop.PAUSE:

@@ -48,13 +48,34 @@ class EngineCore:
         self.deadlines = Deadlines(self.loop, _stop_overdue)
         self.thread_id = threading.get_ident()
 
+    def with_recorder(self, recorder: Recorder) -> EngineCore:
+        """Return parts of their own for a rehearsal: what is counted and recorded there is not counted here."""
+        other = EngineCore(
+            self.store,
+            recorder,
+            self.executors,
+            settings=self.settings,
+            clock=self.clock,
+            scheduler=self.scheduler,
+        )
+        other.hasher = self.hasher
+        return other
+
     def seconds(self, number: float) -> timedelta:
         """Return a duration."""
         return timedelta(seconds=number)
 
+    def resize(self, size: int) -> None:
+        """Change the cap over all runs; slots that are taken stay so until they are given back."""
+        self.slots.size = size
+        self._wake()
+
     def give_back_slot(self) -> None:
         """Free a slot of the cap and let the runs that wait for one look."""
         self.slots.taken -= 1
+        self._wake()
+
+    def _wake(self) -> None:
         if self.starving:
             starving, self.starving = self.starving, set()
             for driver in starving:

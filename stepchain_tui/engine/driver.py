@@ -7,30 +7,30 @@ events go out through the journal, bodies start once their event is durable.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterable
 from typing import TYPE_CHECKING, Any
 
 from stepchain_tui.engine.alarms import Alarms
 from stepchain_tui.engine.approvals import Approvals
 from stepchain_tui.engine.attempts import Attempts
 from stepchain_tui.engine.frontier import Frontier
+from stepchain_tui.engine.graph import graph_of
+from stepchain_tui.engine.groups import Groups
 from stepchain_tui.engine.inputs import InputResolver
 from stepchain_tui.engine.maps import Maps
 from stepchain_tui.engine.outcome import run_outcome
 from stepchain_tui.engine.prepared import PreparedStep
 from stepchain_tui.engine.recorder import Journal
-from stepchain_tui.engine.scheduler import Slots
+from stepchain_tui.engine.scheduler import Slots, limits_of
 from stepchain_tui.engine.work import NO_LANE, Lane, Stop, Work
 from stepchain_tui.run import events as e
+from stepchain_tui.run.state import StepState
 from stepchain_tui.run.status import RunStatus, StepStatus
 
 if TYPE_CHECKING:
     from stepchain_tui.engine.core import EngineCore
     from stepchain_tui.engine.source import RunSource
 
-ASK_AFTER_INTERRUPTIONS = 3
-SHOWN_AFTER = 0.05
-"""Seconds that a ready step waits for a slot before it is said to be queued."""
 _UNFINISHED = (
     StepStatus.PENDING,
     StepStatus.QUEUED,
@@ -71,17 +71,19 @@ class Driver:
         self.leaving = False
         """The last event is recorded, though perhaps not stored yet: no command may change anything any more."""
         self.stop_reason = ""
-        self.slots = Slots(source.slots)
-        self.limits = {name: Slots(size) for name, size in source.plan.limits.items()}
+        self.slots = Slots(self.state.max_concurrent)
+        self.limits = {name: Slots(size) for name, size in limits_of(source, self.state).items()}
+        self.graph = graph_of(source, self.state)
         self.bodies: dict[tuple[str, int | None], Work] = {}
         """Work that holds a slot."""
         self.aside: set[Work] = set()
         """Work that holds a slot although it has ended or was called off: a stuck thread, an input still loading."""
-        self.inputs = InputResolver(core, source, self.state)
+        self.inputs = InputResolver(self)
         self.frontier = Frontier(self)
         self.attempts = Attempts(self)
         self.alarms = Alarms(self)
         self.maps = Maps(self)
+        self.groups = Groups(self)
         self.approvals = Approvals(self)
         self.done: asyncio.Future[RunStatus] = core.loop.create_future()
         self.on_left: Callable[[], None] = lambda: None
@@ -95,29 +97,65 @@ class Driver:
     def start(self) -> None:
         """Begin, or go on, from wherever the state is."""
         self.frontier.count()
-        for step_id, step in list(self.state.steps.items()):
+        for step in list(self.state.steps.values()):
             if step.status is StepStatus.WAITING:
                 self.approvals.take_up(step)
-            if self.passive:
-                continue
-            if step.outline.is_map and step.status in (StepStatus.WAITING, StepStatus.RUNNING):
+                if step.outline.is_map and step.waiting is not None and step.waiting.attempt and not self.passive:
+                    self.maps.reopen(step)
+            elif step.outline.is_map and step.status is StepStatus.RUNNING and not self.passive:
                 self.maps.reopen(step)
-            elif step.status in (StepStatus.PENDING, StepStatus.QUEUED):
-                if self.frontier.could_begin(step_id):
-                    self.frontier.consider(step_id)
-            elif step.status is StepStatus.RETRYING and step.retry_at is not None:
-                self.alarms.set(Work(self.prepared(step_id), tries=step.tries), step.retry_at)
+        self.find_work(self.state.steps.values())
         self.settle()
+
+    def find_work(self, steps: Iterable[StepState]) -> None:
+        """Queue what is ready of these steps, and set the alarms of those that wait for their next try."""
+        if self.passive:
+            return
+        for step in steps:
+            if step.status in (StepStatus.PENDING, StepStatus.QUEUED):
+                if self.frontier.could_begin(step.id):
+                    self.frontier.consider(step.id)
+            elif step.status is StepStatus.RETRYING and step.outline.part_of and not self.groups.is_open(step.id):
+                continue
+            elif step.status is StepStatus.RETRYING and step.retry_at is not None:
+                self.alarms.set(Work(self.prepared(step.id), tries=step.tries), step.retry_at)
 
     def prepared(self, step_id: str) -> PreparedStep:
         """Return a step compiled for this run's revision of the plan."""
         found = self._prepared.get(step_id)
         if found is None:
-            source = self.source
-            position = source.positions[step_id]
-            found = PreparedStep(source.plan.steps[position], position, source.plan, self.core.settings, source.folder)
-            self._prepared[step_id] = found
+            definition, place = self.source.definition(step_id), self.graph.places[step_id]
+            found = self._prepared[step_id] = PreparedStep(definition, place, self.core.settings)
         return found
+
+    def adopt(self, source: RunSource) -> None:
+        """Go on with another source of the same run, whose revision is recorded; what runs is not touched."""
+        self.source = source
+        self.inputs.adopt(source)
+        self._prepared.clear()
+        self.lay_out()
+        self.resize()
+        for step_id in list(self.approvals.open):
+            self.approvals.renew(step_id)
+        self.alarms.drop()
+        self.queue_anew()
+
+    def queue_anew(self) -> None:
+        """Find out once more what is ready, and in which order."""
+        self.frontier.drop()
+        self.find_work(self.state.steps.values())
+        self.maps.queue_anew()
+
+    def lay_out(self) -> None:
+        """Take note that the run has other steps than before."""
+        self.graph = graph_of(self.source, self.state)
+        self.frontier.count()
+
+    def resize(self) -> None:
+        """Take the numbers of slots from the state; those that are taken stay so until they are given back."""
+        self.slots.size = self.state.max_concurrent
+        for name, size in limits_of(self.source, self.state).items():
+            self.limits.setdefault(name, Slots(size)).size = size
 
     # --- what is ready
 
@@ -139,8 +177,10 @@ class Driver:
     def _has_room(self, lane: Lane) -> bool:
         if lane is NO_LANE:
             return True
-        limit, map_id = lane
+        limit, map_id, scope = lane
         if limit is not None and not self.limits[limit].free:
+            return False
+        if scope and not self.groups.has_room(scope):
             return False
         return map_id is None or self.maps.has_room(map_id)
 
@@ -168,6 +208,8 @@ class Driver:
             self.limits[work.step.limit].taken += 1
         if work.item is not None:
             self.maps.took(work.step.id)
+        if work.step.scope:
+            self.groups.took(work.step.scope)
         self.bodies[work.key] = work
         if self.state.status is RunStatus.WAITING:
             self.emit(e.RunResumed, reason="waits no longer")
@@ -191,11 +233,9 @@ class Driver:
             self.limits[work.step.limit].taken -= 1
         if work.item is not None:
             self.maps.gave_back(work.step.id)
+        if work.step.scope:
+            self.groups.gave_back(work.step.scope)
         self.core.give_back_slot()
-
-    # --- one attempt
-
-    # --- alarms
 
     def side_task(self, coroutine: Coroutine[Any, Any, None], name: str) -> None:
         """Run something beside the bodies; the run does not end before it."""
@@ -269,6 +309,7 @@ class Driver:
     def _drop_alarms(self) -> None:
         self.alarms.drop()
         self.approvals.drop_alarms()
+        self.groups.drop_alarms()
 
     # --- the end
 
@@ -299,6 +340,7 @@ class Driver:
 
     def _end_interrupted(self) -> None:
         self.maps.interrupt(self.stop_reason, asked=False)
+        self.groups.interrupt(self.stop_reason, asked=False)
         if self.paused:
             self._leave(RunStatus.PAUSED)
             return
@@ -307,6 +349,7 @@ class Driver:
 
     def _let_go(self) -> None:
         self.maps.interrupt("paused", asked=True)
+        self.groups.interrupt("paused", asked=True)
         self._leave(self.state.status)
 
     def _wait_for_people(self) -> None:
@@ -314,6 +357,7 @@ class Driver:
             self.emit(e.RunWaiting, reason="waits for an answer", steps=self.approvals.steps)
         if self.detach and not self.approvals.has_deadline:
             self.maps.interrupt("waits for an answer", asked=True)
+            self.groups.interrupt("waits for an answer", asked=True)
             self._leave(RunStatus.WAITING)
 
     def _leave(self, status: RunStatus) -> None:

@@ -15,14 +15,17 @@ from weakref import WeakKeyDictionary
 import psutil
 
 from stepchain_tui.core.clock import Clock, SystemClock
-from stepchain_tui.core.errors import InternalError, StoreError, UnknownRunError
-from stepchain_tui.core.ids import check_run_id, new_run_id
+from stepchain_tui.core.errors import CommandRefusedError, InternalError, StoreError, UnknownRunError
+from stepchain_tui.core.ids import check_run_id
+from stepchain_tui.core.ids import new_run_id as new_run_id_at
 from stepchain_tui.core.settings import Settings
 from stepchain_tui.engine.control import apply_command
 from stepchain_tui.engine.core import EngineCore
 from stepchain_tui.engine.driver import Driver
+from stepchain_tui.engine.fork import create, fork
 from stepchain_tui.engine.recorder import Journal, Listener, Recorder
-from stepchain_tui.engine.revival import give_fresh_tries, revise, source_of, start_over
+from stepchain_tui.engine.rehearsal import Rehearsal
+from stepchain_tui.engine.revival import go_on, source_of
 from stepchain_tui.engine.scheduler import Scheduler
 from stepchain_tui.engine.source import RunSource
 from stepchain_tui.engine.steering import refusal
@@ -206,7 +209,7 @@ class Engine:
         self._raise_failure()
         if not source.checked:
             require_valid(source.plan, source.folder)
-        run_id = check_run_id(run_id) if run_id else new_run_id(self.clock.now())
+        run_id = check_run_id(run_id) if run_id else new_run_id_at(self.clock.now())
         lock = self.store.acquire_run(run_id)
         try:
             state = await self._known_state(run_id)
@@ -214,25 +217,68 @@ class Engine:
                 return await self._revive(state, lock, source, fresh=fresh or not resume, detach=detach)
             journal = self._journal(run_id, RunState())
             journal.set_redactor(source.redactor)
-            journal.emit(
-                e.RunCreated,
-                goal=source.plan.goal,
-                plan=source.plan_json(),
-                steps=source.outlines(),
-                plan_path=str(source.path or ""),
-                plan_text=source.text,
-                plan_folder=str(source.folder),
-                working_folder=str(source.working_folder),
-                inputs=source.stored_inputs,
-                secret_inputs=source.secret_inputs,
-                max_concurrent=source.slots,
-            )
-            self.core.recorder.touch_all(run_id, journal.state)
-            journal.emit(e.RunStarted, owner=_this_process(), version=_version())
-            return self._drive(journal, source, lock, detach=detach)
+            create(journal, source)
+            return self._begin(journal, source, lock, detach=detach)
         except BaseException:
             self._let_go(run_id, lock)
             raise
+
+    def _begin(self, journal: Journal, source: RunSource, lock: RunLock, *, detach: bool) -> RunHandle:
+        self.core.recorder.touch_all(journal.run_id, journal.state)
+        journal.emit(e.RunStarted, owner=_this_process(), version=_version())
+        return self._drive(journal, source, lock, detach=detach)
+
+    async def fork(
+        self,
+        run_id: str,
+        step_id: str,
+        *,
+        new_run_id: str | None = None,
+        inputs: dict[str, Any] | None = None,
+        detach: bool = False,
+    ) -> RunHandle:
+        """Start a new run from a step of another: what does not follow that step is taken over with its origin.
+
+        Args:
+            run_id: The parent, live or not; it is not touched.
+            step_id: The step that is carried out anew, with all that follows it.
+            new_run_id: The new run's id, made if None; it must not be known.
+            inputs: Values of the secret inputs, which are never stored.
+            detach: As for `start`.
+
+        Raises:
+            UnknownRunError: The store does not hold the parent.
+            UnknownStepError: The parent has no such step.
+            CommandRefusedError: The new id is taken.
+            InputError: A secret input is not given again.
+        """
+        self._raise_failure()
+        parent = await self.store.load_state((await self.store.get_run(run_id)).run_id)
+        source = source_of(parent, inputs)
+        new_run_id = check_run_id(new_run_id) if new_run_id else new_run_id_at(self.clock.now())
+        lock = self.store.acquire_run(new_run_id)
+        try:
+            if await self._known_state(new_run_id) is not None:
+                raise CommandRefusedError(f"there is a run '{new_run_id}' already", hint="Give another id.")
+            journal = self._journal(new_run_id, RunState())
+            journal.set_redactor(source.redactor)
+            fork(journal, source, parent, step_id)
+            return self._begin(journal, source, lock, detach=detach)
+        except BaseException:
+            self._let_go(new_run_id, lock)
+            raise
+
+    async def rehearsal(self, run_id: str) -> Rehearsal:
+        """Return a copy of a run to try commands on; the run itself is not touched, whoever carries it out.
+
+        Raises:
+            UnknownRunError: The store does not hold it.
+        """
+        run_id = (await self.store.get_run(run_id)).run_id
+        if run_id in self._drivers:
+            await self.core.recorder.settle()
+        state = await self.store.load_state(run_id)
+        return Rehearsal(self.core, state, owned=run_id in self._drivers or self.store.owner_alive(run_id))
 
     async def resume(self, run_id: str, *, inputs: dict[str, Any] | None = None, detach: bool = False) -> RunHandle:
         """Go on with a run, with the plan it keeps; a run that succeeded is left as it is.
@@ -250,12 +296,14 @@ class Engine:
         step_id: str,
         *,
         downstream: bool = False,
+        failed: bool = False,
         inputs: dict[str, Any] | None = None,
         detach: bool = False,
         sender: str = "",
     ) -> RunHandle:
-        """Run one step of a stopped run again, with all that follows it if `downstream`."""
-        command = self._command(run_id, "rerun", {"step": step_id, "downstream": downstream}, sender)
+        """Run one step of a stopped run again, with all that follows it if `downstream`, or its failed items only."""
+        arguments = {"step": step_id, "downstream": downstream, "failed": failed}
+        command = self._command(run_id, "rerun", {name: value for name, value in arguments.items() if value}, sender)
         return await self._go_on(run_id, inputs, detach, command)
 
     async def apply(self, command: Command) -> dict[str, Any]:
@@ -326,19 +374,14 @@ class Engine:
         journal.set_redactor(source.redactor)
         await self._bury_owner(journal)
         await self._refuse_old_commands(journal)
-        if fresh:
-            start_over(journal)
-        revised = revise(journal, source, self.core.hasher)
-        if revised:
+        revision = state.revision
+        anything = go_on(journal, source, self.core.hasher, fresh=fresh, tries=command is None)
+        if state.revision != revision:
             self.core.recorder.touch_all(run_id, state)
-        if command is None:
-            unfinished = revised and any(not step.ended for step in state.steps.values())
-            if state.status is RunStatus.SUCCEEDED and not fresh and not unfinished:
-                await self.core.recorder.settle()
-                self._let_go(run_id, lock)
-                return RunHandle(None, state, self.core.recorder)
-            if not fresh:
-                give_fresh_tries(journal, source.graph)
+        if command is None and not anything:
+            await self.core.recorder.settle()
+            self._let_go(run_id, lock)
+            return RunHandle(None, state, self.core.recorder)
         reason = "fresh start" if fresh else "resumed"
         if command is None:
             journal.emit(e.RunResumed, reason=reason, owner=_this_process())
@@ -408,7 +451,7 @@ class Engine:
     def _command(self, run_id: str, name: str, arguments: dict[str, Any], sender: str) -> Command:
         now = self.clock.now()
         return Command(
-            id=f"local-{new_run_id(now)}",
+            id=f"local-{new_run_id_at(now)}",
             run_id=run_id,
             command=name,
             arguments=arguments,

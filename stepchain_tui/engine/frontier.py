@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from stepchain_tui.engine.readiness import READY, Verdict, decide, is_failure
 from stepchain_tui.engine.scheduler import WorkQueue
 from stepchain_tui.engine.work import Work
-from stepchain_tui.plan import TriggerRule
+from stepchain_tui.plan import ActionKind, TriggerRule
 from stepchain_tui.run import events as e
 from stepchain_tui.run.status import STEP_ENDED, StepStatus
 
@@ -30,7 +30,6 @@ class Frontier:
     def __init__(self, driver: Driver) -> None:
         self._driver = driver
         self._core = driver.core
-        self._source = driver.source
         self._state = driver.state
         self._emit = driver.emit
         self.queue = WorkQueue()
@@ -72,7 +71,7 @@ class Frontier:
         """Look anew at steps that were made pending again, and at those that wait for them."""
         affected = dict.fromkeys(step_ids)
         for step_id in step_ids:
-            affected.update(dict.fromkeys(self._source.graph.children[step_id]))
+            affected.update(dict.fromkeys(self._driver.graph.children[step_id]))
         for step_id in affected:
             self._unended[step_id] = self._unended_parents(step_id)
             self.withdraw(step_id)
@@ -80,15 +79,24 @@ class Frontier:
             if self._state.steps[step_id].status in (StepStatus.PENDING, StepStatus.QUEUED):
                 self.consider(step_id)
 
+    def drop(self) -> None:
+        """Let go of all that is queued; what is ready is found anew by whoever asks for this."""
+        for work in self.queue.waiting():
+            work.withdrawn = True
+        self.ready.clear()
+        self._unshown.clear()
+
     def consider(self, step_id: str) -> None:
         """Queue, skip or block a pending step, if its parents say so."""
         step = self._state.steps[step_id]
         if self._driver.passive or self._driver.cancelling is not None:
             return
+        if step.outline.part_of and not self._driver.groups.is_open(step_id):
+            return
         parents = step.outline.parents
         readiness = READY
         if parents:
-            rule = self._source.rules.get(step_id, TriggerRule.ALL_SUCCESS)
+            rule = self._driver.graph.rules.get(step_id, TriggerRule.ALL_SUCCESS)
             readiness = decide(rule, [self._state.steps[parent] for parent in parents])
         match readiness.verdict:
             case Verdict.READY:
@@ -107,7 +115,10 @@ class Frontier:
         if work.item is None:
             self.ready[work.step.id] = work
             self._unshown.append(work)
-        key = self._core.scheduler.sort_key(work.step.step, work.step.position)
+        step = work.step.step
+        if (priority := self._state.priorities.get(step.id)) is not None:
+            step = step.model_copy(update={"priority": priority})
+        key = self._core.scheduler.sort_key(step, work.step.position)
         self.queue.push(work, (key, work.item or 0))
 
     def withdraw(self, step_id: str) -> None:
@@ -124,13 +135,18 @@ class Frontier:
 
     def follow_ended(self) -> None:
         """Look at what waits for the steps that have ended."""
-        steps, rules = self._state.steps, self._source.rules
+        steps, graph, groups = self._state.steps, self._driver.graph, self._driver.groups
+        rules, around = graph.rules, graph.around
         while self._ended:
             parent = steps[self._ended.popleft()]
             stands_in_the_way = is_failure(parent)
             unsuccessful = parent.status not in (StepStatus.SUCCEEDED, StepStatus.SKIPPED)
-            for child_id in self._source.graph.children[parent.id]:
+            if around or parent.outline.kind == ActionKind.PLAN:
+                groups.step_ended(parent)
+            for child_id in graph.children[parent.id]:
                 self._unended[child_id].discard(parent.id)
+                if child_id == around.get(parent.id):
+                    continue
                 if steps[child_id].status is not StepStatus.PENDING or child_id in self.ready:
                     continue
                 early = unsuccessful if rules.get(child_id) is TriggerRule.ONE_FAILED else stands_in_the_way

@@ -7,17 +7,17 @@ time, by its time and size.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
 from stepchain_tui.core.errors import UsageError
-from stepchain_tui.plan import FileHashes, Step, content_hash, function_location, module_file
+from stepchain_tui.plan import FileHashes, Step, content_hash, function_location, module_file, subplan_key
 from stepchain_tui.plan.hashing import HASHED_KEYS
 
 if TYPE_CHECKING:
-    from stepchain_tui.engine.source import RunSource
+    from stepchain_tui.engine.source import Definition, RunSource
 
 HASH_LENGTH = 32
 """Hex digits that are kept of a hash: 128 bits tell contents apart."""
@@ -27,6 +27,9 @@ class _NoFiles(FileHashes):
     """Leaves the code behind a function out of a hash."""
 
     def of_function(self, function: str | Callable[..., Any], folder: Path) -> str:
+        return ""
+
+    def of_subplan(self, step: Step, folder: Path) -> str:
         return ""
 
 
@@ -43,35 +46,51 @@ class StepHasher:
         self._functions: WeakKeyDictionary[RunSource, dict[Any, tuple[str, Path | None]]] = WeakKeyDictionary()
         self._files = FileHashes()
 
-    def hash_of(self, step: Step, source: RunSource) -> str:
+    def hash_of(self, definition: Definition, source: RunSource) -> str:
         """Return the hash of what a step does right now, 32 hex digits; the code behind it is looked at anew."""
         known = self._said.get(source)
         if known is None:
             known = self._said[source] = {}
-        found = known.get(step.id)
+        found = known.get(definition.step.id)
         if found is None:
-            found = known[step.id] = self._hash_what_is_said(step, source)
+            found = known[definition.step.id] = self._hash_what_is_said(definition, source)
         said, path = found
         if path is None:
             return said
         return hashlib.sha256(f"{said}{self._files.of_file(path)}".encode()).hexdigest()[:HASH_LENGTH]
 
-    def _hash_what_is_said(self, step: Step, source: RunSource) -> tuple[str, Path | None]:
-        if step.model_fields_set & _HASHED == _ONLY_A_FUNCTION:
+    def hashes_of(self, definitions: Iterable[Definition], source: RunSource) -> Iterator[tuple[str, str]]:
+        """Yield the id and the hash of many steps; each file behind them is looked at once."""
+        looked_at: dict[tuple[str, Path | None], str] = {}
+        for definition in definitions:
+            known = self._said.setdefault(source, {})
+            found = known.get(definition.step.id)
+            if found is None:
+                found = known[definition.step.id] = self._hash_what_is_said(definition, source)
+            if found not in looked_at:
+                looked_at[found] = self.hash_of(definition, source)
+            yield definition.step.id, looked_at[found]
+
+    def _hash_what_is_said(self, definition: Definition, source: RunSource) -> tuple[str, Path | None]:
+        step = definition.step
+        if step.model_fields_set & _HASHED == _ONLY_A_FUNCTION and not definition.scope:
             functions = self._functions.setdefault(source, {})
             found = functions.get(step.function)
             if found is None:
-                found = functions[step.function] = self._hash_all(step, source)
+                found = functions[step.function] = self._hash_all(definition)
             return found
-        return self._hash_all(step, source)
+        return self._hash_all(definition)
 
-    def _hash_all(self, step: Step, source: RunSource) -> tuple[str, Path | None]:
-        path = _file_behind(step, source.folder)
+    def _hash_all(self, definition: Definition) -> tuple[str, Path | None]:
+        step, folder = definition.step, definition.folder
+        path = _file_behind(step, folder)
         files = self._files if path is None else _NO_FILES
-        return content_hash(step, source.folder, defaults=source.plan.defaults, files=files)[:HASH_LENGTH], path
+        return content_hash(step, folder, defaults=definition.plan.defaults, files=files)[:HASH_LENGTH], path
 
 
 def _file_behind(step: Step, folder: Path) -> Path | None:
+    if step.plan is not None:
+        return Path(subplan_key(step, folder))
     if not isinstance(step.function, str):
         return None
     try:

@@ -80,6 +80,8 @@ class Host:
                 "start": self._start,
                 "resume": self._resume,
                 "rerun": self._rerun,
+                "fork": self._fork,
+                "receipt": self._receipt,
                 "steer": self._steer,
                 "live": self._live,
                 "end": self._end,
@@ -113,9 +115,22 @@ class Host:
             request["run_id"],
             request["step"],
             downstream=bool(request.get("downstream")),
+            failed=bool(request.get("failed")),
             inputs=request.get("inputs"),
         )
         return self._watch(handle)
+
+    async def _fork(self, request: dict[str, Any]) -> dict[str, Any]:
+        handle = await self.service.fork(
+            request["run_id"], request["step"], new_run_id=request.get("new_run_id"), inputs=request.get("inputs")
+        )
+        return self._watch(handle)
+
+    async def _receipt(self, request: dict[str, Any]) -> dict[str, Any]:
+        receipt = await self.service.receipt(
+            request["run_id"], request["command"], request.get("arguments"), plan_path=request.get("plan_path")
+        )
+        return receipt.to_json()
 
     async def _steer(self, request: dict[str, Any]) -> dict[str, Any]:
         return await self.service.steer(request["run_id"], request["command"], request.get("arguments"))

@@ -8,16 +8,15 @@ from typing import TYPE_CHECKING, Any
 
 from stepchain_tui.core.errors import UsageError
 from stepchain_tui.engine.ports import AttemptPorts
-from stepchain_tui.engine.prepared import PreparedStep
+from stepchain_tui.engine.prepared import PreparedStep, Resolved
 from stepchain_tui.engine.work import Work
 from stepchain_tui.executors.types import StepCall
 from stepchain_tui.plan import ActionKind
 from stepchain_tui.plan.expressions import Template
-from stepchain_tui.run.state import RunState
+from stepchain_tui.run.ledger import idempotency_key
 from stepchain_tui.run.values import Kept
 
 if TYPE_CHECKING:
-    from stepchain_tui.engine.core import EngineCore
     from stepchain_tui.engine.driver import Driver
     from stepchain_tui.engine.source import RunSource
 
@@ -28,13 +27,22 @@ _NOTHING: dict[str, Any] = {}
 
 
 class InputResolver:
-    """Resolves the inputs of one run's attempts from its state; large results are loaded first, off the loop."""
+    """Resolves the inputs of one run's attempts from its state; large results are loaded first, off the loop.
 
-    def __init__(self, core: EngineCore, source: RunSource, state: RunState) -> None:
-        self._core = core
-        self._source = source
-        self._state = state
+    Args:
+        driver: The run.
+    """
+
+    def __init__(self, driver: Driver) -> None:
+        self._driver = driver
+        self._core = driver.core
+        self._source = driver.source
+        self._state = driver.state
         self._loaded: OrderedDict[str, Any] = OrderedDict()
+
+    def adopt(self, source: RunSource) -> None:
+        """Go on with another source of the same run."""
+        self._source = source
 
     # --- large values
 
@@ -48,9 +56,12 @@ class InputResolver:
             references = prepared.for_each.references
         if work.item is None and prepared.when is not None:
             references = {*references, *prepared.when.references}
-        found = [output for name in references if (output := self._state.steps[name].output) is not None]
-        if work.item is not None and (items := self._state.steps[prepared.id].items):
-            found.append(items[work.item].value)
+        steps, scope, step = self._state.steps, prepared.scope, self._state.steps[prepared.id]
+        found = [output for name in references if (output := steps[f"{scope}{name}"].output) is not None]
+        if work.item is not None and step.items:
+            found.append(step.items[work.item].value)
+        if step.given_input is not None:
+            found.append(step.given_input)
         return [kept for kept in found if kept.blob is not None and kept.blob.sha256 not in self._loaded]
 
     async def load(self, values: list[Kept]) -> None:
@@ -69,22 +80,22 @@ class InputResolver:
 
     # --- expressions
 
-    def context(self, references: Iterable[str], item: int | None, step_id: str) -> dict[str, Any]:
-        """Return what expressions may read."""
-        steps = {}
+    def context(self, references: Iterable[str], item: int | None, prepared: PreparedStep) -> dict[str, Any]:
+        """Return what expressions may read: of a part's, what is in the scope of its sub-plan."""
+        steps, scope = {}, prepared.scope
         for name in references:
-            step = self._state.steps.get(name)
+            step = self._state.steps.get(f"{scope}{name}" if scope else name)
             if step is not None:
                 error = step.error.message if step.error else None
                 steps[name] = {"output": self.value_of(step.output), "status": step.status.value, "error": error}
         started = self._state.started_at
         found: dict[str, Any] = {
             "steps": steps,
-            "inputs": self._source.inputs,
+            "inputs": self._driver.groups.inputs_of(scope) if scope else self._source.inputs,
             "secrets": self._source.secrets,
             "run": {"id": self._state.run_id, "started_at": started.isoformat() if started else ""},
         }
-        items = self._state.steps[step_id].items
+        items = self._state.steps[prepared.id].items
         if item is not None and items is not None:
             found["item"] = self.value_of(items[item].value)
             found["index"] = item
@@ -93,11 +104,11 @@ class InputResolver:
     def wanted(self, work: Work) -> bool:
         """Return whether the step's `when` is true, or not written."""
         when = work.step.when
-        return when is None or bool(self.evaluate(when, work.step.id))
+        return when is None or bool(self.evaluate(when, work.step))
 
-    def evaluate(self, template: Template, step_id: str) -> Any:
+    def evaluate(self, template: Template, prepared: PreparedStep) -> Any:
         """Return the value of a step's expression."""
-        return template.resolve(self.context(template.references, None, step_id))
+        return template.resolve(self.context(template.references, None, prepared))
 
     def items_of(self, prepared: PreparedStep) -> list[Any]:
         """Return the list that a map goes over.
@@ -105,27 +116,40 @@ class InputResolver:
         Raises:
             UsageError: The expression gives something else than a list.
         """
-        found = self.evaluate(prepared.for_each, prepared.id)
+        found = self.evaluate(prepared.for_each, prepared)
         if not isinstance(found, list | tuple):
             raise UsageError(
                 f"for_each needs a list and got {type(found).__name__}",
                 hint="Use a filter such as `| list`, `| lines` or `| keys`, or mend the step that gives the value.",
             )
-        return list(found)
+        size = prepared.step.batch
+        if size is None:
+            return list(found)
+        return [list(found[start : start + size]) for start in range(0, len(found), size)]
 
     # --- calls
+
+    def resolve(self, work: Work) -> tuple[Resolved, Kept]:
+        """Return the input of one attempt, and how it is kept."""
+        prepared = work.step
+        if prepared.constant is not None:
+            found = prepared.constant
+        else:
+            context = _NOTHING if prepared.is_constant else self.context(prepared.references, work.item, prepared)
+            resolved = prepared.resolve(context)
+            found = (resolved, self._core.store.keep(resolved.as_json(), self._source.redactor))
+            if prepared.is_constant:
+                prepared.constant = found
+        given = self._state.steps[prepared.id].given_input
+        if given is not None and work.item is None:
+            resolved, kept = found
+            found = (resolved.changed_by_hand(shown=kept.value, given=self.value_of(given)), given)
+        return found
 
     def call_for(self, work: Work, driver: Driver) -> tuple[StepCall, Kept]:
         """Return the call of one attempt, and its input as it is kept."""
         prepared, source, step = work.step, self._source, work.step.step
-        if prepared.constant is not None:
-            resolved, kept = prepared.constant
-        else:
-            context = _NOTHING if prepared.is_constant else self.context(prepared.references, work.item, prepared.id)
-            resolved = prepared.resolve(context)
-            kept = self._core.store.keep(resolved.as_json(), source.redactor)
-            if prepared.is_constant:
-                prepared.constant = (resolved, kept)
+        resolved, kept = self.resolve(work)
         environment = _NO_ENVIRONMENT
         if prepared.kind is ActionKind.SHELL or prepared.mode == "process":
             environment = {**source.child_environment(step), **self._own_variables(work), **resolved.env}
@@ -142,7 +166,7 @@ class InputResolver:
             timeout=prepared.timeout,
             environment=environment,
             cwd=resolved.cwd,
-            plan_folder=source.folder,
+            plan_folder=prepared.plan_folder,
             ports=work.ports,
             idempotency_key=self._idempotency_key(work),
             tries=work.tries + 1,
@@ -158,13 +182,11 @@ class InputResolver:
         return found
 
     def _idempotency_key(self, work: Work) -> str:
-        """Return a key that stays the same over retries and resumes of this step or item."""
-        item = "" if work.item is None else f":{work.item}"
-        return f"{self._state.run_id}:{work.step.id}{item}"
+        return idempotency_key(self._state.run_id, self._state.steps[work.step.id], work.item)
 
     def content_hash(self, prepared: PreparedStep) -> str:
         """Return the hash of what the step does right now, the code behind it included."""
-        return self._core.hasher.hash_of(prepared.step, self._source)
+        return self._core.hasher.hash_of(prepared.definition, self._source)
 
     def model_label(self, work: Work) -> str:
         """Return the model that the attempt goes to, or an empty string."""

@@ -6,8 +6,11 @@ The list is expanded once and kept. An item that succeeded is not done again by 
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
+
+import msgspec
 
 from stepchain_tui.core.values import encode_json, to_json_value
 from stepchain_tui.engine.body import failed
@@ -65,14 +68,32 @@ class Maps:
         """Make the items of a map whose attempt has begun, and queue them."""
         driver, prepared = self._driver, work.step
         step = driver.state.steps[prepared.id]
-        if not (step.keep_items and step.items is not None):
-            try:
-                outlines = tuple(self._outline(item) for item in driver.inputs.items_of(prepared))
-            except Exception as error:  # noqa: BLE001 - the plan's expression: becomes the step's failure
-                driver.attempts.conclude(work, failed(error, prepared.kind))
-                return
-            driver.emit(e.StepExpanded, step_id=prepared.id, attempt=work.attempt, items=outlines)
+        try:
+            outlines = tuple(self._outline(item) for item in driver.inputs.items_of(prepared))
+        except Exception as error:  # noqa: BLE001 - the plan's expression: becomes the step's failure
+            driver.attempts.conclude(work, failed(error, prepared.kind))
+            return
+        before = step.items if step.keep_items else None
+        if before is None or [item.key for item in before] != [outline.key for outline in outlines]:
+            if before:
+                outlines = tuple(_taken_over(outlines, before))
+            parts = driver.source.parts_of(prepared.id, len(outlines)) if prepared.kind is ActionKind.PLAN else ()
+            driver.emit(e.StepExpanded, step_id=prepared.id, attempt=work.attempt, items=outlines, steps=parts)
+            if prepared.kind is ActionKind.PLAN:
+                self._begin_parts_anew(step, before or [])
+                driver.lay_out()
         self._carry_out(work, step)
+
+    def _begin_parts_anew(self, step: StepState, before: list[ItemState]) -> None:
+        """Make the parts of items that another item had before pending: what they did was not for these."""
+        driver = self._driver
+        for item in step.items or ():
+            same = item.index < len(before) and before[item.index].key == item.key
+            if same or item.status is StepStatus.SUCCEEDED:
+                continue
+            for part in driver.state.steps.values():
+                if part.id.startswith(f"{step.id}[{item.index}]/") and part.status is not StepStatus.PENDING:
+                    driver.emit(e.StepInvalidated, step_id=part.id, reason="expanded anew", cause=step.id, again=True)
 
     def reopen(self, step: StepState) -> None:
         """Go on with a map of questions that an earlier engine let go of."""
@@ -92,6 +113,21 @@ class Maps:
         value = to_json_value(item)
         key = hashlib.blake2b(encode_json(value), digest_size=16).hexdigest()
         return e.ItemOutline(key=key, value=self._driver.core.store.keep(value, self._driver.source.redactor))
+
+    def reopen_parts(self, parts: list[StepState]) -> None:
+        """Go on with the maps among the parts of a sub-plan that was opened again."""
+        for part in parts:
+            asks = part.waiting is not None and part.waiting.attempt is not None
+            if part.outline.is_map and asks and not self.is_open(part.id):
+                self.reopen(part)
+
+    def queue_anew(self) -> None:
+        """Queue the items of the open maps once more, by the steps as they are now: the queue was dropped."""
+        for step_id, found in self._open.items():
+            found.work.step = self._driver.prepared(step_id)
+            for item in self._driver.state.steps[step_id].items or ():
+                if (step_id, item.index) not in self._driver.bodies:
+                    self._queue(found.work, item)
 
     def _queue(self, work: Work, item: ItemState) -> None:
         again = Work(work.step, item.index, item.tries)
@@ -141,7 +177,10 @@ class Maps:
             if key[0] == step_id:
                 task.cancel()
                 del driver.alarms.waiting[key]
+        driver.groups.cancel(step_id, reason)
         for item in driver.state.steps[step_id].items or []:
+            if driver.groups.is_carried_out(step_id, item.index):
+                continue
             running = driver.bodies.get((step_id, item.index))
             if running is not None and running.attempt:
                 driver.stop_body(running, Stop.CANCEL, reason)
@@ -206,8 +245,7 @@ class Maps:
         if bad:
             driver.attempts.fail_step(step.id, attempt, _items_failed(step, bad), output)
             return
-        driver.emit(e.StepSucceeded, step_id=step.id, attempt=attempt, output=output)
-        driver.frontier.step_ended(step.id)
+        driver.attempts.succeed_step(step.id, attempt, output)
 
 
 def _is_large(item: ItemState) -> bool:
@@ -224,3 +262,14 @@ def _items_failed(step: StepState, bad: list[ItemState]) -> Failure:
         hint="The other items' results are kept: a resume runs only the failed ones.",
         details={"failed_items": [item.index for item in bad[:100]]},
     )
+
+
+def _taken_over(outlines: Iterable[e.ItemOutline], before: list[ItemState]) -> Iterator[e.ItemOutline]:
+    """Yield the outlines of a list that was made anew, with the results of items of the same content taken over."""
+    done: dict[str, list[int]] = {}
+    for item in before:
+        if item.status is StepStatus.SUCCEEDED:
+            done.setdefault(item.key, []).append(item.index)
+    for outline in outlines:
+        known = done.get(outline.key)
+        yield msgspec.structs.replace(outline, reuse=known.pop(0)) if known else outline

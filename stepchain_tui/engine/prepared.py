@@ -11,6 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from stepchain_tui.core.settings import RetryDefaults, Settings
+from stepchain_tui.engine.scheduler import limit_name
+from stepchain_tui.engine.source import Definition
 from stepchain_tui.plan import (
     ActionKind,
     Mode,
@@ -44,19 +46,20 @@ class PreparedStep:
     """One step of a plan, compiled for the engine.
 
     Args:
-        step: The step.
-        position: Its place in the plan, 0 for the first.
-        plan: The plan, for its defaults.
+        definition: The step, and the plan it is written in, for its defaults.
+        position: Its place in the run, 0 for the first.
         settings: The user's settings, for what the plan leaves open.
-        plan_folder: What `./` in the plan is relative to.
     """
 
-    def __init__(self, step: Step, position: int, plan: Plan, settings: Settings, plan_folder: Path) -> None:
+    def __init__(self, definition: Definition, position: int, settings: Settings) -> None:
+        step, plan, plan_folder = definition.step, definition.plan, definition.folder
+        self.definition = definition
+        self.scope = definition.scope
         self.step = step
         self.id = step.id
         self.position = position
         self.kind = kind = step.kind
-        self.limit = step.limit
+        self.limit = step.limit and limit_name(step.limit, definition.path)
         self.is_map = step.for_each is not None
         mode = effective_mode(step, plan.defaults, kind)
         self.mode = mode.value if mode is not None else ""
@@ -199,6 +202,21 @@ class Resolved:
         self.env = env
         self.cwd = cwd
 
+    def changed_by_hand(self, *, shown: Any, given: Any) -> Resolved:
+        """Return this input with what a person changed of it.
+
+        Args:
+            shown: `as_json` as the person saw it, without secrets; None where it was too large to be shown.
+            given: What the person made of it, in the same form; parts left as they were shown keep their true value.
+        """
+        true = self.as_json()
+        kind = self.prepared.kind.value
+        found = merge_by_hand(true, shown, given) if isinstance(given, dict) else {**true, kind: given}
+        value = self.value if self.prepared.kind is ActionKind.FUNCTION else found.get(kind, self.value)
+        options = {**self.options, **{key: found[key] for key in _SHOWN_OPTIONS if key in found}}
+        env = {name: as_text(text) for name, text in (found.get("env") or {}).items()}
+        return Resolved(self.prepared, value, dict(found.get("args") or {}), options, env, self.cwd)
+
     def as_json(self) -> dict[str, Any]:
         """Return what a person sees as the step's input: the action, its arguments, and what matters of the rest."""
         value = function_reference(self.value) if self.prepared.kind is ActionKind.FUNCTION else self.value
@@ -210,3 +228,15 @@ class Resolved:
         if self.env:
             shown["env"] = self.env
         return shown
+
+
+def merge_by_hand(true: Any, shown: Any, given: Any) -> Any:
+    """Return `given`, with the parts that equal what was shown taken from `true`: what was shown had no secrets."""
+    if given == shown:
+        return true
+    if isinstance(given, dict) and isinstance(shown, dict) and isinstance(true, dict):
+        return {key: merge_by_hand(true.get(key), shown.get(key), value) for key, value in given.items()}
+    lists = isinstance(given, list) and isinstance(shown, list) and isinstance(true, list | tuple)
+    if lists and len(given) == len(shown) == len(true):
+        return [merge_by_hand(*parts) for parts in zip(true, shown, given, strict=True)]
+    return given

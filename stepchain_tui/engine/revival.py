@@ -7,13 +7,15 @@ from typing import Any
 
 from stepchain_tui.core.errors import InputError
 from stepchain_tui.core.values import encode_json
+from stepchain_tui.engine.graph import RunGraph, graph_of
 from stepchain_tui.engine.hashes import StepHasher
 from stepchain_tui.engine.recorder import Journal
+from stepchain_tui.engine.revision import changes_of, mark_changed_code, mark_stale, revise
 from stepchain_tui.engine.source import RunSource
-from stepchain_tui.plan import PlanGraph, plan_from_json
+from stepchain_tui.plan import plan_from_json, subplans_from_json
 from stepchain_tui.run import events as e
 from stepchain_tui.run.state import RunState
-from stepchain_tui.run.status import STEP_ENDED, RunStatus, StepStatus
+from stepchain_tui.run.status import RunStatus, StepStatus
 
 _TRIED_ANEW = (StepStatus.FAILED, StepStatus.TIMED_OUT, StepStatus.BLOCKED, StepStatus.CANCELLED)
 
@@ -40,6 +42,8 @@ def source_of(state: RunState, given: dict[str, Any] | None = None) -> RunSource
         text=state.plan_text,
         working_folder=Path(state.working_folder),
         max_concurrent=state.max_concurrent,
+        plans=subplans_from_json(state.plans),
+        kept=True,
         inputs={**state.inputs, **{name: given[name] for name in state.secret_inputs}},
     )
 
@@ -48,10 +52,10 @@ def start_over(journal: Journal) -> None:
     """Make every step pending: the run starts over, its old attempts stay."""
     for step in journal.state.steps.values():
         if step.status is not StepStatus.PENDING or step.attempts:
-            journal.emit(e.StepInvalidated, step_id=step.id, reason="fresh start")
+            journal.emit(e.StepInvalidated, step_id=step.id, reason="fresh start", again=True)
 
 
-def give_fresh_tries(journal: Journal, graph: PlanGraph) -> list[str]:
+def give_fresh_tries(journal: Journal, graph: RunGraph) -> list[str]:
     """Make what failed, timed out, was blocked or cancelled pending again; returns the ids.
 
     What succeeded stays done; where it stands on something that is tried anew, it is marked stale.
@@ -66,44 +70,28 @@ def give_fresh_tries(journal: Journal, graph: PlanGraph) -> list[str]:
     return anew
 
 
-def mark_stale(journal: Journal, graph: PlanGraph, changed: list[str], reason: str) -> None:
-    """Mark the results that stand on steps that changed."""
-    steps = journal.state.steps
-    causes: dict[str, str] = {}
-    for step_id in changed:
-        for child in graph.descendants(step_id) if graph.children[step_id] else ():
-            causes.setdefault(child, step_id)
-    for step_id, cause in causes.items():
-        if steps[step_id].status is StepStatus.SUCCEEDED:
-            journal.emit(e.StepInvalidated, step_id=step_id, reason=reason, cause=cause, stale=True)
+def go_on(journal: Journal, source: RunSource, hasher: StepHasher, *, fresh: bool = False, tries: bool = True) -> bool:
+    """Record what going on with a stopped run means to its steps; the death of its owner is recorded already.
 
+    Args:
+        journal: The run's journal.
+        source: The run's source; where its plan is another one than the run's, it becomes the next revision.
+        hasher: Tells whether what a step does has changed.
+        fresh: The run starts over.
+        tries: What failed, timed out, was blocked or cancelled is tried anew.
 
-def revise(journal: Journal, source: RunSource, hasher: StepHasher) -> bool:
-    """Give a stopped run the plan of `source`, if it differs; unchanged steps keep their results.
-
-    Changed steps that have a result, and what stands on them, are marked stale.
+    Returns:
+        Whether there is anything to carry out.
     """
     state = journal.state
-    plan = source.plan_json()
-    if plan == state.plan:
-        return False
-    before = {step["id"]: step for step in state.plan["steps"]}
-    journal.emit(
-        e.RunRevised,
-        revision=state.revision + 1,
-        plan=plan,
-        steps=source.outlines(),
-        plan_text=source.text,
-        max_concurrent=source.slots,
-        reason="the plan file changed",
-    )
-    changed = []
-    for step in source.plan.steps:
-        found = state.steps[step.id]
-        if step.id not in before or found.status not in STEP_ENDED or not found.content_hash:
-            continue
-        if hasher.hash_of(step, source) != found.content_hash:
-            changed.append(step.id)
-            journal.emit(e.StepInvalidated, step_id=step.id, reason="edit", cause=step.id, stale=True)
-    mark_stale(journal, source.graph, changed, "edit")
-    return True
+    if fresh:
+        start_over(journal)
+    if not source.kept and (source.plan_json() != state.plan or source.plans_json() != state.plans):
+        changes = changes_of(source_of(state, dict.fromkeys(state.secret_inputs, "")), source, state, hasher)
+        revise(journal, source, changes, reason="the plan file changed")
+    graph = graph_of(source, state)
+    if not fresh:
+        mark_changed_code(journal, source, graph, hasher)
+        if tries and give_fresh_tries(journal, graph):
+            return True
+    return state.status is not RunStatus.SUCCEEDED or not all(step.ended for step in state.steps.values())

@@ -5,10 +5,15 @@ from __future__ import annotations
 import heapq
 import itertools
 from collections.abc import Callable
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from stepchain_tui.engine.work import Lane, Work
 from stepchain_tui.plan import Step
+from stepchain_tui.run.state import RunState
+
+if TYPE_CHECKING:
+    from stepchain_tui.engine.source import RunSource
 
 
 class Scheduler:
@@ -58,6 +63,21 @@ class WorkQueue:
     def waiting(self) -> list[Work]:
         """Return the work that is still here, in no particular order."""
         return [work for heap in self._lanes.values() for _, _, work in heap if not work.withdrawn]
+
+
+def limits_of(source: RunSource, state: RunState) -> dict[str, int]:
+    """Return the named limits of a run: its plan's, those of its sub-plans, and what was changed for the run."""
+    found = dict(source.plan.limits)
+    for subplan in source.subplans.values():
+        for name, size in subplan.plan.limits.items():
+            name = limit_name(name, subplan.path)
+            found[name] = min(size, found.get(name, size))
+    return {**found, **state.limits}
+
+
+def limit_name(name: str, path: Path | None) -> str:
+    """Return what a named limit of a sub-plan is called in the run: `inner.yaml:name`."""
+    return name if path is None else f"{path.name}:{name}"
 
 
 class Slots:

@@ -12,10 +12,19 @@ from pathlib import Path
 from typing import Any
 
 from stepchain_tui.core.errors import StepChainError
+from stepchain_tui.core.values import decode_json
 from stepchain_tui.engine.engine import Engine, RunHandle
+from stepchain_tui.engine.receipt import Receipt, account
 from stepchain_tui.engine.source import RunSource
 from stepchain_tui.engine.steering import await_answer, refusal
-from stepchain_tui.plan import load_plan, resolve_inputs
+from stepchain_tui.plan import (
+    load_plan,
+    load_subplans,
+    parse_plan,
+    plan_to_json,
+    resolve_inputs,
+    subplans_to_json,
+)
 from stepchain_tui.store.base import Command
 
 Answer = dict[str, Any]
@@ -58,12 +67,63 @@ class EngineService:
         return await self._durable(self.engine.resume(run_id, inputs=dict(inputs or {}), detach=self.detach))
 
     async def rerun(
-        self, run_id: str, step_id: str, *, downstream: bool = False, inputs: Mapping[str, Any] | None = None
+        self,
+        run_id: str,
+        step_id: str,
+        *,
+        downstream: bool = False,
+        failed: bool = False,
+        inputs: Mapping[str, Any] | None = None,
     ) -> RunHandle:
-        """Run a step of a stopped run again, with what follows if `downstream`."""
+        """Run a step of a stopped run again, with what follows if `downstream`; of a map `failed` items only."""
         return await self._durable(
-            self.engine.rerun(run_id, step_id, downstream=downstream, inputs=dict(inputs or {}), detach=self.detach)
+            self.engine.rerun(
+                run_id,
+                step_id,
+                downstream=downstream,
+                failed=failed,
+                inputs=dict(inputs or {}),
+                detach=self.detach,
+                sender=sender_name(),
+            )
         )
+
+    async def fork(
+        self, run_id: str, step_id: str, *, new_run_id: str | None = None, inputs: Mapping[str, Any] | None = None
+    ) -> RunHandle:
+        """Start a new run from a step of another; what does not follow that step is taken over."""
+        return await self._durable(
+            self.engine.fork(run_id, step_id, new_run_id=new_run_id, inputs=dict(inputs or {}), detach=self.detach)
+        )
+
+    # --- before it happens
+
+    async def receipt(
+        self, run_id: str, command: str, arguments: Mapping[str, Any] | None = None, *, plan_path: str | None = None
+    ) -> Receipt:
+        """Return what a command would do to a run, step by step; nothing is changed.
+
+        Args:
+            run_id: The run.
+            command: `resume`, `fork`, `rerun`, `edit`, `skip`, `mark`, `pin` or `cancel`.
+            arguments: The command's arguments, as for `steer`; for `fork` its `step`.
+            plan_path: For `resume`: the plan's file, which becomes a revision where it differs.
+
+        Raises:
+            CommandRefusedError: It would be refused.
+            UnknownRunError: The store does not hold the run.
+        """
+        rehearsal, given = await self.engine.rehearsal(run_id), dict(arguments or {})
+        if command == "resume":
+            source = rehearsal.source_from(plan_path) if plan_path is not None else None
+            return rehearsal.resume(source, fresh=bool(given.get("fresh")))
+        if command == "fork":
+            return rehearsal.fork(str(given.get("step")))
+        return rehearsal.command(command, given)
+
+    async def account(self, run_id: str) -> Receipt:
+        """Return what was really run since an engine last began with a run or went on with it."""
+        return account(await self.engine.store.load_state((await self.engine.store.get_run(run_id)).run_id))
 
     async def _durable(self, starting: Awaitable[RunHandle]) -> RunHandle:
         """Return the handle once whoever is told of the run can read it in the store."""
@@ -128,6 +188,24 @@ def load_source(
         checked=True,
         max_concurrent=max_concurrent,
     )
+
+
+def revision_arguments(text: str, name: str, folder: Path) -> dict[str, Any]:
+    """Return the arguments of an `edit` command for a plan's text, checked.
+
+    Args:
+        text: The text of a plan file.
+        name: The file's name in messages.
+        folder: What `./` in the plan is relative to: the run's plan folder.
+
+    Raises:
+        PlanError: The text has mistakes; one line for each.
+    """
+    plan = parse_plan(text, name, folder).plan
+    arguments: dict[str, Any] = {"plan": decode_json(plan_to_json(plan)), "text": text}
+    if subplans := load_subplans(plan, folder):
+        arguments["plans"] = subplans_to_json(subplans)
+    return arguments
 
 
 def sender_name() -> str:

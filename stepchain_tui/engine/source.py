@@ -3,15 +3,47 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from stepchain_tui.core.secrets import Redactor, environment_without_secrets
-from stepchain_tui.plan import InputType, OnFailure, Plan, PlanGraph, Step, TriggerRule, plan_to_json
+from stepchain_tui.core.values import decode_json
+from stepchain_tui.plan import (
+    InputType,
+    OnFailure,
+    Plan,
+    PlanGraph,
+    Step,
+    SubPlan,
+    load_subplans,
+    plan_to_json,
+    subplan_key,
+    subplans_to_json,
+)
 from stepchain_tui.run.events import StepOutline
+from stepchain_tui.run.ids import parent_path, split_id
+
+
+@dataclass(frozen=True, slots=True)
+class Definition:
+    """What one step of a run is to do: the step with the id it has in the run, and the plan that it is written in.
+
+    Attributes:
+        step: The step; its id is the run's (`outer/inner`), its references are those of its own plan.
+        plan: The plan it is written in.
+        folder: What `./` in that plan is relative to.
+        scope: What the ids of that plan's steps begin with in the run: empty, or `outer/`.
+        path: The file of that plan, where it is a sub-plan.
+    """
+
+    step: Step
+    plan: Plan
+    folder: Path
+    scope: str = ""
+    path: Path | None = None
 
 
 @dataclass(kw_only=True, eq=False)
@@ -28,6 +60,8 @@ class RunSource:
         environment: The variables that secrets and children's environments come from.
         checked: The plan was found valid, as every plan that was loaded from a file is.
         max_concurrent: How many steps may run at once, instead of what the plan says.
+        plans: The plans that its `plan` steps run, by file; read from their files if None.
+        kept: It was made from what a run keeps, so its plan is the run's.
     """
 
     plan: Plan
@@ -39,6 +73,8 @@ class RunSource:
     environment: Mapping[str, str] = field(default_factory=lambda: os.environ)
     checked: bool = False
     max_concurrent: int | None = None
+    plans: dict[str, SubPlan] | None = None
+    kept: bool = False
 
     @property
     def slots(self) -> int:
@@ -47,7 +83,7 @@ class RunSource:
 
     @cached_property
     def graph(self) -> PlanGraph:
-        """The plan's graph."""
+        """The plan's graph; that of a run with sub-plans is `graph.graph_of`."""
         return PlanGraph.of(self.plan)
 
     @cached_property
@@ -55,12 +91,70 @@ class RunSource:
         """Step id -> place in the plan."""
         return {step.id: position for position, step in enumerate(self.plan.steps)}
 
+    # --- sub-plans
+
     @cached_property
-    def rules(self) -> dict[str, TriggerRule]:
-        """The trigger rules that are not all_success."""
+    def has_subplans(self) -> bool:
+        """Whether any step of the plan runs another plan."""
+        return any(step.plan is not None for step in self.plan.steps)
+
+    @cached_property
+    def subplans(self) -> dict[str, SubPlan]:
+        """Every plan that a `plan` step reaches, by file.
+
+        Raises:
+            PlanError: One cannot be read or has mistakes.
+        """
+        if not self.has_subplans:
+            return {}
+        return self.plans if self.plans is not None else load_subplans(self.plan, self.folder, self.path)
+
+    def subplan_of(self, definition: Definition) -> SubPlan:
+        """Return the plan that a `plan` step runs."""
+        return self.subplans[subplan_key(definition.step, definition.folder)]
+
+    def definition(self, step_id: str) -> Definition:
+        """Return what a step of the run is to do.
+
+        Raises:
+            KeyError: There is no such step.
+        """
+        found = self._definitions.get(step_id)
+        if found is None:
+            found = self._definitions[step_id] = self._define(step_id)
+        return found
+
+    @cached_property
+    def _definitions(self) -> dict[str, Definition]:
+        return {}
+
+    @cached_property
+    def _inner_positions(self) -> dict[str, dict[str, int]]:
         return {
-            step.id: step.trigger_rule for step in self.plan.steps if step.trigger_rule is not TriggerRule.ALL_SUCCESS
+            key: {step.id: position for position, step in enumerate(subplan.plan.steps)}
+            for key, subplan in self.subplans.items()
         }
+
+    def _define(self, step_id: str) -> Definition:
+        outer = parent_path(step_id)
+        if not outer:
+            return Definition(self.plan.steps[self.positions[step_id]], self.plan, self.folder)
+        around = self.definition(split_id(outer)[0])
+        key = subplan_key(around.step, around.folder)
+        subplan = self.subplans[key]
+        step = subplan.plan.steps[self._inner_positions[key][step_id.removeprefix(f"{outer}/")]]
+        inner = step.model_copy(update={"id": step_id})
+        return Definition(inner, subplan.plan, subplan.folder, f"{outer}/", subplan.path)
+
+    def has_step(self, step_id: str) -> bool:
+        """Return whether the plan, or one of its sub-plans, has a step of that id."""
+        try:
+            self.definition(step_id)
+        except KeyError:
+            return False
+        return True
+
+    # --- values
 
     @cached_property
     def secret_inputs(self) -> tuple[str, ...]:
@@ -73,40 +167,69 @@ class RunSource:
         return {name: value for name, value in self.inputs.items() if name not in self.secret_inputs}
 
     @cached_property
+    def _secret_names(self) -> tuple[str, ...]:
+        inner = (name for subplan in self.subplans.values() for name in subplan.plan.secrets)
+        return tuple(dict.fromkeys((*self.plan.secrets, *inner)))
+
+    @cached_property
     def secrets(self) -> dict[str, str]:
-        """The values of the variables under the plan's `secrets:` that are set."""
-        return {name: self.environment[name] for name in self.plan.secrets if name in self.environment}
+        """The values of the variables under `secrets:` of the plan and its sub-plans that are set."""
+        return {name: self.environment[name] for name in self._secret_names if name in self.environment}
 
     @cached_property
     def redactor(self) -> Redactor:
         """What takes secrets out of all that is stored for this run."""
-        named = {*self.plan.secrets, *(name for step in self.plan.steps for name in step.secrets)}
+        steps = [*self.plan.steps, *(step for subplan in self.subplans.values() for step in subplan.plan.steps)]
+        named = {*self._secret_names, *(name for step in steps for name in step.secrets)}
         given = {name: str(self.inputs[name]) for name in self.secret_inputs if name in self.inputs}
         return Redactor.of_environment(self.environment, named, given)
 
     def child_environment(self, step: Step) -> dict[str, str]:
         """Return the environment for a process of this step: without secrets but those that are named for it."""
-        return environment_without_secrets(self.environment, keep=(*self.plan.secrets, *step.secrets))
+        return environment_without_secrets(self.environment, keep=(*self._secret_names, *step.secrets))
+
+    # --- what a run keeps
 
     def outlines(self) -> tuple[StepOutline, ...]:
-        """Return what the run's state needs to know of each step."""
-        parents = self.graph.parents
+        """Return what the run's state needs to know of each step; the parts of maps come when those are expanded."""
+        return tuple(self._outlines(self.plan, self.graph, self.folder, "", "", None))
+
+    def parts_of(self, step_id: str, items: int) -> tuple[StepOutline, ...]:
+        """Return the outlines of the parts of a map of plans with this many items."""
+        subplan = self.subplan_of(self.definition(step_id))
+        graph = PlanGraph.of(subplan.plan)
         return tuple(
-            StepOutline(
-                id=step.id,
+            outline
+            for item in range(items)
+            for outline in self._outlines(subplan.plan, graph, subplan.folder, f"{step_id}[{item}]/", step_id, item)
+        )
+
+    def _outlines(
+        self, plan: Plan, graph: PlanGraph, folder: Path, scope: str, part_of: str, item: int | None
+    ) -> Iterator[StepOutline]:
+        parents = graph.parents
+        for step in plan.steps:
+            yield StepOutline(
+                id=f"{scope}{step.id}",
                 kind=step.kind.value,
-                parents=tuple(parents[step.id]),
+                parents=tuple(f"{scope}{parent}" for parent in parents[step.id]) if scope else parents[step.id],
                 name=step.name or "",
                 continues=step.on_failure is OnFailure.CONTINUE,
                 is_map=step.for_each is not None,
                 optional=step.optional,
+                breakpoint=step.breakpoint.value if step.breakpoint else "",
+                part_of=part_of,
+                part_of_item=item,
             )
-            for step in self.plan.steps
-        )
+            if step.plan is not None and step.for_each is None:
+                inner, outer = self.subplans[subplan_key(step, folder)], f"{scope}{step.id}"
+                yield from self._outlines(inner.plan, PlanGraph.of(inner.plan), inner.folder, f"{outer}/", outer, None)
 
     def plan_json(self) -> dict[str, Any]:
         """Return the plan as the JSON value that the run keeps."""
-        from stepchain_tui.core.values import decode_json
-
         value: dict[str, Any] = decode_json(plan_to_json(self.plan))
         return value
+
+    def plans_json(self) -> dict[str, Any]:
+        """Return the sub-plans as the JSON value that the run keeps."""
+        return subplans_to_json(self.subplans) if self.subplans else {}

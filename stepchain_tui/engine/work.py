@@ -16,11 +16,11 @@ if TYPE_CHECKING:
     from stepchain_tui.executors.types import StepCall
 
 
-Lane = tuple[str | None, str | None]
-"""The slots that work needs besides the run's: a named limit, and the map whose item it is."""
+Lane = tuple[str | None, str | None, str]
+"""The slots that work needs besides the run's: a named limit, the map whose item it is, the sub-plan it is in."""
 
 
-NO_LANE: Lane = (None, None)
+NO_LANE: Lane = (None, None, "")
 
 
 class Stop(Enum):
@@ -63,8 +63,9 @@ class Work(msgspec.Struct, eq=False):
     def lane(self) -> Lane:
         """What slots it needs besides the run's: a named limit, and its map's own."""
         if self.item is None:
-            return NO_LANE if self.step.limit is None else (self.step.limit, None)
-        return (self.step.limit, self.step.id)
+            step = self.step
+            return NO_LANE if step.limit is None and not step.scope else (step.limit, None, step.scope)
+        return (self.step.limit, self.step.id, self.step.scope)
 
     @property
     def key(self) -> tuple[str, int | None]:
@@ -79,6 +80,7 @@ class Ending(Enum):
     FAILED = "failed"
     TIMED_OUT = "timed_out"
     SKIPPED = "skipped"
+    CANCELLED = "cancelled"
     STOPPED = "stopped"
 
 

@@ -311,6 +311,7 @@ class StepSucceeded(_AttemptBase, frozen=True, kw_only=True, omit_defaults=True,
         by: Who said so, where no attempt did: a result that was set by hand has attempt 0.
         cached: The output came from the cache.
         origin: Where an output that was taken over was made, as `RUN/STEP`: by the cache or by a fork.
+        content_hash: Of a result that was taken over: hash of what made it, see `step.started`.
     """
 
     output: Kept
@@ -318,6 +319,7 @@ class StepSucceeded(_AttemptBase, frozen=True, kw_only=True, omit_defaults=True,
     by: str = ""
     cached: bool = False
     origin: str = ""
+    content_hash: str = ""
 
 
 class StepFailed(_AttemptBase, frozen=True, kw_only=True, omit_defaults=True, tag="step.failed"):

@@ -20,7 +20,6 @@ from stepchain_tui.run.failures import Failure
 from stepchain_tui.run.status import STEP_ENDED, STEP_MOVES, AttemptStatus, Mark, RunStatus, StepStatus
 from stepchain_tui.run.values import Kept
 
-
 BREAKPOINT = "breakpoint"
 """The reason of a wait where a person wanted the run to stop."""
 
@@ -228,6 +227,8 @@ class RunState:
                 step.output, step.error = event.output, None
                 step.reason, step.cause, step.origin = event.by and f"set by {event.by}", "", event.origin
                 step.interruptions = 0
+                if event.content_hash:
+                    step.content_hash = event.content_hash
                 if step.marks and not event.attempt:
                     step.marks.discard(Mark.STALE)
                 if event.cached:

@@ -1,0 +1,233 @@
+"""The receipt (rule 12): per step whether its result is taken again, is stale or is made anew, and why.
+
+It is read off a state, so it cannot say anything else than what happens: before the fact off a rehearsal of the very
+commands that would be carried out, after the fact off the run.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from enum import StrEnum
+from typing import Any
+
+import msgspec
+
+from stepchain_tui.run import events as e
+from stepchain_tui.run.state import RunState, StepState
+from stepchain_tui.run.status import STEP_ENDED, AttemptStatus, Mark, StepStatus
+
+
+class Decision(StrEnum):
+    """What becomes of a step's result."""
+
+    REUSE = "reuse"
+    """It is done and stays done."""
+    RUN = "run"
+    """It is carried out."""
+    STALE = "stale"
+    """It is done, and stands on something that changed; it stays so until somebody reruns it."""
+    LEAVE = "leave"
+    """It has no good result, and nothing is done about it."""
+
+
+class ReceiptLine(msgspec.Struct, frozen=True, kw_only=True):
+    """One step of a receipt.
+
+    Attributes:
+        step_id: The step.
+        decision: What becomes of its result.
+        reason: Why, as a person reads it.
+        cause: The step that this comes from, or an empty string.
+        seconds: How long its kept result took to make, which is saved; for a step that ran how long that took; else
+            None.
+        status: The step's status: before the fact the one it has now, after the fact the one it came to.
+    """
+
+    step_id: str
+    decision: Decision
+    reason: str
+    cause: str = ""
+    seconds: float | None = None
+    status: StepStatus = StepStatus.PENDING
+
+
+class Receipt(msgspec.Struct, frozen=True, kw_only=True):
+    """What a command does to a run, step by step, or, with `done`, what was really run.
+
+    Attributes:
+        run_id: The run; for a fork the parent.
+        command: `run`, `resume`, `rerun`, `edit`, `fork`, ...
+        steps: A line each, in plan order.
+        warnings: What a person should know first, such as attempts whose effect may have happened.
+        done: It tells what was, not what would be.
+    """
+
+    run_id: str
+    command: str
+    steps: tuple[ReceiptLine, ...]
+    warnings: tuple[str, ...] = ()
+    done: bool = False
+
+    def count(self, decision: Decision) -> int:
+        """Return how many steps have this decision."""
+        return sum(line.decision is decision for line in self.steps)
+
+    @property
+    def seconds_saved(self) -> float:
+        """How long the results that are kept took to make, as far as it is known."""
+        kept = (Decision.REUSE, Decision.STALE)
+        return sum(line.seconds or 0.0 for line in self.steps if line.decision in kept)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the receipt as plain data, its counts and sums beside the steps."""
+        return {
+            "run_id": self.run_id,
+            "command": self.command,
+            "done": self.done,
+            **{decision.value: self.count(decision) for decision in Decision},
+            "seconds_saved": round(self.seconds_saved, 3),
+            "warnings": list(self.warnings),
+            "steps": [msgspec.to_builtins(line) for line in self.steps],
+        }
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Receipt:
+        """Return the receipt that `to_json` made `data` of."""
+        return msgspec.convert(
+            {name: data[name] for name in ("run_id", "command", "steps", "warnings", "done")}, Receipt
+        )
+
+
+def planned(
+    command: str, run_id: str, before: Mapping[str, StepStatus], after: RunState, events: Iterable[e.Event]
+) -> Receipt:
+    """Return the receipt of something that was rehearsed.
+
+    Args:
+        command: What was rehearsed.
+        run_id: The run.
+        before: The status of each step before it.
+        after: The run after it.
+        events: What the rehearsal recorded.
+    """
+    said: dict[str, e.Event] = {}
+    for event in events:
+        if isinstance(event, e.StepInvalidated | e.StepInterrupted | e.StepSucceeded | e.StepPinned):
+            said[event.step_id] = event
+    lines = [_planned_line(step, before.get(step.id), said.get(step.id)) for step in after.steps.values()]
+    return Receipt(run_id=run_id, command=command, steps=tuple(lines), warnings=tuple(_warnings(after)))
+
+
+def _planned_line(step: StepState, was: StepStatus | None, said: e.Event | None) -> ReceiptLine:
+    now = was or step.status
+    if step.status is StepStatus.SUCCEEDED or (step.waiting is not None and step.waiting.place == "after"):
+        stale = Mark.STALE in step.marks
+        reason, cause = _why_kept(step, said, stale=stale)
+        decision = Decision.STALE if stale else Decision.REUSE
+        return _line(step, decision, reason, cause=cause, seconds=seconds_of(step), status=now)
+    if step.status in STEP_ENDED:
+        return _line(step, Decision.LEAVE, step.reason or f"it {_told(step.status)}", cause=step.cause, status=now)
+    reason, cause = _why_run(step, was, said)
+    return _line(step, Decision.RUN, reason, cause=cause, status=now)
+
+
+def _line(step: StepState, decision: Decision, reason: str, **more: Any) -> ReceiptLine:
+    return ReceiptLine(step_id=step.id, decision=decision, reason=reason, **more)
+
+
+def _why_kept(step: StepState, said: e.Event | None, *, stale: bool) -> tuple[str, str]:
+    if stale:
+        if isinstance(said, e.StepInvalidated) and said.stale:
+            return _STALE_WORDS.get((said.reason, said.cause == step.id), f"it stands on {said.cause}"), said.cause
+        return "it is stale already", step.cause
+    if Mark.PINNED in step.marks:
+        return "its output is pinned", ""
+    if step.origin:
+        return f"taken over from {step.origin}", ""
+    return "it succeeded", ""
+
+
+_STALE_WORDS = {
+    ("code", True): "the code behind it changed since its result",
+    ("edit", True): "what it does changed since its result",
+}
+
+
+def _why_run(step: StepState, was: StepStatus | None, said: e.Event | None) -> tuple[str, str]:
+    if Mark.PINNED in step.marks:
+        return "its output is pinned: it is taken, not made", ""
+    if isinstance(said, e.StepInterrupted):
+        return f"its attempt {said.attempt} was cut off", ""
+    if isinstance(said, e.StepInvalidated):
+        if said.reason == "edit" and said.cause == step.id:
+            return "what it does was edited", ""
+        if said.cause and said.cause != step.id:
+            return f"it follows {said.cause}", said.cause
+        if said.reason == "rerun":
+            items = ": only the failed items" if said.keep_items and step.items else ""
+            return f"asked for{items}", ""
+        if was is not None and was in STEP_ENDED:
+            kept = ": only the items that are not done" if said.keep_items and step.items else ""
+            return f"it {_told(was)}{kept}", ""
+    if was is None:
+        return "it is new", ""
+    words = {
+        StepStatus.RUNNING: "it is running",
+        StepStatus.RETRYING: "it waits for its next try",
+        StepStatus.WAITING: "it waits for a person",
+    }
+    return words.get(was, "it has not run yet"), ""
+
+
+def _told(status: StepStatus) -> str:
+    words = {
+        StepStatus.BLOCKED: "was blocked",
+        StepStatus.CANCELLED: "was cancelled",
+        StepStatus.SKIPPED: "was skipped",
+    }
+    return words.get(status, status.value.replace("_", " "))
+
+
+def seconds_of(step: StepState) -> float | None:
+    """Return how long the attempt took that a step's result is of, or None where it is not known."""
+    for attempt in reversed(step.attempts.values()):
+        if attempt.item is None and attempt.status is AttemptStatus.SUCCEEDED and attempt.finished_at is not None:
+            return (attempt.finished_at - attempt.started_at).total_seconds()
+    return None
+
+
+def _warnings(state: RunState) -> Iterable[str]:
+    for step in state.steps.values():
+        if not step.interruptions or step.status in STEP_ENDED:
+            continue
+        last = next((one for one in reversed(step.attempts.values()) if one.status is AttemptStatus.INTERRUPTED), None)
+        if last is not None:
+            yield (
+                f"{step.id}: attempt {last.n} began at {last.started_at:%Y-%m-%d %H:%M:%S} UTC and never reported: its "
+                "effect may have happened"
+            )
+
+
+def account(state: RunState) -> Receipt:
+    """Return what was really run since an engine last began with the run or went on with it."""
+    since = state.resumed_at
+    lines: list[ReceiptLine] = []
+    for step in state.steps.values():
+        ran = [attempt for attempt in step.attempts.values() if since is not None and attempt.started_at >= since]
+        if ran:
+            ended = [attempt.finished_at for attempt in ran if attempt.finished_at is not None]
+            seconds = (max(ended) - min(attempt.started_at for attempt in ran)).total_seconds() if ended else None
+            own = sum(attempt.item is None for attempt in ran)
+            tries = f" in {own} attempts" if own > 1 else ""
+            cached = ", from the cache" if Mark.CACHED in step.marks else ""
+            reason = f"it {_told(step.status)}{tries}{cached}"
+            lines.append(_line(step, Decision.RUN, reason, seconds=seconds, status=step.status))
+        elif step.status is StepStatus.SUCCEEDED:
+            stale = Mark.STALE in step.marks
+            reason, cause = _why_kept(step, None, stale=stale)
+            decision = Decision.STALE if stale else Decision.REUSE
+            lines.append(_line(step, decision, reason, cause=cause, seconds=seconds_of(step), status=step.status))
+        else:
+            reason = step.reason or f"it is {step.status.value}"
+            lines.append(_line(step, Decision.LEAVE, reason, cause=step.cause, status=step.status))
+    return Receipt(run_id=state.run_id, command="run", steps=tuple(lines), done=True)
