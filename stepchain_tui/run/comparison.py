@@ -204,8 +204,8 @@ def _same(left: Any, right: Any) -> bool:
 
 def _compare_step(step_id: str, left: StepState | None, right: StepState | None) -> StepComparison:
     if left is None or right is None:
-        sides = [_step_side(step) if step is not None else None for step in (left, right)]
-        return StepComparison(step_id, *sides, same_output=None, same_work=None)
+        one, other = (_step_side(step) if step is not None else None for step in (left, right))
+        return StepComparison(step_id, one, other, None, None)
     hashes = (left.content_hash, right.content_hash)
     same_work = hashes[0] == hashes[1] if all(hashes) else None
     return StepComparison(

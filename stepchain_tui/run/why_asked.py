@@ -14,12 +14,11 @@ from stepchain_tui.run.why_chains import Chains
 from stepchain_tui.run.why_facts import Fact
 from stepchain_tui.run.why_history import History
 from stepchain_tui.run.why_times import Times, run_seconds, times_of
-from stepchain_tui.run.why_words import quoted, spoken
+from stepchain_tui.run.why_words import spoken
 
 SLOW_SHARE = 0.25
 """Of the run's time: a step that took as much is asked about as slow."""
 SLOW_SECONDS = 1.0
-_FAILURES_SHOWN = 5
 _PATH_SHOWN = 8
 
 Answer = tuple[str, str, str]
@@ -79,9 +78,6 @@ class Asked:
             self.add(f"is a part of {step.outline.part_of}" + (f", item {index}" if index is not None else ""))
         if inside := self.chains.inside(step):
             self.add(inside)
-        bad = [(item, item.error) for item in step.items or () if item.error is not None]
-        for item, error in bad[:_FAILURES_SHOWN]:
-            self.add(f"item {item.index} {item.status.value.replace('_', ' ')}: {quoted(error.message)}")
         if step.attempts and not step.origin:
             self._add_times()
 

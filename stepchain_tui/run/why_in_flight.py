@@ -43,13 +43,16 @@ def pending(asked: Asked) -> Answer:
 def queued(asked: Asked) -> Answer:
     """Return which limit is full, and who holds its slots."""
     step = asked.step
-    limit = asked.written("limit") if "limit" in step.reason else None
+    is_limit = step.reason.startswith("limit")
+    limit = asked.written("limit") if is_limit else None
     holders = [
         other
         for other in asked.state.steps.values()
-        if _holds_slot(other) and (limit is None or asked.written("limit", other.id) == limit)
+        if _holds_slot(other) and (not is_limit or asked.written("limit", other.id) == limit)
     ]
-    held = f", held by {names(holders)}" if holders and "cap" not in step.reason else ""
+    # A cap over all runs is held by other runs too; a part's limit is written in a plan of its own.
+    known = bool(holders) and "cap" not in step.reason and (not is_limit or limit is not None)
+    held = f", held by {names(holders)}" if known else ""
     why = f"{step.reason}{held}" if step.reason else f"no slot is free{held}"
     halt = why_halted(asked.state)
     return (

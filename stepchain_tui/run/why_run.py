@@ -145,7 +145,9 @@ def _told(event: e.Event) -> str:
 
 
 def _with_reason(what: str, reason: str) -> str:
-    return f"{what} ({quoted(reason)})" if reason and reason != what else what
+    if reason.startswith(what):
+        return quoted(reason)
+    return f"{what} ({quoted(reason)})" if reason else what
 
 
 def _arguments(arguments: Iterable[tuple[str, object]]) -> str:

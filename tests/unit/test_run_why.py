@@ -73,6 +73,8 @@ def test_a_queued_step_names_the_limit_and_who_holds_its_slots() -> None:
     assert story.answer("b") == "b is ready and waits for a slot: limit 'api' is full, held by a"
     story = Story("a", "b", "c").begin("a").begin("c").step(e.StepQueued, "b", reason="2 steps run at once")
     assert story.answer("b") == "b is ready and waits for a slot: 2 steps run at once, held by a and c"
+    story = Story("a", "b").begin("a").step(e.StepQueued, "b", reason="the cap over all runs")
+    assert story.answer("b").endswith("the cap over all runs"), "other runs hold it too"
 
 
 def test_a_running_step_says_since_when_which_try_and_how() -> None:
