@@ -115,8 +115,7 @@ class Breaker:
             self.until = min(self.until, now + self.recovery_time)
             return Admission(until=self.until, reason=self._why())
         self.state = BreakerState.HALF_OPEN
-        self._ticket = Ticket()
-        return Admission(self._ticket, probe=True)
+        return Admission(self._ticket, probe=True)  # made when it opened, and given to nobody since
 
     def succeeded(self, ticket: Ticket, now: datetime) -> bool:
         """Note that the call of `ticket` succeeded: its probe closes the breaker. Returns whether anything changed."""

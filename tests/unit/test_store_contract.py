@@ -286,6 +286,14 @@ async def test_a_damaged_event_is_told_and_the_rest_of_the_run_is_read(store: Ab
     assert state.last_seq == run.state.last_seq
 
 
+async def test_a_damaged_last_event_counts_as_one_that_was_there(store: AbstractStore) -> None:
+    await Run(store).started().step("s0").commit()
+    await spoil(store, 4, b"{")
+    state, corrupt = await store.load_readable("run-1")
+    assert (state.last_seq, [event.seq for event in corrupt]) == (4, [4])
+    assert state.steps["s0"].status is StepStatus.RUNNING
+
+
 async def test_what_makes_no_sense_without_a_damaged_event_is_told_as_well(store: AbstractStore) -> None:
     run = Run(store).started()
     run.add(e.StepStarted, step_id="s0", attempt=1)
