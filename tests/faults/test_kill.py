@@ -2,135 +2,310 @@
 
 from __future__ import annotations
 
+import json
+import os
 import random
 import sqlite3
+import subprocess
+import time
 from collections import Counter
-from collections.abc import Iterator
-from contextlib import closing
-from pathlib import Path
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing, suppress
+from dataclasses import dataclass, field
 from typing import Any
 
 import psutil
 import pytest
 
-from stepchain_tui.run.events import StepSpawned, decode_event
+from stepchain_tui.run import AttemptStatus, RunState, StepStatus
+from stepchain_tui.run.events import StepSpawned
 from tests.support.command_line import PATIENCE, CommandLine
+from tests.support.stored_runs import check_store, read_file
 
 PLAN = """
-max_concurrent: 4
+max_concurrent: 5
 steps:
-  - id: a
-    shell: "echo a >> effects.txt; sleep 0.05; echo a"
-  - id: b
+  - {id: shell, shell: "EFFECT; sleep 0.05; echo shell"}
+  - {id: thread, function: "./effects.py:effect", args: {given: "{{ steps.shell.output.stdout | trim }}"}}
+  - id: process
     function: "./effects.py:effect"
-    args: {name: b, after: "{{ steps.a.output.stdout }}"}
+    args: {given: "{{ steps.shell.output.stdout | trim }}"}
     mode: process
-  - id: c
-    function: "./effects.py:effect"
-    args: {name: c, after: "{{ steps.a.output.stdout }}"}
-  - id: d
-    for_each: [1, 2, 3, 4, 5, 6]
+  - {id: inline, function: "./effects.py:effect_in_loop", args: {given: x}, mode: inline}
+  - id: tree
+    shell: "EFFECT; (sleep 0.1; echo child) & sleep 0.05; wait; echo {{ steps.inline.output | quote }}"
+  - id: map
+    for_each: [1, 2, 3, 4]
     max_concurrent: 2
     function: "./effects.py:effect"
-    args: {name: "d{{ item }}", after: "{{ steps.a.output.stdout }}"}
+    args: {given: "{{ item }}-{{ steps.thread.output }}"}
     mode: process
-  - id: e
+  - id: threads
+    for_each: [1, 2, 3]
+    function: "./effects.py:effect"
+    args: {given: "{{ item }}"}
+  - id: shells
+    for_each: [p, q]
+    shell: "EFFECT; echo {{ item }}"
+  - id: sandbox
     python: "sum([len(text) for text in texts])"
-    args: {texts: "{{ steps.d.output }}"}
-  - id: f
-    shell: "echo f >> effects.txt; (sleep 0.1; sleep 0.1) ; echo {{ steps.b.output | quote }} {{ steps.e.output }}"
-    dependencies: [c]
-  - id: g
-    shell: "echo g >> effects.txt; sleep 0.3; echo done {{ steps.f.output.stdout | trim }}"
-"""
+    args: {texts: "{{ steps.map.output }}"}
+  - id: retried
+    function: "./effects.py:effect_at_second"
+    args: {given: "{{ steps.process.output }}"}
+    retry: {max_attempts: 3, initial_delay: 0.05, jitter: false}
+  - id: retried_process
+    function: "./effects.py:effect_at_second"
+    args: {given: "{{ steps.threads.output | join }}"}
+    mode: process
+    retry: {max_attempts: 2}
+  - id: last
+    shell: "EFFECT; sleep 0.1; echo {{ steps.sandbox.output }} {{ steps.retried.output | quote }}"
+    dependencies: [tree, shells, retried_process]
+""".replace("EFFECT", "echo $STEPCHAIN_IDEMPOTENCY_KEY 0 >> effects.txt; sync effects.txt")
 EFFECTS = """
-import os, time
+import asyncio, os, time
 
-def effect(name, after):
-    with open("effects.txt", "a") as file:
-        file.write(name + "\\n")
-        file.flush()
-        os.fsync(file.fileno())
-    time.sleep(0.05)
-    return after.strip() + name
+def append(ctx):
+    file = os.open("effects.txt", os.O_WRONLY | os.O_APPEND | os.O_CREAT)
+    os.write(file, f"{ctx.idempotency_key} {ctx.attempt}\\n".encode())
+    os.fsync(file)
+    os.close(file)
+
+def effect(given, ctx):
+    append(ctx)
+    time.sleep(0.03)
+    return f"{ctx.step_id}({given})"
+
+async def effect_in_loop(given, ctx):
+    append(ctx)
+    await asyncio.sleep(0.03)
+    return f"{ctx.step_id}({given})"
+
+def effect_at_second(given, ctx):
+    append(ctx)
+    if ctx.attempt == 1:
+        raise RuntimeError("not at the first go")
+    return f"{ctx.step_id}({given})"
 """
-OUTPUTS = {
-    "b": "ab",
-    "c": "ac",
-    "d": ["ad1", "ad2", "ad3", "ad4", "ad5", "ad6"],
-    "e": 18,
-    "f": {"stdout": "ab 18\n", "stderr": "", "exit_code": 0},
-    "g": {"stdout": "done ab 18\n", "stderr": "", "exit_code": 0},
-}
-LAST = 31
-"""The event that says that the last step has begun its work; a kill comes after a random one up to it."""
+WITHOUT_EFFECT = {"sandbox"}
+KILLS, EACH = 50, 10
+AT_ONCE = 3
+"""Command lines that are at work at the same time."""
+
+Unit = tuple[str, int | None]
+"""A step, or one item of it."""
+GO = ("run", "plan.yaml", "--run-id", "r1", "--json")
+"""Starts the run, or goes on with it."""
 
 
 @pytest.fixture
-def cli(tmp_path: Path) -> Iterator[CommandLine]:
-    line = CommandLine(tmp_path)
-    line.write("plan.yaml", PLAN)
-    line.write("effects.py", EFFECTS)
-    yield line
-    line.end()
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[], CommandLine]]:
+    """Make a folder with the plan in it."""
+    made: list[CommandLine] = []
+
+    def make() -> CommandLine:
+        line = CommandLine(tmp_path_factory.mktemp("killed"))
+        line.write("plan.yaml", PLAN)
+        line.write("effects.py", EFFECTS)
+        made.append(line)
+        return line
+
+    yield make
+    for line in made:
+        line.end()
 
 
-def _names(event: dict[str, Any]) -> list[str]:
-    """Return whose effect was reported as done by an event."""
-    if event["type"] == "step.succeeded" and event["step_id"] in "abcfg":
-        return [event["step_id"]]
-    if event["type"] == "item.succeeded":
-        return [f"d{event['item'] + 1}"]
-    return []
+@pytest.fixture
+def cli(folder: Callable[[], CommandLine]) -> CommandLine:
+    return folder()
 
 
-def _stored(cli: CommandLine) -> list[dict[str, Any]]:
-    import json
+# --- what is known of a run
 
+
+@dataclass(frozen=True)
+class Facts:
+    """A run as its store and its effects tell of it at one moment."""
+
+    state: RunState = field(default_factory=RunState)
+    effects: dict[str, list[int]] = field(default_factory=dict)
+    """Idempotency key -> the attempts whose bodies ran, 0 where a body does not know."""
+    processes: list[dict[str, Any]] = field(default_factory=list)
+    """`pid`, `process_group`, `process_started_at` of all that were ever recorded."""
+
+    @property
+    def outputs(self) -> dict[str, Any]:
+        """Step -> output."""
+        return {step.id: step.output.value if step.output else None for step in self.state.steps.values()}
+
+    @property
+    def reported(self) -> dict[Unit, int]:
+        """What succeeded -> the attempt that did."""
+        return {
+            (step.id, attempt.item): attempt.n
+            for step in self.state.steps.values()
+            for attempt in step.attempts.values()
+            if attempt.status is AttemptStatus.SUCCEEDED
+        }
+
+
+def key_of(unit: Unit) -> str:
+    step, item = unit
+    return f"r1:{step}" if item is None else f"r1:{step}:{item}"
+
+
+def has_effect(state: RunState, unit: Unit) -> bool:
+    """Return whether a unit has a body of its own that leaves a line: the step of a map has not, its items have."""
+    step, item = unit
+    return step not in WITHOUT_EFFECT and (item is not None or not state.steps[step].outline.is_map)
+
+
+def facts_of(cli: CommandLine) -> Facts:
+    """Return what is known now."""
+    effects: dict[str, list[int]] = {}
+    with suppress(FileNotFoundError):
+        for line in (cli.folder / "effects.txt").read_text().splitlines():
+            key, attempt = line.split()
+            effects.setdefault(key, []).append(int(attempt))
+    try:
+        state = check_store(cli.store).get("r1", RunState())
+        processes = recorded_processes(cli)
+    except sqlite3.OperationalError:  # killed before there was a store
+        return Facts(effects=effects)
+    return Facts(state, effects, processes)
+
+
+def recorded_processes(cli: CommandLine) -> list[dict[str, Any]]:
+    """Return the owner, the processes of attempts and the workers that a store knows of."""
+    found = []
+    for stored in read_file(cli.store):
+        for event in stored.events:
+            if isinstance(event, StepSpawned):
+                found.append({name: getattr(event, name) for name in ("pid", "process_group", "process_started_at")})
     with closing(sqlite3.connect(f"file:{cli.store}?mode=ro", uri=True)) as connection:
-        return [json.loads(row[0]) for row in connection.execute("SELECT data FROM events ORDER BY id")]
-
-
-def _processes_of(cli: CommandLine) -> set[int]:
-    """Return the processes, but for zombies, that belong to the run: they work in its folder."""
-    found = set()
-    for process in psutil.process_iter():
-        try:
-            if process.status() != psutil.STATUS_ZOMBIE and process.cwd() == str(cli.folder):
-                found.add(process.pid)
-        except psutil.Error:
-            continue
+        for record, workers in connection.execute("SELECT record, workers FROM owners"):
+            if record:
+                owner = json.loads(record)
+                found.append({**owner, "process_group": 0})
+            found += json.loads(workers) if workers else []
     return found
 
 
-@pytest.mark.parametrize("seed", range(12))
-def test_a_killed_run_goes_on_without_doing_again_what_it_reported(cli: CommandLine, seed: int) -> None:
-    chance = random.Random(seed)
-    process = cli.start("run", "plan.yaml", "--run-id", "r1", "--json")
-    wanted = chance.randint(1, LAST)
+def left_of(cli: CommandLine, processes: list[dict[str, Any]]) -> list[str]:
+    """Return what still lives of these processes and their groups, and whatever else works in the run's folder."""
+    groups = {record["process_group"]: record["process_started_at"] for record in processes}
+    pids = {record["pid"]: record["process_started_at"] for record in processes}
+    found = []
+    for process in psutil.process_iter():
+        with suppress(psutil.Error, OSError):
+            if process.status() == psutil.STATUS_ZOMBIE:
+                continue
+            start = process.create_time()
+            is_recorded = abs(pids.get(process.pid, 0.0) - start) < 1
+            group = groups.get(os.getpgid(process.pid))
+            if is_recorded or (group is not None and start >= group - 1) or process.cwd() == str(cli.folder):
+                found.append(f"{process.pid} {process.cmdline()}")
+    return found
+
+
+def nothing_is_left(cli: CommandLine, processes: list[dict[str, Any]]) -> None:
+    """Return when nothing is left of them; what the system is just taking away has a moment."""
+    deadline = time.monotonic() + 5
+    while left := left_of(cli, processes):
+        assert time.monotonic() < deadline, left
+        time.sleep(0.05)
+
+
+# --- one kill, at any moment
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(tmp_path_factory: pytest.TempPathFactory) -> tuple[Facts, float]:
+    """Return a run that nobody kills, and how long it took."""
+    line = CommandLine(tmp_path_factory.mktemp("whole"))
+    line.write("plan.yaml", PLAN)
+    line.write("effects.py", EFFECTS)
+    begin = time.monotonic()
+    answer = line(*GO)
+    took = time.monotonic() - begin
+    assert answer.code == 0, answer.err
+    facts = facts_of(line)
+    assert set(facts.effects) == {key_of(unit) for unit in facts.reported if has_effect(facts.state, unit)}
+    assert facts.effects["r1:retried"] == [1, 2]
+    return facts, took
+
+
+def kill_at_event(cli: CommandLine, process: subprocess.Popen[str], wanted: int) -> None:
     for event in cli.follow(process):
         if event["seq"] >= wanted:
             break
     process.kill()
-    process.communicate(timeout=PATIENCE)
-    before = _stored(cli)
-    assert before[-1]["type"] != "run.finished"
-    reported = {name for event in before for name in _names(event)}
 
-    answer = cli("resume", "r1", "--json")
+
+def kill_after(process: subprocess.Popen[str], seconds: float) -> None:
+    with suppress(subprocess.TimeoutExpired):
+        process.wait(seconds)
+    process.kill()
+
+
+def check_one_kill(cli: CommandLine, whole: Facts, took: float, seed: int) -> AttemptStatus | None:
+    """Kill a run, go on with it, and hold what must hold; returns the status of an attempt that was cut off."""
+    chance = random.Random(seed)
+    process = cli.start(*GO)
+    if seed % 2:
+        kill_after(process, chance.uniform(0.2, 1.5 * took))
+    else:
+        kill_at_event(cli, process, chance.randint(1, whole.state.last_seq - 1))
+    process.communicate(timeout=PATIENCE)
+    before = facts_of(cli)
+
+    answer = cli(*GO)
 
     assert answer.code == 0, answer.err
-    effects = Counter((cli.folder / "effects.txt").read_text().split())
-    assert {name: effects[name] for name in reported} == dict.fromkeys(reported, 1)
-    assert answer.events[0]["seq"] == before[-1]["seq"] + 1
-    started = {event["step_id"] for event in answer.events if event["type"] == "step.started"}
-    done = {event["step_id"] for event in before if event["type"] == "step.succeeded"}
-    assert not started & done
-    shown = cli.show("r1")
-    outputs = {step["id"]: step["output"] for step in shown["steps"]}
-    assert {name: outputs[name] for name in OUTPUTS} == OUTPUTS
-    assert _processes_of(cli) == set()
-    assert cli("doctor").code == 0
+    after = facts_of(cli)
+    assert after.state.status == "succeeded"
+    assert after.outputs == whole.outputs
+    for unit in before.reported:
+        if has_effect(after.state, unit):
+            did = before.effects[key_of(unit)]
+            assert did.count(before.reported[unit]) + did.count(0) == 1, f"{unit} did its effect {did}"
+            assert after.effects[key_of(unit)] == did, f"{unit} was done again"
+    assert after.reported.items() >= before.reported.items()
+    for (step, item), n in after.reported.items():
+        ran = after.effects.get(key_of((step, item)), [])
+        attempts = [made.n for made in after.state.steps[step].attempts.values() if made.item == item]
+        if has_effect(after.state, (step, item)):
+            assert set(ran) - {0} <= set(attempts)
+            assert n in ran or 0 in ran
+        assert not ran or max(Counter(ran).values()) == 1 or set(ran) == {0}
+        assert len(ran) <= len(attempts)
+    assert set(after.effects) == set(whole.effects), "a key was not the same before and after"
+    assert not answer.out or answer.events[0]["seq"] == before.state.last_seq + 1
+    nothing_is_left(cli, before.processes + after.processes)
+    cut_off = [
+        attempt.status
+        for step in after.state.steps.values()
+        for attempt in step.attempts.values()
+        if attempt.status is AttemptStatus.INTERRUPTED
+    ]
+    return cut_off[0] if cut_off else None
+
+
+@pytest.mark.parametrize("batch", range(KILLS // EACH))
+def test_a_killed_run_goes_on_without_doing_again_what_it_reported(
+    folder: Callable[[], CommandLine], uninterrupted: tuple[Facts, float], batch: int
+) -> None:
+    whole, took = uninterrupted
+    seeds = range(batch * EACH, (batch + 1) * EACH)
+    lines = [folder() for _ in seeds]
+    with ThreadPoolExecutor(AT_ONCE) as pool:
+        found = list(pool.map(lambda line, seed: check_one_kill(line, whole, took, seed), lines, seeds))
+    assert AttemptStatus.INTERRUPTED in found, "no kill of this batch came while anything was at work"
+
+
+# --- other ends of an owner
 
 
 def test_whoever_takes_a_run_over_ends_what_its_dead_engine_left_running(cli: CommandLine) -> None:
@@ -148,48 +323,44 @@ def test_whoever_takes_a_run_over_ends_what_its_dead_engine_left_running(cli: Co
         started |= {event["step_id"]} if event["type"] in ("step.spawned", "step.started") else set()
         if started == {"shell", "function", "sandbox"} and event["type"] == "step.spawned":
             break
-    spawned = [event for event in map(_decoded, _stored(cli)) if isinstance(event, StepSpawned)]
-    assert spawned
+    left = recorded_processes(cli)
+    assert left
 
     process.kill()
     process.communicate(timeout=PATIENCE)
 
     assert cli("cancel", "r1").code == 0
 
-    assert _processes_of(cli) == set()
+    nothing_is_left(cli, left)
 
 
-def _decoded(event: dict[str, Any]) -> Any:
-    import json
-
-    return decode_event(json.dumps(event))
-
-
-def test_a_run_that_is_killed_again_and_again_ends_with_the_same_outputs(cli: CommandLine) -> None:
+def test_a_run_that_is_killed_again_and_again_ends_with_the_same_outputs(
+    cli: CommandLine, uninterrupted: tuple[Facts, float]
+) -> None:
+    whole, _ = uninterrupted
     chance = random.Random(99)
-    words = ("run", "plan.yaml", "--run-id", "r1", "--json")
     for _ in range(4):
-        process = cli.start(*words)
+        process = cli.start(*GO)
         more = chance.randrange(4, 14)
         for count, _event in enumerate(cli.follow(process)):
             if count == more:
                 break
         process.kill()
         process.communicate(timeout=PATIENCE)
-        words = ("resume", "r1", "--json")
-    reported = Counter(name for event in _stored(cli) for name in _names(event))
+    before = facts_of(cli)
 
     answer = cli("resume", "r1")
 
     # three interruptions of one step make the engine ask before it tries again
     while answer.code == 3:
-        for step in cli.show("r1")["steps"]:
-            if step["status"] == "waiting":
-                cli("approve", "r1", step["id"])
+        for step in facts_of(cli).state.steps.values():
+            if step.status is StepStatus.WAITING:
+                cli("approve", "r1", step.id)
         answer = cli("resume", "r1")
     assert answer.code == 0, answer.err
-    effects = Counter((cli.folder / "effects.txt").read_text().split())
-    assert set(reported.values()) <= {1}
-    assert set(effects) == {"a", "b", "c", "f", "g", *(f"d{n}" for n in range(1, 7))}
-    outputs = {step["id"]: step["output"] for step in cli.show("r1")["steps"]}
-    assert {name: outputs[name] for name in OUTPUTS} == OUTPUTS
+    after = facts_of(cli)
+    for unit in before.reported:
+        assert after.effects.get(key_of(unit)) == before.effects.get(key_of(unit))
+    assert set(after.effects) == set(whole.effects)
+    assert after.outputs == whole.outputs
+    assert cli("doctor").code == 0
