@@ -135,6 +135,14 @@ class Chains:
         paths = _paths(step, self._in_the_way)
         return next((path for path in paths if path[-1].id == wanted), paths[0] if paths else [step])
 
+    def failed_part(self, step: StepState) -> StepState:
+        """Return the part that a failed sub-plan failed by, the step itself where it is none or failed by itself."""
+        while True:
+            found = next((part for part in self._parts.get(step.id, ()) if part.status in FAILED), None)
+            if found is None or step.status not in FAILED:
+                return step
+            step = found
+
     def to_skipped(self, step: StepState) -> StepState:
         """Return the skipped step that a skip comes from in the end, the step itself where nobody else is named."""
         seen = {step.id}

@@ -10,7 +10,7 @@ from stepchain_tui.run.state import StepState
 from stepchain_tui.run.status import ErrorType, Mark, StepStatus
 from stepchain_tui.run.why_asked import Answer, Asked
 from stepchain_tui.run.why_chains import FAILED, ended_as
-from stepchain_tui.run.why_history import answered
+from stepchain_tui.run.why_history import BY_PIN, answered
 from stepchain_tui.run.why_words import by, listed, numbered, quoted, spoken
 
 
@@ -20,6 +20,8 @@ def succeeded(asked: Asked) -> Answer:
     if Mark.PINNED in step.marks:
         words = f"{step.id} is pinned{by(history.pinned_by)}: it gives the output it was pinned with and is not run"
         return "why was it not run?", words, ""
+    if history.set_by == BY_PIN:
+        return "why was it not run?", f"{step.id} was pinned when it was to run, and gave the pinned output", ""
     if history.set_by:
         return "why did it succeed?", f"{step.id} was marked succeeded by hand{by(history.set_by)}", ""
     if Mark.CACHED in step.marks:
@@ -65,13 +67,14 @@ def failed(asked: Asked) -> Answer:
         words += _why_no_other_try(asked, error.error_type)
     if error.hint:
         asked.add(f"hint: {quoted(error.hint)}")
-    if (whole := _failed_part(asked)) is not None:
-        return question, words, whole.id
-    return question, words, ""
+    part = asked.chains.failed_part(step)
+    return question, words, part.id if part is not step else ""
 
 
 def _why_no_other_try(asked: Asked, error_type: ErrorType) -> str:
     step = asked.step
+    if step.outline.kind == "plan":
+        return "; each of its steps had tries of its own"
     if step.items is not None:
         return "; each item had tries of its own"
     if error_type is ErrorType.USER_ERROR:
@@ -81,13 +84,6 @@ def _why_no_other_try(asked: Asked, error_type: ErrorType) -> str:
     if step.tries >= step.max_attempts:
         return f"; its {numbered(step.max_attempts, 'try')} are used up"
     return "; it was not tried again"
-
-
-def _failed_part(asked: Asked) -> StepState | None:
-    if asked.step.outline.kind != "plan":
-        return None
-    parts = (other for other in asked.state.steps.values() if other.outline.part_of == asked.step.id)
-    return next((part for part in parts if part.status in FAILED), None)
 
 
 def skipped(asked: Asked) -> Answer:
@@ -128,7 +124,7 @@ def blocked(asked: Asked) -> Answer:
     elif len(path) > 2:
         between = [other.id for other in path[1:-1]]
         words += f" (it needs {listed(between)}, blocked too)"
-    return "why is it blocked?", words, root.id
+    return "why is it blocked?", words, asked.chains.failed_part(root).id
 
 
 def cancelled(asked: Asked) -> Answer:

@@ -15,8 +15,11 @@ from stepchain_tui.run.why_words import by, class_of, listed, numbered, quoted, 
 ITEMS_SHOWN = 5
 """Failures of items that are told of each attempt at a map; the others are counted."""
 _MODES = {"inline": "inline", "thread": "in a thread", "process": "in a process", "cluster": "on the cluster"}
+BY_PIN = "its pin"
+"""Who set the result of a pinned step that was to run."""
 _EFFECTS = (
     e.StepInvalidated
+    | e.StepResumed
     | e.StepCancelled
     | e.StepSkipped
     | e.StepInterrupted
@@ -77,6 +80,7 @@ class _Reader:
         self.revision: e.RunRevised | None = None
         self.wait = ""
         self.items_failed = 0
+        self.own_reasons: dict[str, str] = {}  # why a step's own result stopped counting: edited, or only its code
 
     def read(self, event: e.Event) -> None:
         if isinstance(event, e.CommandApplied):
@@ -87,8 +91,11 @@ class _Reader:
             self.revision = event
         if getattr(event, "step_id", None) == self.step_id and (text := self._told(event)):
             self.history.facts.append(Fact(text, event.at, event.seq))
-        if not isinstance(event, _EFFECTS):
+        by_hand = isinstance(event, e.StepSucceeded) and bool(event.by)
+        if not (by_hand or isinstance(event, _EFFECTS)):
             self.command = None
+        if isinstance(event, e.StepInvalidated) and event.cause == event.step_id:
+            self.own_reasons[event.step_id] = event.reason
 
     def _order(self, event: e.CommandApplied) -> None:
         step_id, history = event.arguments.get("step"), self.history
@@ -180,11 +187,14 @@ class _Reader:
     def _reason_to_run_again(self, event: e.StepInvalidated) -> str:
         """Return as a clause what made a step run again, or stale."""
         who = self.command.by if self.command is not None else ""
-        own = event.cause in ("", self.step_id)
-        subject = "it" if own else event.cause
-        match event.reason:
+        cause, reason = event.cause, event.reason
+        own = cause in ("", self.step_id)
+        subject = "it" if own else cause
+        if reason == "edit" and self.own_reasons.get(cause) == "code":
+            reason = "code"
+        match reason:
             case "rerun":
-                return f"{subject} was rerun{by(who)}" + ("" if own or event.stale else ", with all that follows it")
+                return self._reason_of_rerun(event, subject) + by(who)
             case "resume" if own:
                 return f"the run was resumed{by(who)}, with fresh tries for what had not succeeded"
             case "resume":
@@ -196,13 +206,35 @@ class _Reader:
                 )
             case "code":
                 return f"the code behind {subject} changed"
+            case "fork" if event.stale:
+                return "it was stale in the run that this one was forked from"
+            case "fork":
+                return "the run that this one was forked from had done a part of its items"
+            case "expanded anew":
+                return f"the items of {subject} were made anew"
             case "fresh start":
                 return f"the run was started over{by(who)}"
             case "its parent runs again":
                 return f"{subject} is to run again{by(who)}"
             case "its parent was skipped":
                 return f"{subject} was skipped{by(who)}"
-        return (event.reason or "it was asked for") + ("" if own else f" (because of {event.cause})") + by(who)
+        return (reason or "it was asked for") + by(who) + _because_of("" if own else cause, reason)
+
+    def _reason_of_rerun(self, event: e.StepInvalidated, subject: str) -> str:
+        failed_items = self.command is not None and bool(self.command.arguments.get("failed"))
+        if subject == "it":
+            return "its failed items were rerun" if failed_items else "it was rerun"
+        if event.stale:
+            return f"{subject} was rerun"
+        if is_inside(event.cause, self.step_id):
+            return f"its part {subject} was rerun"
+        what = "its parts" if is_inside(self.step_id, event.cause) else "all that follows it"
+        return f"{subject} was rerun with {what}"
+
+
+def is_inside(step_id: str, outer: str) -> bool:
+    """Return whether a step is a part of a `plan` step, at any depth: ids of parts say so."""
+    return step_id.startswith((f"{outer}/", f"{outer}["))
 
 
 # --- single events as clauses
@@ -235,7 +267,7 @@ def delay_of(event: e.StepRetryScheduled) -> str:
     if "Retry-After" in event.reason:
         return f"{event.reason}: the other side asked for that long"
     reason = event.reason or class_of(event.error.error_type)
-    if "breaker" in reason:
+    if reason != class_of(event.error.error_type):
         return reason
     if not event.delay:
         return f"{reason}: the policy tries again at once"
@@ -256,6 +288,8 @@ def _started(event: e.StepStarted) -> str:
 
 
 def _succeeded(event: e.StepSucceeded) -> str:
+    if event.by == BY_PIN:
+        return "gave the output that it is pinned with"
     if event.by:
         return f"result set by hand{by(event.by)}"
     if event.cached:

@@ -94,10 +94,10 @@ def _failed(state: RunState, chains: Chains) -> tuple[str, str, str, list[Fact]]
         for step in state.steps.values()
         if step.status in FAILED and not (step.outline.continues and step.status is not StepStatus.CANCELLED)
     ]
-    bad.sort(key=lambda step: (step.outline.kind == "plan" or bool(step.items), step.finished_at or state.created_at))
+    bad.sort(key=lambda step: step.finished_at.timestamp() if step.finished_at else 0.0)
     if not bad:
         return "why did it fail?", f"the run failed: {state.reason}" if state.reason else "the run failed", "", []
-    first = bad[0]
+    first = chains.failed_part(bad[0])
     words = f"the run failed because {first.id} {ended_as(first)}"
     if len(bad) > 1:
         words += f" (and {numbered(len(bad) - 1, 'more step')} did not succeed)"

@@ -2,17 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
-from pathlib import Path
 from typing import Any
 
 import pytest
 
-from stepchain_tui.core.errors import UnknownStepError
-from stepchain_tui.run import AttemptError, ErrorType, Failure, Kept, RunStatus, explain
+from stepchain_tui.run import ErrorType, Failure, Kept
 from stepchain_tui.run import events as e
-from tests.support.engines import Bench, plan_of
-from tests.support.world import World
 from tests.unit.test_run_why_story import BROKEN, LIMITED, Story, moment, texts
 
 REFUSED = Failure(error_type=ErrorType.USER_ERROR, message="no such file", hint="Write one.")
@@ -105,10 +100,12 @@ def test_a_running_step_that_asks_for_a_tool_waits_for_a_person() -> None:
 def test_a_retrying_step_says_what_failed_when_it_goes_on_and_where_the_delay_comes_from(
     delay: float, reason: str, words: str
 ) -> None:
-    story = Story("a").begin("a", max_attempts=3).retry("a", delay, LIMITED, reason)
+    error = BROKEN if reason == "tool error" else LIMITED
+    story = Story("a").begin("a", max_attempts=3).retry("a", delay, error, reason)
     found = story.why("a")
+    kind = error.error_type.value.replace("_", " ")
     when = f"in {delay:g} s" if delay else "as soon as it has a slot"
-    assert f"a is retrying 2/3 {when} ({reason}), because try 1 failed with a rate limit: 429" in found.answer
+    assert f"a is retrying 2/3 {when} ({reason}), because try 1 failed with a {kind}: {error.message}" in found.answer
     assert words in texts(found)
 
 
@@ -165,6 +162,12 @@ def test_results_that_were_not_made_here_say_by_whom_or_where() -> None:
     pinned = Story("a").ran("a", 1, 2).step(e.StepPinned, "a", output=Kept(1), by="Ada")
     assert "a is pinned by Ada" in pinned.answer("a")
     assert "pinned by Ada" in texts(pinned.why("a"))
+    pinned.step(e.StepInvalidated, "a", reason="rerun").step(
+        e.StepSucceeded, "a", attempt=0, output=Kept(1), by="its pin"
+    )
+    assert "gave the output that it is pinned with" in texts(pinned.why("a"))
+    unpinned = pinned.step(e.StepPinned, "a", pinned=False, by="Ada")
+    assert unpinned.answer("a") == "a was pinned when it was to run, and gave the pinned output"
 
 
 def test_an_answered_step_says_who_answered() -> None:
@@ -247,112 +250,6 @@ def test_a_cancelled_step_says_by_whom_and_whether_it_alone() -> None:
     assert not_again.answer("a") == "a was cancelled: not tried again, said Ada"
 
 
-# --- stale, and run again
-
-
-def test_a_stale_result_says_what_happened_to_the_step_it_stands_on() -> None:
-    story = Story("a", "b < a").ran("a", 1, 2).ran("b", 2, 3).at(4).command("rerun", step="a")
-    story.step(e.StepInvalidated, "a", reason="rerun")
-    story.step(e.StepInvalidated, "b", reason="rerun", cause="a", stale=True)
-    found = story.why("b")
-    assert found.question == "why is it stale?"
-    assert found.answer.startswith("the result of b is stale: a was rerun by Ada, and a has not begun")
-    assert found.cause == "a"
-
-
-@pytest.mark.parametrize(
-    ("reason", "words"),
-    [("edit", "a was edited (revision 2 by Ada)"), ("code", "the code behind a changed"), ("resume", "a got fresh")],
-)
-def test_staleness_by_edit_code_or_resume_is_told_apart(reason: str, words: str) -> None:
-    story = Story("a", "b < a").ran("a", 1, 2).ran("b", 2, 3)
-    story.add(e.RunRevised, revision=2, plan={"steps": []}, steps=story.outlines, by="Ada")
-    story.step(e.StepInvalidated, "a", reason=reason, cause="a", stale=True)
-    story.step(e.StepInvalidated, "b", reason=reason, cause="a", stale=True)
-    assert words in story.answer("b")
-    own = story.why("a")
-    assert own.cause == "", "the step itself is no cause that one would look up"
-    assert ("it" if reason != "resume" else "a") in own.answer
-
-
-@pytest.mark.parametrize(
-    ("reason", "cause", "words"),
-    [
-        ("rerun", "", "it was rerun by Ada"),
-        ("rerun", "a", "a was rerun by Ada, with all that follows it"),
-        ("resume", "", "the run was resumed by Ada, with fresh tries"),
-        ("edit", "b", "it was edited (revision 2)"),
-        ("fresh start", "", "the run was started over"),
-        ("a reason of tomorrow", "a", "a reason of tomorrow (because of a)"),
-    ],
-)
-def test_each_time_that_a_step_runs_again_says_why(reason: str, cause: str, words: str) -> None:
-    story = Story("a", "b < a").ran("a", 1, 2).ran("b", 2, 3).at(4)
-    if reason == "edit":
-        story.add(e.RunRevised, revision=2, plan={"steps": []}, steps=story.outlines)
-    elif reason != "fresh start":
-        story.command("rerun" if reason == "rerun" else "resume")
-    story.step(e.StepInvalidated, "b", reason=reason, cause=cause)
-    assert words in story.answer("b"), "while it has not begun again"
-    story.ran("b", 5, 6)
-    found = story.why("b")
-    assert found.question == "why did it run again?"
-    assert words in found.answer
-    assert f"is to run again: {words}" in texts(found)
-
-
-def test_a_command_is_not_made_the_reason_of_what_came_later() -> None:
-    story = Story("a", "b").ran("a", 1, 2).command("limits", max_concurrent=2).ran("b", 3, 4)
-    story.step(e.StepInvalidated, "a", reason="rerun")
-    assert "Ada" not in story.answer("a")
-
-
-# --- maps, sub-plans, removed steps
-
-
-def test_a_map_counts_its_items_and_tells_the_first_failures() -> None:
-    story = Story("each", "after < each", keys={"each": {"is_map": True}}).begin("each").expand("each", range(4))
-    for index in range(3):
-        story.step(e.ItemStarted, "each", item=index, attempt=1)
-    story.step(e.ItemSucceeded, "each", item=0, attempt=1, output=Kept(1))
-    story.step(e.ItemFailed, "each", item=2, attempt=1, error=BROKEN)
-    found = story.why("each")
-    assert "4 items: 1 failed, 1 succeeded, 1 running, 1 pending" in found.answer
-    assert "item 2 failed: it broke" in texts(found)
-    assert "after waits for each, which has been running" in story.answer("after")
-    story.step(e.ItemSucceeded, "each", item=1, attempt=1, output=Kept(1))
-    story.step(e.ItemCancelled, "each", item=3, attempt=0)
-    story.fail("each", Failure(error_type=ErrorType.TOOL_ERROR, message="1 of 4 items failed; item 2: it broke"))
-    assert story.answer("each").endswith("item 2: it broke; each item had tries of its own")
-
-
-def test_a_part_names_its_step_and_what_that_waits_for() -> None:
-    keys = {"sub": {"kind": "plan"}, "sub/x": {"part_of": "sub"}, "sub/y": {"part_of": "sub"}}
-    story = Story("a", "sub < a", "sub/x", "sub/y < sub/x", "z < sub", keys=keys).begin("a")
-    found = story.why("sub/y", 3)
-    assert found.cause == "a"
-    assert found.answer.startswith("sub/y waits for sub/x, which waits for sub, which waits for a, which has been")
-    assert "is a part of sub" in texts(found)
-    story.at(4).succeed("a").begin("sub").begin("sub/x", max_attempts=2).retry("sub/x", 5)
-    found = story.why("z")
-    assert found.cause == "sub/x"
-    assert "z waits for sub, which runs its part sub/x, which is retrying 2/2 in 5 s" in found.answer
-
-
-def test_a_failed_sub_plan_names_the_part_that_failed() -> None:
-    keys = {"sub": {"kind": "plan"}, "sub/x": {"part_of": "sub"}}
-    story = Story("sub", "sub/x", keys=keys).begin("sub").begin("sub/x").fail("sub/x").fail("sub")
-    assert story.why("sub").cause == "sub/x"
-
-
-def test_a_step_that_a_revision_took_out_can_be_asked_about_and_an_unknown_one_cannot() -> None:
-    story = Story("a", "b").ran("b", 1, 2)
-    story.add(e.RunRevised, revision=2, plan={"steps": []}, steps=story.outlines[:1], by="Ada")
-    assert story.answer("b") == "b is no longer in the plan: revision 2 by Ada took it out"
-    with pytest.raises(UnknownStepError):
-        story.why("never")
-
-
 # --- how it is told
 
 
@@ -382,51 +279,3 @@ def test_a_long_message_does_not_become_a_long_sentence() -> None:
     story = Story("a").begin("a").fail("a", Failure(error_type=ErrorType.TOOL_ERROR, message="x\n" * 5_000))
     assert len(story.answer("a")) < 350
     assert "\n" not in story.answer("a")
-
-
-# --- what a real engine writes
-
-
-async def test_an_engines_run_explains_retries_blocks_and_skips() -> None:
-    world = World()
-    world.will("fetch", AttemptError("429", error_type=ErrorType.RATE_LIMIT, retry_after=7.0), RuntimeError("gone"))
-    plan = plan_of(
-        world.step("fetch", retry={"max_attempts": 2}),
-        world.step("use", "fetch"),
-        world.step("tell", "use"),
-        world.step("never", when="{{ 1 > 2 }}"),
-        world.step("after", "never"),
-    )
-    async with Bench() as bench:
-        run = await bench.run(plan)
-        state, events, now = run.state, await run.events(), bench.clock.now()
-    assert state.status is RunStatus.FAILED
-    told = {step_id: explain(state, events, step_id, now=now) for step_id in state.steps}
-    assert told["fetch"].answer == "fetch failed at try 2 of 2: gone; its 2 tries are used up"
-    assert "the next one in 7 s (rate limit, Retry-After: the other side asked for that long): 429" in texts(
-        told["fetch"]
-    )
-    assert "7 s waiting for a retry" in texts(told["fetch"])
-    assert told["tell"].answer == "tell cannot run because fetch failed: gone (it needs use, blocked too)"
-    assert (
-        told["after"].answer == "after was skipped because never was skipped because its `when` is false: {{ 1 > 2 }}"
-    )
-
-
-async def test_an_engines_rerun_names_who_asked_for_it(tmp_path: Path) -> None:
-    world = World()
-    async with Bench(folder=tmp_path) as bench:
-        run = await bench.start(plan_of(world.step("a"), world.step("b", "a"), {"id": "ask", "approve": "Go?"}))
-        await run.until_status("b", "succeeded")
-        await run.until_status("ask", "waiting")
-        assert (await run.tell("rerun", step="a"))["ok"]
-        await run.until(lambda state: state.steps["a"].attempt == 2 and state.steps["a"].ended)
-        state, events, now = run.state, await run.events(), bench.clock.now()
-        again, stale = (explain(state, events, step_id, now=now) for step_id in ("a", "b"))
-        assert again.answer.startswith("a ran again because it was rerun by Ada")
-        assert stale.answer == "the result of b is stale: a was rerun by Ada, and a has succeeded"
-        assert explain(state, events, "ask", now=now).answer == "ask asks: Go?"
-        await run.tell("cancel")
-        await asyncio.wait_for(run.end(), 10)
-        state, events = run.state, await run.events()
-    assert explain(state, events, "ask", now=now).answer == "ask was cancelled by Ada, with the whole run"
