@@ -197,6 +197,8 @@ def why_halted(state: RunState) -> str:
             return "the run has not begun"
         case RunStatus.PAUSED:
             return f"the run is {state.reason}" if state.reason.startswith("paused") else f"the run is paused{reason}"
+        case RunStatus.WAITING:  # had it an engine, what is ready would have begun
+            return "the run waits for a person, and nobody carries it out meanwhile"
         case RunStatus.INTERRUPTED:
             return f"the run was interrupted{reason}"
         case status if status in RUN_ENDED:

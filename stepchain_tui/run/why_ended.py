@@ -19,7 +19,7 @@ def succeeded(asked: Asked) -> Answer:
     step, history, last = asked.step, asked.history, asked.step.last
     if Mark.PINNED in step.marks:
         words = f"{step.id} is pinned{by(history.pinned_by)}: it gives the output it was pinned with and is not run"
-        return "why was it not run?", words, ""
+        return "why does it keep its output?", words, ""
     if history.set_by == BY_PIN:
         return "why was it not run?", f"{step.id} was pinned when it was to run, and gave the pinned output", ""
     if history.set_by:

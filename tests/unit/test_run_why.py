@@ -44,6 +44,7 @@ def test_a_long_chain_is_told_by_its_ends_and_its_length() -> None:
     [
         (e.RunPaused, {"reason": "paused by Ada"}, "because the run is paused by Ada"),
         (e.RunInterrupted, {"reason": "ctrl+c"}, "because the run was interrupted (ctrl+c)"),
+        (e.RunWaiting, {"steps": ("x",)}, "because the run waits for a person, and nobody carries it out meanwhile"),
     ],
 )
 def test_what_nobody_carries_out_says_what_stopped_the_run(kind: Any, fields: dict[str, Any], words: str) -> None:
