@@ -584,7 +584,7 @@ def decode_event(data: bytes | str) -> Event:
     """
     try:
         return _decoder.decode(data)
-    except (msgspec.DecodeError, msgspec.ValidationError) as error:
+    except (msgspec.DecodeError, msgspec.ValidationError, UnicodeDecodeError) as error:
         raise StoreError(
             f"an event cannot be read: {error}",
             hint="It was written by a newer version, or the store is damaged: `stepchain doctor` tells.",

@@ -94,6 +94,7 @@ def check_rows(state: RunState, row: RunSummary, steps: list[StepSummary]) -> No
         last_seq=state.last_seq,
         reason=state.reason,
         parent_run_id=state.parent_run_id,
+        parent_step_id=state.parent_step_id,
         owner=row.owner,
         owner_alive=row.owner_alive,
     )
