@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from stepchain_tui.run.state import BREAKPOINT
 from stepchain_tui.run.status import RUN_ENDED, STEP_ENDED, RunStatus, StepStatus
-from stepchain_tui.tui.views import RunView, StepView
+from stepchain_tui.tui.views import RunView, StepView, stands_after
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +82,15 @@ def can_rerun(now: Situation) -> str | None:
     return None
 
 
+def can_rerun_failed(now: Situation) -> str | None:
+    """Return why a rerun of failed items does not fit now."""
+    if now.run is None or now.step is None:
+        return "nothing ran yet: s starts"
+    if now.step.items is None:
+        return f"{now.step.id} has no items"
+    return None if now.step.has_failed_items else f"no item of {now.step.id} failed"
+
+
 def can_try_now(now: Situation) -> str | None:
     """Return why trying at once does not fit now."""
     if now.run is None or now.step is None:
@@ -97,6 +107,76 @@ def can_answer(now: Situation) -> str | None:
     return None
 
 
+# --- by hand
+
+
+def has_run(now: Situation) -> str | None:
+    """Return why what asks about a run does not fit now."""
+    return "nothing ran yet: s starts" if now.run is None or now.step is None else None
+
+
+def can_break(now: Situation) -> str | None:
+    """Return why a breakpoint does not fit now."""
+    if now.run is None or now.step is None:
+        return "nothing runs yet: write `breakpoint: before` into the plan"
+    return None
+
+
+def can_go_on(now: Situation) -> str | None:
+    """Return why going on from a breakpoint does not fit now."""
+    if now.run is None or now.step is None or now.step.waiting is None or now.step.waiting.reason != BREAKPOINT:
+        return "no breakpoint holds this step"
+    return None
+
+
+def can_skip(now: Situation) -> str | None:
+    """Return why leaving the step out does not fit now."""
+    if now.run is None or now.step is None:
+        return "nothing runs yet: s starts"
+    if now.step.status is StepStatus.RUNNING:
+        return f"{now.step.id} is running: x cancels it first"
+    if stands_after(now.step.waiting):
+        return f"{now.step.id} has succeeded already: c lets it go on"
+    if now.step.status in (StepStatus.SUCCEEDED, StepStatus.SKIPPED):
+        return f"{now.step.id} is over: it is {now.step.status}"
+    return None
+
+
+def can_mark(now: Situation) -> str | None:
+    """Return why taking the step as succeeded does not fit now."""
+    if now.run is None or now.step is None:
+        return "nothing runs yet: s starts"
+    return _busy(now.step)
+
+
+def can_pin(now: Situation) -> str | None:
+    """Return why pinning the output does not fit now."""
+    if now.run is None or now.step is None:
+        return "nothing runs yet: s starts"
+    return None if now.step.pinned else _busy(now.step)
+
+
+def can_fork(now: Situation) -> str | None:
+    """Return why a fork does not fit now."""
+    return "nothing ran yet: s starts" if now.run is None or now.step is None else None
+
+
+def can_see_slots(now: Situation) -> str | None:
+    """Return why there are no slots to show."""
+    return is_live(now)
+
+
+def _busy(step: StepView) -> str | None:
+    if step.status is StepStatus.RUNNING:
+        return f"{step.id} is running: x cancels it first"
+    if step.waiting is not None and step.waiting.attempt is not None:
+        return f"{step.id} waits for an answer: a answers it"
+    return None
+
+
+# --- the plan
+
+
 def has_inputs(now: Situation) -> str | None:
     """Return why changing inputs does not fit now."""
     if not now.has_inputs:
@@ -104,9 +184,9 @@ def has_inputs(now: Situation) -> str | None:
     return "the run keeps the inputs it began with" if now.run is not None and now.run.status not in RUN_ENDED else None
 
 
-def has_file(now: Situation) -> str | None:
-    """Return why editing does not fit now."""
-    return None if now.plan_path else "the plan has no file that could be edited"
+def can_edit(now: Situation) -> str | None:
+    """Return why editing the plan does not fit now."""
+    return None if now.run is not None or now.plan_path else "the plan has no file that could be edited"
 
 
 def has_text(now: Situation) -> str | None:

@@ -19,7 +19,9 @@ from stepchain_tui.core.settings import Settings
 
 if TYPE_CHECKING:
     from stepchain_tui.engine.engine import Engine
+    from stepchain_tui.engine.receipt import Receipt
 
+Answer = dict[str, Any]
 T = TypeVar("T")
 HowToEnd = Literal["keep", "pause", "cancel"]
 END_SECONDS = 8.0
@@ -57,11 +59,21 @@ class EngineHost(Protocol):
     async def resume(self, run_id: str, *, inputs: Mapping[str, Any]) -> None:
         """Go on with a run that nobody carries out."""
 
-    async def rerun(self, run_id: str, step_id: str, *, downstream: bool, inputs: Mapping[str, Any]) -> None:
-        """Run a step of a stopped run again."""
+    async def rerun(
+        self, run_id: str, step_id: str, *, downstream: bool, inputs: Mapping[str, Any], failed: bool = False
+    ) -> None:
+        """Run a step of a stopped run again; of a map `failed` items only."""
 
-    async def steer(self, run_id: str, command: str, arguments: Mapping[str, Any]) -> str:
-        """Give a command to a run, whoever carries it out, and return the answer's message."""
+    async def fork(self, run_id: str, step_id: str, inputs: Mapping[str, Any]) -> str:
+        """Begin a new run from a step of another and return the new run's id."""
+
+    async def receipt(
+        self, run_id: str, command: str, arguments: Mapping[str, Any], plan_path: str | None = None
+    ) -> Receipt:
+        """Return what a command would do to a run; nothing is changed. See `EngineService.receipt`."""
+
+    async def steer(self, run_id: str, command: str, arguments: Mapping[str, Any]) -> Answer:
+        """Give a command to a run, whoever carries it out, and return the answer, its words under `message`."""
 
     async def live(self) -> list[str]:
         """Return the ids of the runs that this engine carries out."""
@@ -118,14 +130,33 @@ class ChildHost:
         """Go on with a run; see `EngineHost`."""
         await self._call("resume", run_id=run_id, inputs=dict(inputs))
 
-    async def rerun(self, run_id: str, step_id: str, *, downstream: bool, inputs: Mapping[str, Any]) -> None:
+    async def rerun(
+        self, run_id: str, step_id: str, *, downstream: bool, inputs: Mapping[str, Any], failed: bool = False
+    ) -> None:
         """Run a step again; see `EngineHost`."""
-        await self._call("rerun", run_id=run_id, step=step_id, downstream=downstream, inputs=dict(inputs))
+        await self._call(
+            "rerun", run_id=run_id, step=step_id, downstream=downstream, failed=failed, inputs=dict(inputs)
+        )
 
-    async def steer(self, run_id: str, command: str, arguments: Mapping[str, Any]) -> str:
+    async def fork(self, run_id: str, step_id: str, inputs: Mapping[str, Any]) -> str:
+        """Begin a new run from a step; see `EngineHost`."""
+        return str((await self._call("fork", run_id=run_id, step=step_id, inputs=dict(inputs)))["run_id"])
+
+    async def receipt(
+        self, run_id: str, command: str, arguments: Mapping[str, Any], plan_path: str | None = None
+    ) -> Receipt:
+        """Return what a command would do; see `EngineHost`."""
+        from stepchain_tui.engine.receipt import Receipt
+
+        found = await self._call(
+            "receipt", run_id=run_id, command=command, arguments=dict(arguments), plan_path=plan_path
+        )
+        return Receipt.from_json(found)
+
+    async def steer(self, run_id: str, command: str, arguments: Mapping[str, Any]) -> Answer:
         """Give a command to a run; see `EngineHost`."""
-        answer = await self._call("steer", run_id=run_id, command=command, arguments=dict(arguments))
-        return str(answer.get("message", ""))
+        answer: Answer = await self._call("steer", run_id=run_id, command=command, arguments=dict(arguments))
+        return answer
 
     async def live(self) -> list[str]:
         """Return the runs of this engine; an engine that was never started, or is gone, has none."""
@@ -285,14 +316,31 @@ class ThreadHost:
         """Go on with a run; see `EngineHost`."""
         await self._submit((await self._service()).resume(run_id, inputs=inputs))
 
-    async def rerun(self, run_id: str, step_id: str, *, downstream: bool, inputs: Mapping[str, Any]) -> None:
+    async def rerun(
+        self, run_id: str, step_id: str, *, downstream: bool, inputs: Mapping[str, Any], failed: bool = False
+    ) -> None:
         """Run a step again; see `EngineHost`."""
-        await self._submit((await self._service()).rerun(run_id, step_id, downstream=downstream, inputs=inputs))
+        service = await self._service()
+        await self._submit(service.rerun(run_id, step_id, downstream=downstream, failed=failed, inputs=inputs))
 
-    async def steer(self, run_id: str, command: str, arguments: Mapping[str, Any]) -> str:
+    async def fork(self, run_id: str, step_id: str, inputs: Mapping[str, Any]) -> str:
+        """Begin a new run from a step; see `EngineHost`."""
+        handle = await self._submit((await self._service()).fork(run_id, step_id, inputs=inputs))
+        return str(handle.run_id)
+
+    async def receipt(
+        self, run_id: str, command: str, arguments: Mapping[str, Any], plan_path: str | None = None
+    ) -> Receipt:
+        """Return what a command would do; see `EngineHost`."""
+        found: Receipt = await self._submit(
+            (await self._service()).receipt(run_id, command, arguments, plan_path=plan_path)
+        )
+        return found
+
+    async def steer(self, run_id: str, command: str, arguments: Mapping[str, Any]) -> Answer:
         """Give a command to a run; see `EngineHost`."""
-        answer = await self._submit((await self._service()).steer(run_id, command, arguments))
-        return str(answer.get("message", ""))
+        answer: Answer = await self._submit((await self._service()).steer(run_id, command, arguments))
+        return answer
 
     async def live(self) -> list[str]:
         """Return the runs of this engine."""

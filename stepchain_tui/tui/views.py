@@ -14,7 +14,7 @@ from stepchain_tui.core.values import encode_json
 from stepchain_tui.run.events import StepWaiting
 from stepchain_tui.run.failures import Failure
 from stepchain_tui.run.state import AttemptState, RunState, StepState
-from stepchain_tui.run.status import AttemptStatus, RunStatus, StepStatus
+from stepchain_tui.run.status import AttemptStatus, Mark, RunStatus, StepStatus
 from stepchain_tui.run.values import Kept
 from stepchain_tui.tui.glyphs import MARKS
 from stepchain_tui.tui.text import one_line
@@ -43,6 +43,10 @@ class StepView:
         error: One line.
         retry_why: Where the delay of the next try comes from.
         version: A number that changes with each change of the step.
+        breakpoint: `before` or `after`: where the run stops for a person; empty for nowhere.
+        pinned: Whether its output is kept over reruns.
+        has_output: Whether there is an output that could be pinned as it is.
+        has_failed_items: Whether items of a map ended badly.
     """
 
     id: str
@@ -66,6 +70,10 @@ class StepView:
     model: str = ""
     items: tuple[int, int] | None = None
     version: int = 0
+    breakpoint: str = ""
+    pinned: bool = False
+    has_output: bool = False
+    has_failed_items: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -187,9 +195,19 @@ def step_view(step: StepState, model: str, version: int) -> StepView:
         model=(last.model if last else "") or model,
         items=done,
         version=version,
+        breakpoint=step.breakpoint,
+        pinned=Mark.PINNED in step.marks,
+        has_output=step.output is not None and (step.status is StepStatus.SUCCEEDED or stands_after(step.waiting)),
+        has_failed_items=any(item.status in _ITEM_BROKEN for item in step.items or ()),
     )
 
 
+def stands_after(waiting: StepWaiting | None) -> bool:
+    """Say whether a wait is a breakpoint after its step's work."""
+    return waiting is not None and waiting.place == "after"
+
+
+_ITEM_BROKEN = frozenset((StepStatus.FAILED, StepStatus.TIMED_OUT, StepStatus.CANCELLED))
 _ITEM_OVER = frozenset((StepStatus.SUCCEEDED, StepStatus.FAILED, StepStatus.TIMED_OUT, StepStatus.CANCELLED))
 
 

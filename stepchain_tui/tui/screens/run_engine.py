@@ -196,8 +196,8 @@ class RunEngineActions(Background):
         self.background(command, self._send, command, **arguments)
 
     async def _send(self, command: str, **arguments: Any) -> None:
-        message = await self.chain.host.steer(self.session.run_id, command, arguments)
-        if message:
+        answer = await self.chain.host.steer(self.session.run_id, command, arguments)
+        if message := str(answer.get("message", "")):
             self.notify(message, timeout=3, markup=False)
 
 
