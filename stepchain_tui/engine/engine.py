@@ -398,8 +398,8 @@ class Engine:
         if not answer["ok"]:
             await self.core.recorder.settle()
             raise refusal(answer)
-        if journal.state.status is not RunStatus.RUNNING:
-            journal.emit(e.RunResumed, reason=command.command)
+        reason = f"{command.command} of {command.arguments['step']}"
+        journal.emit(e.RunResumed, reason=reason, owner=_this_process())
         return self._drive(journal, source, lock, detach=detach)
 
     def _drive(self, journal: Journal, source: RunSource, lock: RunLock, *, detach: bool) -> RunHandle:

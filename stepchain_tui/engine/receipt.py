@@ -210,10 +210,9 @@ def _warnings(state: RunState) -> Iterable[str]:
 
 def account(state: RunState) -> Receipt:
     """Return what was really run since an engine last began with the run or went on with it."""
-    since = state.resumed_at
     lines: list[ReceiptLine] = []
     for step in state.steps.values():
-        ran = [attempt for attempt in step.attempts.values() if since is not None and attempt.started_at >= since]
+        ran = [attempt for attempt in step.attempts.values() if attempt.seq > state.resumed_seq]
         if ran:
             ended = [attempt.finished_at for attempt in ran if attempt.finished_at is not None]
             seconds = (max(ended) - min(attempt.started_at for attempt in ran)).total_seconds() if ended else None

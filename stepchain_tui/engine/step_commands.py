@@ -62,7 +62,7 @@ def rerun(order: Order) -> str:
         stands_on_it = other.status in STEP_ENDED or other.status in (StepStatus.RUNNING, StepStatus.WAITING)
         if step_id not in targets and stands_on_it:
             driver.emit(e.StepInvalidated, step_id=step_id, reason="rerun", cause=step.id, stale=True)
-    if driver.paused or order.state.status is not RunStatus.RUNNING:
+    if not driver.passive and (driver.paused or order.state.status is not RunStatus.RUNNING):
         driver.paused = False
         driver.emit(e.RunResumed, reason=f"rerun of {step.id}")
     driver.frontier.recount([*targets, *reach.around])

@@ -67,6 +67,8 @@ class AttemptState(msgspec.Struct):
     """What the cache said, see `step.started`."""
     origin: str = ""
     """Where an output from the cache was made, as `RUN/STEP`."""
+    seq: int = 0
+    """The event that it began with."""
 
 
 class ItemState(msgspec.Struct):
@@ -195,6 +197,8 @@ class RunState:
     revisions: list[RevisionRecord] = field(default_factory=list)
     resumed_at: datetime | None = None
     """When an engine last began with the run or went on with it."""
+    resumed_seq: int = 0
+    """The event that said so."""
 
     def step(self, step_id: str) -> StepState:
         """Return the step of that id.
@@ -336,12 +340,12 @@ class RunState:
                 self._create(event)
             case e.RunStarted():
                 self.status, self.owner, self.started_at = RunStatus.RUNNING, event.owner, event.at
-                self.reason, self.resumed_at = "", event.at
+                self.reason, self.resumed_at, self.resumed_seq = "", event.at, event.seq
             case e.RunResumed():
                 self.status, self.reason, self.finished_at, self.waiting_for = RunStatus.RUNNING, "", None, ()
                 self.started_at = self.started_at or event.at
                 if event.owner is not None:
-                    self.owner, self.resumed_at = event.owner, event.at
+                    self.owner, self.resumed_at, self.resumed_seq = event.owner, event.at, event.seq
             case e.RunPaused():
                 self.status, self.reason = RunStatus.PAUSED, event.reason
             case e.RunWaiting():
@@ -432,6 +436,7 @@ class RunState:
             content_hash=event.content_hash,
             revision=event.revision,
             cache=event.cache,
+            seq=event.seq,
         )
         step.content_hash = event.content_hash
         step.started_at, step.finished_at = event.at, None
@@ -453,6 +458,7 @@ class RunState:
             event.max_attempts,
             input=event.input,
             cache=event.cache,
+            seq=event.seq,
         )
 
     def _end_item(
