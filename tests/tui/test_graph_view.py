@@ -13,8 +13,9 @@ from textual.app import App, ComposeResult
 from textual.message import Message
 from textual.pilot import Pilot
 
-from stepchain_tui.tui.graph import Kind, Picture
+from stepchain_tui.tui.graph import Kind, Picture, layers
 from stepchain_tui.tui.widgets.graph_view import Direction, GraphView
+from stepchain_tui.tui.widgets.pane import Pane
 
 PLAN = {"fetch": (), "clean": ("fetch",), "enrich": ("fetch",), "join": ("clean", "enrich"), "report": ("join",)}
 
@@ -317,3 +318,70 @@ def test_messages_name_their_view() -> None:
     message: Message = GraphView.Selected(view, "fetch")
     assert message.control is view
     assert GraphView.Opened.handler_name == "on_graph_view_opened"
+
+
+SUBPLANS = {
+    "outer": (),
+    "outer/a": (),
+    "outer/b": ("outer/a",),
+    "each": (),
+    **{f"each[{item}]/x": () for item in range(2)},
+    "report": ("outer", "each"),
+}
+
+
+async def test_keys_walk_into_a_sub_plan_and_out_of_it_and_space_folds_it() -> None:
+    app = GraphApp(SUBPLANS)
+    async with app.run_test(size=(80, 40)) as pilot:
+        app.view.focus()
+        await pilot.press("j", "j", "j")
+        assert [step for _, step in app.heard] == ["outer/a", "outer/b", "report"]
+        assert "○ a" in screen(app.view)
+        await pilot.press("k", "space")
+        await pilot.pause()
+        assert "○ outer (2)" in screen(app.view)
+        assert "○ a" not in screen(app.view)
+        assert app.view.selected_node == "outer"
+        await pilot.press("space")
+        await pilot.pause()
+        assert "○ b" in screen(app.view)
+
+
+@pytest.mark.parametrize("size", [(80, 40), (36, 24)])
+async def test_an_item_of_a_map_of_plans_is_opened_by_enter(size: tuple[int, int]) -> None:
+    app = GraphApp(SUBPLANS)
+    async with app.run_test(size=size) as pilot:
+        app.view.focus()
+        app.view.selected = "each[1]/x"
+        await pilot.pause()
+        assert "○ each[0]" in screen(app.view)
+        assert "[1] x" not in screen(app.view)
+        await pilot.press("enter")
+        await pilot.pause()
+        assert "○ [1] x" in screen(app.view)
+        assert "○ each[1]" not in screen(app.view)
+        await pilot.press("enter")
+        assert app.heard[-1] == ("opened", "each[1]/x")
+
+
+async def test_a_fourth_mark_is_shown_in_a_box_too() -> None:
+    app = GraphApp(PLAN)
+    async with app.run_test(size=(80, 40)) as pilot:
+        app.view.set_status("fetch", "✓", "succeeded", "=~*●")
+        await settle(pilot)
+        assert "✓ fetch=~*●" in screen(app.view)
+
+
+class PaneApp(GraphApp):
+    def compose(self) -> ComposeResult:
+        view = GraphView()
+        view.set_graph(self.plan)
+        yield Pane(1, "Plan", view)
+
+
+async def test_links_that_are_not_drawn_are_told_in_the_frame(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(layers, "TRUNK_BUDGET", 3)
+    app = PaneApp({**chain(6), "last": ("step_0", "step_5")})
+    async with app.run_test(size=(80, 40)) as pilot:
+        await settle(pilot)
+        assert app.query_one(Pane).border_subtitle == "1 link not drawn: others imply them"

@@ -1,6 +1,7 @@
 """The drawing of a plan's graph on character cells: layers, wires, rails, collapsed siblings.
 
-Owns places and line characters, and knows nothing of what a node means. Imports no other room and no textual.
+Owns places and line characters, and knows nothing of what a node means but which step is a part of which. Imports
+`run.ids` only, and no textual.
 """
 
 from stepchain_tui.tui.graph.collapse import WIDEST, Collapsed, collapse
@@ -11,6 +12,7 @@ from stepchain_tui.tui.graph.labels import LONGEST, cell_len, shorten
 from stepchain_tui.tui.graph.layers import read_links, topological_order
 from stepchain_tui.tui.graph.layout import Band, Box, Drawing, lay_out
 from stepchain_tui.tui.graph.paint import Painter, Run
+from stepchain_tui.tui.graph.parts import Folded, Parts, fold_parts
 from stepchain_tui.tui.graph.picture import Kind, Picture
 from stepchain_tui.tui.graph.rails import LANE, RailRow, Rails, lay_rails
 from stepchain_tui.tui.graph.raster import CROSSING, DOWN, LEFT, LINES, NODE, RIGHT, UP, Raster, draw_channel, draw_text
@@ -36,10 +38,12 @@ __all__ = (
     "Emphasis",
     "Face",
     "Faces",
+    "Folded",
     "GraphStyle",
     "Kind",
     "Net",
     "Painter",
+    "Parts",
     "Picture",
     "Pin",
     "RailRow",
@@ -51,6 +55,7 @@ __all__ = (
     "collapse",
     "draw_channel",
     "draw_text",
+    "fold_parts",
     "lay_out",
     "lay_rails",
     "read_links",

@@ -34,7 +34,7 @@ class Face(NamedTuple):
     style_name: str
     """Its status, such as `running`."""
     marks: str = ""
-    """Any of `=` cached, `~` stale, `*` pinned."""
+    """Any of `=` cached, `~` stale, `*` pinned, and others that are told apart by their character only."""
 
 
 class Faces:
@@ -46,6 +46,7 @@ class Faces:
         self._of_step: dict[str, Face] = {}
         self._groups: Mapping[str, tuple[str, ...]] = {}
         self._group_of: Mapping[str, str] = {}
+        self._names: Mapping[str, str] = {}
         self._of_group: dict[str, Face] = {}
 
     def use_ascii(self, ascii_only: bool) -> None:
@@ -53,9 +54,18 @@ class Faces:
         self.ascii = ascii_only
         self._of_group.clear()
 
-    def regroup(self, groups: Mapping[str, tuple[str, ...]], group_of: Mapping[str, str]) -> None:
-        """Take over groups: node to its steps, and step to its node."""
-        self._groups, self._group_of = groups, group_of
+    def regroup(
+        self, groups: Mapping[str, tuple[str, ...]], group_of: Mapping[str, str], names: Mapping[str, str] | None = None
+    ) -> None:
+        """Take over groups.
+
+        Args:
+            groups: Node to its members, which are steps or other groups. A group that has its own name for a member
+                is a step with what it is made of.
+            group_of: Member to the group that it is right in.
+            names: Node to what is shown of it, where that is not its id.
+        """
+        self._groups, self._group_of, self._names = groups, group_of, names or {}
         self._of_group.clear()
 
     def update(self, step: str, face: Face) -> str | None:
@@ -63,30 +73,41 @@ class Faces:
         if self._of_step.get(step) == face:
             return None
         self._of_step[step] = face
-        node = self._group_of.get(step, step)
+        node = step
         self._of_group.pop(node, None)
+        while (group := self._group_of.get(node)) is not None:
+            node = group
+            self._of_group.pop(node, None)
         return node
 
     def face(self, node: str) -> Face:
         """Return the face of a step or a group."""
         members = self._groups.get(node)
-        unknown = Face("o" if self.ascii else "○", "pending")
         if members is None:
-            return self._of_step.get(node, unknown)
+            return self._own(node)
         face = self._of_group.get(node)
         if face is None:
-            faces = {self._of_step.get(member, unknown) for member in members}
-            first = min(sorted(faces), key=lambda face: _PRESSING.get(face.style_name, len(_PRESSING)))
-            # A group is cached only if all of it is; one stale or pinned step is worth knowing.
-            marks = "".join(
-                mark for mark in _MARKS if (all if mark == "=" else any)(mark in face.marks for face in faces)
-            )
-            face = self._of_group[node] = first._replace(marks=marks)
+            face = self._of_group[node] = self._joined(node, members)
         return face
+
+    def _own(self, step: str) -> Face:
+        return self._of_step.get(step) or Face("o" if self.ascii else "○", "pending")
+
+    def _joined(self, node: str, members: tuple[str, ...]) -> Face:
+        faces = {self._own(member) if member == node else self.face(member) for member in members}
+        if node in members:  # a step is what it is, however its parts got on; but a person may be waited for
+            asking = [face for face in faces if face.style_name == "waiting"]
+            first = min(asking, default=self._own(node))
+        else:
+            first = min(sorted(faces), key=lambda face: _PRESSING.get(face.style_name, len(_PRESSING)))
+        # A group is cached only if all of it is; one stale or pinned step is worth knowing.
+        marks = dict.fromkeys(_MARKS + "".join(face.marks for face in sorted(faces)))
+        shown = [mark for mark in marks if (all if mark == "=" else any)(mark in face.marks for face in faces)]
+        return first._replace(marks="".join(shown))
 
     def label(self, node: str) -> str:
         """Return `GLYPH id` with the marks appended; a long id is cut in its middle."""
         face = self.face(node)
-        name = printable(node)
+        name = printable(self._names.get(node, node))
         name = shorten(name.replace("…", ".."), mark="..") if self.ascii else shorten(name)
         return f"{face.glyph} {name}{face.marks}"

@@ -34,6 +34,8 @@ from stepchain_tui.tui.graph import (
     Picture,
     cell_len,
 )
+from stepchain_tui.tui.text import plural
+from stepchain_tui.tui.widgets.pane import Pane
 
 __all__ = ("Direction", "Face", "GraphStyle", "GraphView")
 
@@ -123,7 +125,7 @@ class GraphCanvas(ScrollView):
                 continue
             box = painter.picture.box(node)
             self._refresh_box(box)
-            if painter.picture.kind != "boxes" and cell_len(self._faces.label(node)) > _room(painter.picture, box):
+            if cell_len(self._faces.label(node)) > _room(painter.picture, box):
                 self._ask_redraw()
 
     def scroll_to_selected(self) -> None:
@@ -140,12 +142,18 @@ class GraphCanvas(ScrollView):
     @property
     def selected_node(self) -> str | None:
         """The node that shines: the selected step, or the group it is folded into."""
-        return None if self.selected is None else self._drawings.collapsed.node_of.get(self.selected, self.selected)
+        return None if self.selected is None else self._drawings.node_of.get(self.selected, self.selected)
 
     @property
     def picture(self) -> Picture | None:
         """The drawing on the screen; None before the first is made."""
         return None if self._painter is None else self._painter.picture
+
+    @property
+    def note(self) -> str:
+        """What the drawing leaves out, in words; empty where it leaves nothing out."""
+        hidden = len(self.picture.hidden) if self.picture is not None else 0
+        return f"{plural(hidden, 'link')} not drawn: others imply them" if hidden else ""
 
     # How a drawing is made.
 
@@ -191,6 +199,8 @@ class GraphCanvas(ScrollView):
         self._painter = Painter(picture, self._faces)
         self._painter.select(self.selected_node)
         self.virtual_size = Size(picture.width, picture.height)
+        for pane in [node for node in self.ancestors if isinstance(node, Pane)]:
+            pane.set_note(self.note)
         self.refresh()
         self.call_after_refresh(self.scroll_to_selected)
 
@@ -293,8 +303,9 @@ class _GraphMessage(Message):
 class GraphView(GraphCanvas, can_focus=True):
     """A plan's graph that a person walks through.
 
-    A step's label is `GLYPH id` with its marks appended. More than eight alike steps side by side are drawn as one
-    group such as `fetch_1 … fetch_200 (200)`; `selected` then still names one step, and its group shines.
+    A step's label is `GLYPH id` with its marks appended; a part of a sub-plan is shown without the step around it.
+    More than eight alike steps side by side are drawn as one group such as `fetch_1 … fetch_200 (200)`, the items of a
+    map of plans as one node each; `selected` then still names one step, and its group shines.
     """
 
     ALLOW_MAXIMIZE = True
@@ -304,7 +315,7 @@ class GraphView(GraphCanvas, can_focus=True):
         Binding("left,h", "move('left')", "Left in the layer", id="graph.left", show=False),
         Binding("right,l", "move('right')", "Right in the layer", id="graph.right", show=False),
         Binding("enter", "open", "Open step", id="graph.open", show=False),
-        Binding("space", "fold", "Fold or unfold alike steps", id="graph.fold", show=False),
+        Binding("space", "fold", "Fold or unfold", id="graph.fold", show=False),
     ]
 
     class Selected(_GraphMessage):
@@ -368,7 +379,7 @@ class GraphView(GraphCanvas, can_focus=True):
         """Open the selected step, or unfold its group."""
         if self.selected is None:
             return
-        if self.selected in self._drawings.collapsed.node_of:
+        if self.selected in self._drawings.node_of:
             self.toggle_fold()
         else:
             self.post_message(self.Opened(self, self.selected))
@@ -379,7 +390,7 @@ class GraphView(GraphCanvas, can_focus=True):
             self.app.bell()
 
     def _choose(self, node: str) -> None:
-        step = self._drawings.collapsed.groups.get(node, (node,))[0]
+        step = self._drawings.first_step(node)
         if self.selected_node != node:
             self.selected = step
             self._last_move = None
