@@ -20,6 +20,7 @@ from stepchain_tui.tui.screens.base import ActionScreen
 if TYPE_CHECKING:
     from textual.screen import Screen
 
+    from stepchain_tui.engine.receipt import Receipt
     from stepchain_tui.plan import InputSpec
     from stepchain_tui.tui.app import StepChainApp
 
@@ -100,11 +101,31 @@ class Dialogs(App[int]):
         *,
         accept: str,
         refuse: str = "",
+        problems: Mapping[str, str] | None = None,
     ) -> tuple[bool, dict[str, Any]] | None:
-        """Ask for the values of fields."""
+        """Ask for the values of fields; `problems` says beside each field, or below all of them, what was refused."""
         from stepchain_tui.tui.screens.form import FieldsForm
 
-        return await self.ask(FieldsForm(title, text, specs, values, self.folder, accept=accept, refuse=refuse))
+        form = FieldsForm(title, text, specs, values, self.folder, accept=accept, refuse=refuse, problems=problems)
+        return await self.ask(form)
+
+    async def show_receipt(self, receipt: Receipt, title: str = "", *, accept: str = "go on") -> str | None:
+        """Show what a command would do to a run and ask whether to give it.
+
+        Args:
+            receipt: What would be done.
+            title: What is asked; made from the receipt's command if empty.
+            accept: The label of the button that goes on.
+
+        Returns:
+            `accept`; for an edit `rerun` too, where what changed is to be run again; None to go back.
+        """
+        from stepchain_tui.tui.screens.receipt import ReceiptScreen
+
+        glyphs = cast("StepChainApp", self).glyphs
+        return await self.ask(
+            ReceiptScreen(title or f"{receipt.command.capitalize()}?", receipt, glyphs, accept=accept)
+        )
 
     async def ask_how_to_quit(self, live: Sequence[str]) -> HowToEnd | None:
         """Ask what becomes of the runs of this app."""

@@ -55,6 +55,7 @@ class Glyphs:
         cut: What stands at the end of a line that goes on.
         dot: What parts facts on one line.
         line: A thin upright line.
+        stop: What marks a step that has a breakpoint.
     """
 
     ascii: bool = False
@@ -64,6 +65,7 @@ class Glyphs:
     cut: str = "…"
     dot: str = "·"
     line: str = "│"
+    stop: str = "●"
 
     def of(self, status: str) -> str:
         """Return the glyph of a step's, an attempt's or a run's status."""
@@ -79,7 +81,7 @@ class Glyphs:
 
 
 UNICODE = Glyphs()
-ASCII = Glyphs(ascii=True, statuses=_ASCII, bar="#", wait=".", cut="~", dot="-", line="|")
+ASCII = Glyphs(ascii=True, statuses=_ASCII, bar="#", wait=".", cut="~", dot="-", line="|", stop="^")
 
 
 def choose_glyphs(*, wanted_ascii: bool, environment: Mapping[str, str]) -> Glyphs:

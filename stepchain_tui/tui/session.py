@@ -136,6 +136,8 @@ def step_title(step: StepView, glyphs: Glyphs, now: datetime) -> str:
     """Return a step's state in words: `↻ retrying 2/3 in 4s · rate limit`."""
     dot = f" {glyphs.dot} "
     text = f"{step.id}{step.marks}{dot}{glyphs.label(step.status)}"
+    if step.breakpoint:
+        text += f"{dot}{glyphs.stop} stops {step.breakpoint}"
     if step.status is StepStatus.RETRYING:
         text += f" {step.tries + 1}/{step.max_attempts}"
     if step.retry_at is not None:

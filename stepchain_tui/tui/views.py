@@ -288,6 +288,27 @@ def step_detail(step: StepState) -> StepDetail:
     )
 
 
+@dataclass(frozen=True, slots=True)
+class CutOff:
+    """One attempt that began and never reported; `pid` is the process that it had, or 0."""
+
+    n: int
+    item: int | None
+    started_at: datetime
+    pid: int
+
+
+def cut_off(step: StepState) -> tuple[CutOff, ...]:
+    """Return the attempts that were cut off since the step's last result, the newest first."""
+    found = []
+    for attempt in reversed(step.attempts.values()):
+        if attempt.status is not AttemptStatus.INTERRUPTED:
+            break
+        pid = attempt.process.pid if attempt.process is not None else 0
+        found.append(CutOff(attempt.n, attempt.item, attempt.started_at, pid))
+    return tuple(found)
+
+
 def size_of(kept: Kept) -> int:
     """Return the bytes of a value's JSON."""
     return kept.blob.bytes if kept.blob is not None else len(encode_json(kept.value))

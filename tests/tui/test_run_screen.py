@@ -145,7 +145,7 @@ async def test_rerun_from_here_shows_what_will_run_and_runs_it(desk: Desk) -> No
         await person.run_is("succeeded")
         await person.run_is_left()
         await person.press("k", "R")
-        await person.sees("Rerun from second?", "2 of 3 steps will run again")
+        await person.sees("Rerun from second?", "run 2 · reuse 1", "it follows second")
         await person.press("y")
         await person.until(lambda: person.session.steps["third"].attempt == 2)
         await person.run_is("succeeded")

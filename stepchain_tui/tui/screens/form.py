@@ -58,6 +58,7 @@ class FieldsForm(Dialog[tuple[bool, dict[str, Any]]]):
         folder: What paths are relative to.
         accept: The label of the button that takes the values.
         refuse: The label of a second button (`deny`), or empty for none.
+        problems: What was wrong with an answer before, by field; under an empty name what is of no field.
     """
 
     BINDINGS: ClassVar[list[BindingType]] = [
@@ -74,8 +75,10 @@ class FieldsForm(Dialog[tuple[bool, dict[str, Any]]]):
         *,
         accept: str = "ok",
         refuse: str = "",
+        problems: Mapping[str, str] | None = None,
     ) -> None:
         super().__init__()
+        self._problems = problems or {}
         self._form_title, self._text = title, text
         self._specs, self._values, self._folder = specs, values, folder
         self._accept, self._refuse = accept, refuse
@@ -91,6 +94,8 @@ class FieldsForm(Dialog[tuple[bool, dict[str, Any]]]):
                 with VerticalScroll(classes="fields", can_focus=False):
                     for name, spec in self._specs.items():
                         yield from self._field(name, spec)
+            if general := self._problems.get(""):
+                yield Static(general, markup=False, classes="field-problem")
             with Horizontal(classes="buttons"):
                 yield Button(Content(f"{self._accept} [ctrl+s]"), id="accept", variant="primary", compact=True)
                 if self._refuse:
@@ -104,8 +109,9 @@ class FieldsForm(Dialog[tuple[bool, dict[str, Any]]]):
                 label += Content.assemble(f"  {spec.description}")
             yield Static(label, classes="field-name")
             yield self._widget(name, spec)
-            problem = Static("", markup=False, classes="field-problem", id=f"problem-{name}")
-            problem.display = False
+            known = self._problems.get(name, "")
+            problem = Static(known, markup=False, classes="field-problem", id=f"problem-{name}")
+            problem.display = bool(known)
             yield problem
 
     def _widget(self, name: str, spec: InputSpec) -> Widget:

@@ -18,7 +18,7 @@ from stepchain_tui.tui.fitting import Situation
 from stepchain_tui.tui.graph.faces import Face
 from stepchain_tui.tui.queries import PlanPreview, preview_plan
 from stepchain_tui.tui.screens.base import ActionScreen
-from stepchain_tui.tui.screens.run_engine import RunEngineActions
+from stepchain_tui.tui.screens.run_by_hand import RunByHandActions
 from stepchain_tui.tui.screens.run_panes import RunPaneActions
 from stepchain_tui.tui.session import Session, step_title
 from stepchain_tui.tui.views import Frame, StepView
@@ -26,6 +26,7 @@ from stepchain_tui.tui.widgets.approval import ApprovalBar
 from stepchain_tui.tui.widgets.graph_view import GraphView
 from stepchain_tui.tui.widgets.lines import ActionFooter
 from stepchain_tui.tui.widgets.pane import Pane
+from stepchain_tui.tui.widgets.receipt_bar import ReceiptBar
 from stepchain_tui.tui.widgets.splitter import Splitter
 from stepchain_tui.tui.widgets.status_line import StatusLine
 from stepchain_tui.tui.widgets.step_pane import StepPane
@@ -44,7 +45,7 @@ class FrameArrived(Message):
         self.frame = frame
 
 
-class RunScreen(RunEngineActions, RunPaneActions, ActionScreen):
+class RunScreen(RunByHandActions, RunPaneActions, ActionScreen):
     """Shows a `Session`. It renders and hands on what is asked; runs go on elsewhere.
 
     Args:
@@ -63,7 +64,6 @@ class RunScreen(RunEngineActions, RunPaneActions, ActionScreen):
     def __init__(self, session: Session) -> None:
         super().__init__()
         self.session = session
-        self.feed: RunFeed | None = None
         self.start_when_ready = False
 
     def name_in_menus(self) -> str:
@@ -79,6 +79,7 @@ class RunScreen(RunEngineActions, RunPaneActions, ActionScreen):
             yield Splitter(id="split-x")
             with Vertical(id="right"):
                 yield ApprovalBar()
+                yield ReceiptBar()
                 yield StepPane(app.state.tab, app.glyphs)
                 timeline = Pane(3, "Timeline", Timeline(app.now, id="timeline"), id="timeline-pane")
                 timeline.edge = "split-y"
@@ -161,9 +162,11 @@ class RunScreen(RunEngineActions, RunPaneActions, ActionScreen):
         if frame.log is not None:
             self.step_pane.log_grew(frame.log[0], frame.log[2])
         self.show_all()
+        self.look_for_account()
 
     def _face(self, step: StepView) -> Face:
-        return Face(self.chain.glyphs.of(step.status), str(step.status), step.marks)
+        stop = self.chain.glyphs.stop if step.breakpoint else ""
+        return Face(self.chain.glyphs.of(step.status), str(step.status), step.marks + stop)
 
     # --- showing
 

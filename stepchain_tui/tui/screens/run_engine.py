@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Mapping
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,13 +12,18 @@ from stepchain_tui.tui.host import HostError
 from stepchain_tui.tui.session import Session
 
 if TYPE_CHECKING:
+    from stepchain_tui.engine.receipt import Receipt
     from stepchain_tui.plan import InputSpec
+    from stepchain_tui.tui.feed import RunFeed
 
 
 class RunEngineActions(Background):
     """The actions of a run screen that go to the engine."""
 
     session: Session
+    feed: RunFeed | None = None
+    _account_after: int | None = None
+    """The run's last event when it was begun or gone on with from here, None where nobody waits for its end."""
 
     async def follow_run(self, run_id: str) -> None:
         """Show a run from now on."""
@@ -58,10 +62,19 @@ class RunEngineActions(Background):
             return
         if view.live:
             self._steer("resume" if view.status is RunStatus.PAUSED else "pause")
-            return
-        self._with_secrets(lambda secrets: self._resume(view.run_id, secrets))
+        else:
+            self.background("ask the engine", self._resume, view.run_id)
 
-    async def _resume(self, run_id: str, secrets: Mapping[str, Any]) -> None:
+    async def _resume(self, run_id: str) -> None:
+        """Go on with a run that nobody carries out, after showing what somebody should know first."""
+        from stepchain_tui.tui.widgets.receipt_view import warnings_of
+
+        receipt = await self.chain.host.receipt(run_id, "resume", {})
+        if warnings_of(receipt) and await self.chain.show_receipt(receipt, "Resume the run?", accept="resume") is None:
+            return
+        if (secrets := await self.ask_secrets()) is None:
+            return
+        self.expect_account()
         await self.chain.host.resume(run_id, inputs=secrets)
         self.session.follow = True
 
@@ -83,7 +96,7 @@ class RunEngineActions(Background):
             f"Cancel {self.session.title}?", text, [("cancel", "y", "cancel the run"), ("back", "n", "leave it")]
         )
         if answer == "cancel":
-            await self._send("cancel")
+            await self.send("cancel")
 
     # --- a step
 
@@ -96,62 +109,74 @@ class RunEngineActions(Background):
         self._steer("try_now", step=self.session.selected)
 
     def do_step_rerun(self) -> None:
-        """Run the selected step again, at once."""
-        step_id = self.session.selected
-        self._with_secrets(lambda secrets: self._rerun(step_id, secrets, downstream=False))
+        """Run the selected step again, at once; its receipt is shown beside."""
+        self.background("ask the engine", self._rerun_at_once, self.session.selected)
+
+    def do_step_rerun_failed(self) -> None:
+        """Run only the failed items of the selected step again, at once."""
+        self.background("ask the engine", self._rerun_at_once, self.session.selected, failed=True)
+
+    async def _rerun_at_once(self, step_id: str, *, failed: bool = False) -> None:
+        receipt = await self.chain.host.receipt(self.session.run_id, "rerun", {"step": step_id, "failed": failed})
+        if await self._rerun(step_id, failed=failed):
+            self.show_beside(f"rerun of {'the failed items of ' if failed else ''}{step_id}", receipt)
 
     def do_step_rerun_from(self) -> None:
         """Run the selected step and all that follows again, after showing what that is."""
         self.background("rerun from here", self._ask_rerun_from, self.session.selected)
 
     async def _ask_rerun_from(self, step_id: str) -> None:
-        from stepchain_tui.tui.following import following
+        arguments = {"step": step_id, "downstream": True}
+        receipt = await self.chain.host.receipt(self.session.run_id, "rerun", arguments)
+        if await self.chain.show_receipt(receipt, f"Rerun from {step_id}?", accept="rerun") is not None:
+            await self._rerun(step_id, downstream=True)
 
-        steps = [step_id, *following(self.session.parents, step_id)]
-        shown = [f"  {self.chain.glyphs.of(self.session.steps[one].status)} {one}" for one in steps[:14]]
-        if len(steps) > len(shown):
-            shown.append(f"  and {len(steps) - len(shown)} more")
-        text = "\n".join([f"{len(steps)} of {len(self.session.steps)} steps will run again:", *shown])
-        answer = await self.chain.choose(
-            f"Rerun from {step_id}?", text, [("rerun", "y", "rerun"), ("back", "n", "leave it")]
-        )
-        if answer == "rerun":
-            self._with_secrets(lambda secrets: self._rerun(step_id, secrets, downstream=True))
-
-    async def _rerun(self, step_id: str, secrets: Mapping[str, Any], *, downstream: bool) -> None:
+    async def _rerun(self, step_id: str, *, downstream: bool = False, failed: bool = False) -> bool:
+        """Run a step again; say whether that was begun."""
         run_id = self.session.run_id
+        if (secrets := await self.ask_secrets()) is None:
+            return False
+        self.expect_account()
         try:
-            await self.chain.host.rerun(run_id, step_id, downstream=downstream, inputs=secrets)
+            await self.chain.host.rerun(run_id, step_id, downstream=downstream, failed=failed, inputs=secrets)
         except HostError as error:
             if error.of_kind != "run_locked":
                 raise
             # Somebody carries the run out, perhaps this very engine: then it is a command to whoever does.
-            await self._send("rerun", step=step_id, downstream=downstream)
+            await self.send("rerun", step=step_id, downstream=downstream, failed=failed)
+        return True
 
-    def do_step_answer(self) -> None:
-        """Answer the question that the selected step asks."""
-        self.background("answer", self._answer)
+    # --- receipts beside the work
 
-    async def _answer(self) -> None:
-        from stepchain_tui.plan import InputSpec
+    def show_beside(self, title: str, receipt: Receipt) -> None:
+        """Show a receipt in a line that takes no focus."""
+        from stepchain_tui.tui.widgets.receipt_bar import ReceiptBar
+        from stepchain_tui.tui.widgets.receipt_view import in_one_line
 
-        step = self.session.step
-        if step is None or step.waiting is None:
+        self.query_one(ReceiptBar).show(title, in_one_line(receipt, self.chain.glyphs.dot))
+
+    def expect_account(self) -> None:
+        """Tell what was really run once the run has ended that is begun or gone on with now."""
+        self._account_after = self.session.view.seq if self.session.view is not None else 0
+
+    def look_for_account(self) -> None:
+        """Tell what was really run, if somebody waits for that and the run has ended."""
+        view, feed = self.session.view, self.feed
+        after = self._account_after
+        if view is None or feed is None or after is None or view.seq <= after or view.status not in RUN_ENDED:
             return
-        waiting = step.waiting
-        specs = {name: InputSpec.model_validate(spec) for name, spec in waiting.fields.items()}
-        again = waiting.reason == "interrupted"
-        answer = await self.chain.fill_in(
-            f"{step.id} asks",
-            waiting.question,
-            specs,
-            {},
-            accept="try again" if again else "approve",
-            refuse="no" if again else "deny",
-        )
-        if answer is not None:
-            approved, fields = answer
-            await self._send("approve", step=step.id, approved=approved, fields=fields)
+        self._account_after = None
+        self.background("account", self._show_account, feed)
+
+    async def _show_account(self, feed: RunFeed) -> None:
+        from stepchain_tui.engine.receipt import account
+
+        async def answer() -> Receipt:
+            return account(feed.state)
+
+        receipt = await self.chain.library.work_in_loop(answer)
+        if self.feed is feed:
+            self.show_beside("what was run", receipt)
 
     # --- inputs
 
@@ -172,30 +197,28 @@ class RunEngineActions(Background):
         else:
             self.show_all()
 
-    def _with_secrets(self, go_on: Any) -> None:
-        """Ask again for inputs that are never stored, then go on."""
-        self.background("ask the engine", self._ask_secrets, go_on)
+    async def ask_secrets(self, *, always: bool = False) -> dict[str, Any] | None:
+        """Return the inputs that are never stored, asked for anew; None if the person gave up.
 
-    async def _ask_secrets(self, go_on: Any) -> None:
+        Args:
+            always: Ask also while the run is live, as for a new run that is made from it.
+        """
         view = self.session.view
-        secrets: dict[str, Any] = {}
-        if view is not None and view.secret_inputs and not view.live:
-            specs = await self.chain.library.work(partial(_secret_specs, view.secret_inputs))
-            answer = await self.chain.fill_in(
-                "Secret inputs", "These were never stored, so they are needed again.", specs, {}, accept="go on"
-            )
-            if answer is None:
-                return
-            secrets = answer[1]
-        work: Awaitable[None] = go_on(secrets)
-        await work
+        if view is None or not view.secret_inputs or (view.live and not always):
+            return {}
+        specs = await self.chain.library.work(partial(_secret_specs, view.secret_inputs))
+        answer = await self.chain.fill_in(
+            "Secret inputs", "These were never stored, so they are needed again.", specs, {}, accept="go on"
+        )
+        return None if answer is None else answer[1]
 
     # --- commands
 
     def _steer(self, command: str, **arguments: Any) -> None:
-        self.background(command, self._send, command, **arguments)
+        self.background(command, self.send, command, **arguments)
 
-    async def _send(self, command: str, **arguments: Any) -> None:
+    async def send(self, command: str, **arguments: Any) -> None:
+        """Give a command to the run and show its answer."""
         answer = await self.chain.host.steer(self.session.run_id, command, arguments)
         if message := str(answer.get("message", "")):
             self.notify(message, timeout=3, markup=False)

@@ -12,6 +12,7 @@ from stepchain_tui.tui.session import Session
 from stepchain_tui.tui.widgets.graph_view import GraphView
 from stepchain_tui.tui.widgets.line_view import LineView
 from stepchain_tui.tui.widgets.log_view import LogView
+from stepchain_tui.tui.widgets.receipt_bar import ReceiptBar
 from stepchain_tui.tui.widgets.splitter import Splitter
 from stepchain_tui.tui.widgets.step_pane import StepPane
 from stepchain_tui.tui.widgets.timeline import Timeline
@@ -82,6 +83,8 @@ class RunPaneActions(Background):
     def go_back(self) -> bool:
         """Leave a search, then a maximised pane, then another pane than the graph."""
         view = self._text_in_focus()
+        if self._screen.query_one(ReceiptBar).put_away():
+            return True
         if self.find_note:
             self.find_text = self.find_note = ""
             if isinstance(view, LineView):

@@ -1,0 +1,239 @@
+"""What a person does to a step by hand: stop at it, answer it, give its input or output, leave it out, fork from it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Awaitable, Callable
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from stepchain_tui.core.errors import UnknownStepError
+from stepchain_tui.run.state import BREAKPOINT
+from stepchain_tui.run.values import Kept
+from stepchain_tui.store.base import AbstractStore
+from stepchain_tui.tui.host import HostError
+from stepchain_tui.tui.screens.run_engine import RunEngineActions
+from stepchain_tui.tui.text import moment
+from stepchain_tui.tui.views import CutOff, StepDetail, StepView, cut_off, size_of, stands_after
+
+if TYPE_CHECKING:
+    from stepchain_tui.tui.screens.by_hand import Given
+
+EDIT_LIMIT = 200_000
+"""Bytes of JSON up to which a value is put into a field to be changed."""
+_NEXT_PLACE = {"": "before", "before": "after", "after": None}
+
+
+class RunByHandActions(RunEngineActions):
+    """The actions of a run screen that change one step by hand."""
+
+    # --- breakpoints
+
+    def do_step_breakpoint(self) -> None:
+        """Stop before the selected step, then after it, then no longer."""
+        step = self.session.step
+        if step is not None:
+            self._steer("breakpoint", step=step.id, place=_NEXT_PLACE[step.breakpoint])
+
+    def do_step_go_on(self) -> None:
+        """Let the selected step go on from its breakpoint."""
+        self._steer("approve", step=self.session.selected, approved=True)
+
+    # --- answers
+
+    def do_step_answer(self) -> None:
+        """Answer the question that the selected step asks; at a breakpoint change what it gets or gave."""
+        step = self.session.step
+        if step is None or step.waiting is None:
+            return
+        if step.waiting.reason == BREAKPOINT:
+            self.background("answer", self._change_at_breakpoint, step)
+        elif step.waiting.reason == "interrupted":
+            self.background("answer", self._answer_interrupted, step)
+        else:
+            self.background("answer", self._answer, step)
+
+    async def _answer(self, step: StepView) -> None:
+        from stepchain_tui.plan import InputSpec
+
+        waiting = step.waiting
+        assert waiting is not None
+        specs = {name: InputSpec.model_validate(spec) for name, spec in waiting.fields.items()}
+        values: dict[str, Any] = {}
+        problems: dict[str, str] = {}
+        while True:
+            answer = await self.chain.fill_in(
+                f"{step.id} asks",
+                waiting.question,
+                specs,
+                values,
+                accept="approve",
+                refuse="deny",
+                problems=problems,
+            )
+            if answer is None:
+                return
+            approved, values = answer
+            try:
+                await self.send("approve", step=step.id, approved=approved, fields=values)
+            except HostError as error:
+                problems = {"": f"{error.message}. {error.hint}" if error.hint else error.message}
+            else:
+                return
+
+    async def _change_at_breakpoint(self, step: StepView) -> None:
+        waiting = step.waiting
+        assert waiting is not None
+        if stands_after(waiting):
+            name, kept = "output", (await self._detail(step.id)).output
+        else:
+            name, kept = "input", waiting.input
+        if kept is None:
+            text = f"{step.id} is a map: its items come from its for_each; edit the plan, or let it go on"
+            self.notify(text, severity="warning", markup=False)
+            return
+
+        async def send(given: Given) -> None:
+            changed = {} if given.unchanged else {name: given.value}
+            await self.send("approve", step=step.id, approved=True, **changed)
+
+        words = "what it gets, as JSON; it runs with this" if name == "input" else "what it gave, as JSON; what follows"
+        words += "." if name == "input" else " gets this."
+        await self._give(f"The {name} of {step.id}", f"This is {words}", kept, send, accept="go on with it")
+
+    async def _answer_interrupted(self, step: StepView) -> None:
+        waiting = step.waiting
+        assert waiting is not None
+        attempts = await self._cut_off(step.id)
+        now = self.chain.now()
+        lines = [waiting.question, ""]
+        for one in attempts[:10]:
+            item = "" if one.item is None else f" at item {one.item}"
+            process = f", process {one.pid}" if one.pid else ""
+            lines.append(f"  attempt {one.n}{item} began {moment(one.started_at, now)}{process}, never reported")
+        if len(attempts) > 10:
+            lines.append(f"  and {len(attempts) - 10} more")
+        choices = [("again", "r", "run again"), ("done", "d", "take as done"), ("skip", "s", "skip")]
+        answer = await self.chain.choose(f"{step.id} was cut off", "\n".join(lines), choices)
+        if answer == "again":
+            await self.send("approve", step=step.id, approved=True)
+        elif answer == "skip":
+            await self.send("skip", step=step.id)
+        elif answer == "done":
+            await self._mark(step)
+
+    # --- results by hand
+
+    def do_step_mark(self) -> None:
+        """Take the selected step as succeeded, with an output that is asked for."""
+        if self.session.step is not None:
+            self.background("mark", self._mark, self.session.step)
+
+    async def _mark(self, step: StepView) -> None:
+        kept = (await self._detail(step.id)).output
+        follow = "What follows gets this output"
+        again = "; what took the old one is not run again by this." if step.has_output else "."
+        await self._give(
+            f"Take {step.id} as succeeded?",
+            f"{follow}{again}",
+            kept or Kept(None),
+            lambda given: self._send_output("mark", step.id, given, kept),
+            accept="take as done",
+        )
+
+    def do_step_pin(self) -> None:
+        """Keep the selected step's output over reruns, or no longer."""
+        step = self.session.step
+        if step is None:
+            return
+        if step.pinned:
+            self._steer("pin", step=step.id, off=True)
+        else:
+            self.background("pin", self._pin, step)
+
+    async def _pin(self, step: StepView) -> None:
+        kept = (await self._detail(step.id)).output if step.has_output else None
+        await self._give(
+            f"Pin the output of {step.id}?",
+            "A rerun takes this output and does not run the step, until it is unpinned.",
+            kept or Kept(None),
+            lambda given: self._send_output("pin", step.id, given, kept),
+            accept="pin",
+        )
+
+    async def _send_output(self, command: str, step_id: str, given: Given, kept: Kept | None) -> None:
+        if given.unchanged and kept is not None and command == "pin":
+            await self.send(command, step=step_id)  # the very output that is there, however large
+        elif given.unchanged and kept is not None and kept.blob is not None:
+            value = await self.chain.library.ask(partial(_load, kept=kept))
+            await self.send(command, step=step_id, output=value)
+        else:
+            await self.send(command, step=step_id, output=given.value)
+
+    def do_step_skip(self) -> None:
+        """Leave the selected step out, after showing what that means."""
+        self.background("skip", self._skip, self.session.selected)
+
+    async def _skip(self, step_id: str) -> None:
+        receipt = await self.chain.host.receipt(self.session.run_id, "skip", {"step": step_id})
+        if await self.chain.show_receipt(receipt, f"Skip {step_id}?", accept="skip") is not None:
+            await self.send("skip", step=step_id)
+
+    # --- a new run from here
+
+    def do_run_fork(self) -> None:
+        """Begin a new run from the selected step, after showing what it would take over."""
+        self.background("fork", self._fork, self.session.run_id, self.session.selected)
+
+    async def _fork(self, run_id: str, step_id: str) -> None:
+        receipt = await self.chain.host.receipt(run_id, "fork", {"step": step_id})
+        if await self.chain.show_receipt(receipt, f"Fork at {step_id}?", accept="fork") is None:
+            return
+        if (secrets := await self.ask_secrets(always=True)) is None:
+            return
+        self.chain.open_run(await self.chain.host.fork(run_id, step_id, secrets))
+
+    # --- what the reader knows
+
+    async def _detail(self, step_id: str) -> StepDetail:
+        if self.feed is None:
+            raise UnknownStepError(step_id, self.session.steps)
+        return await self.chain.library.work_in_loop(partial(self.feed.detail, step_id))
+
+    async def _cut_off(self, step_id: str) -> tuple[CutOff, ...]:
+        feed = self.feed
+
+        async def answer() -> tuple[CutOff, ...]:
+            return () if feed is None else cut_off(feed.state.step(step_id))
+
+        return await self.chain.library.work_in_loop(answer)
+
+    async def _give(
+        self, title: str, text: str, kept: Kept, send: Callable[[Given], Awaitable[None]], *, accept: str
+    ) -> None:
+        """Ask for a value until it is taken, or the person gives up."""
+        from stepchain_tui.tui.screens.by_hand import Given, ValueEditor
+
+        size = size_of(kept)
+        keeps = f"empty: keep the {size:,} bytes that are there" if size > EDIT_LIMIT else ""
+        value = "" if keeps else _written(await self.chain.library.ask(partial(_load, kept=kept)))
+        written, problem = value, ""
+        while True:
+            given = await self.chain.ask(ValueEditor(title, text, written, accept=accept, problem=problem, keeps=keeps))
+            if given is None:
+                return
+            unchanged = given.unchanged if keeps else given.text == value
+            try:
+                await send(Given(given.value, given.text, unchanged))
+            except HostError as error:
+                written, problem = given.text, f"{error.message}. {error.hint}" if error.hint else error.message
+            else:
+                return
+
+
+async def _load(store: AbstractStore, kept: Kept) -> Any:
+    return await store.load_value(kept)
+
+
+def _written(value: Any) -> str:
+    return json.dumps(value, indent=2, ensure_ascii=False)
