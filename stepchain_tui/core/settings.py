@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tomllib
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 import msgspec
 
@@ -33,6 +33,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         ascii: Draw with ASCII only.
         keymap: Action id -> keys, separated by commas.
         retry: Retry defaults.
+        breaker_failures: Failures in a row after which a provider or tool is left alone.
+        breaker_seconds: For how long, before one call tries it.
     """
 
     durability: Literal["process", "power"] = "process"
@@ -43,6 +45,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     ascii: bool = False
     keymap: dict[str, str] = {}
     retry: RetryDefaults = RetryDefaults()
+    breaker_failures: Annotated[int, msgspec.Meta(ge=1)] = 5
+    breaker_seconds: Annotated[float, msgspec.Meta(gt=0)] = 30.0
 
 
 def load_settings(path: Path) -> Settings:

@@ -6,8 +6,11 @@ import asyncio
 from typing import TYPE_CHECKING, Any
 
 from stepchain_tui.engine.body import carry_out, failed, timed_out
+from stepchain_tui.engine.breakers import HAVE_BREAKERS, refused_by_breaker, waits_for_probe
+from stepchain_tui.engine.reuse import ask_cache, is_cached, keep_result, origin_of
 from stepchain_tui.engine.work import Ending, Result, Stop, Work
 from stepchain_tui.plan import ActionKind, OnInterrupt
+from stepchain_tui.resilience.retry import RetryDecision
 from stepchain_tui.run import events as e
 from stepchain_tui.run.failures import AttemptError, Failure
 from stepchain_tui.run.state import StepState
@@ -91,11 +94,7 @@ class Attempts:
                 self.start_event(work)
                 self.conclude(work, failed(error, work.step.kind))
                 return
-        if work.withdrawn or work.stop is not None or self._driver.paused or self._driver.over:
-            self._driver.release(work)
-            if not work.withdrawn and self._driver.stopping is None:
-                self._driver.frontier.enqueue(Work(self._driver.prepared(work.step.id), work.item, work.tries))
-            self._driver.settle()
+        if self._was_called_back(work):
             return
         self.begin(work)
         self._driver.settle()
@@ -108,6 +107,9 @@ class Attempts:
             self.conclude(work, failed(error, work.step.kind))
             return
         work.call = call
+        if work.step.step.cache is not False and is_cached(work, self._state.steps[work.step.id]):
+            self._driver.side_task(self._ask_cache_then_start(work), f"cache of {work.step.id}")
+            return
         self.start_event(work, kept)
         call.attempt = work.attempt
         if work.step.kind is ActionKind.APPROVE:
@@ -118,6 +120,31 @@ class Attempts:
             self._driver.groups.open(work)
             return
         self._driver.journal.recorder.after_commit(lambda: self._launch(work))
+
+    async def _ask_cache_then_start(self, work: Work) -> None:
+        answer = await ask_cache(self._driver, work)
+        if self._was_called_back(work):
+            return
+        work.cached = answer
+        if answer.entry is None:
+            self._start(work)
+        else:
+            assert work.call is not None
+            self.start_event(work, self._inputs.resolve(work)[1])
+            self._core.recorder.cache_used(answer.entry.key)
+            self.conclude(work, Result(Ending.CACHED))
+        self._driver.settle()
+
+    def _was_called_back(self, work: Work) -> bool:
+        """Return whether work was stopped before its attempt began, and let go of it then."""
+        driver = self._driver
+        if not (work.withdrawn or work.stop is not None or driver.paused or driver.over):
+            return False
+        driver.release(work)
+        if not work.withdrawn and driver.stopping is None:
+            driver.frontier.enqueue(Work(driver.prepared(work.step.id), work.item, work.tries))
+        driver.settle()
+        return True
 
     def start_event(self, work: Work, kept: Kept | None = None) -> None:
         """Record that an attempt began."""
@@ -134,6 +161,7 @@ class Attempts:
                 tries=tries,
                 max_attempts=prepared.policy.max_attempts,
                 input=kept,
+                cache=work.cached.said if work.cached is not None else "",
             )
             return
         work.attempt = step.attempt + 1
@@ -148,6 +176,7 @@ class Attempts:
             mode=prepared.mode,
             model=self._inputs.model_label(work),
             revision=self._state.revision,
+            cache=work.cached.said if work.cached is not None else "",
         )
 
     def _launch(self, work: Work) -> None:
@@ -164,8 +193,9 @@ class Attempts:
         try:
             result = Result(Ending.STOPPED)
             if work.stop is None and not work.overdue:
-                executor = self._core.executors.get(work.step.kind)
-                result = await carry_out(executor, work.call, work.step.kind)
+                executors = self._core.executors
+                refused = self._core.breakers.admit(work, executors) if work.step.kind in HAVE_BREAKERS else None
+                result = refused or await carry_out(executors.get(work.step.kind), work.call, work.step.kind)
             if result.ending is Ending.STOPPED and work.overdue:
                 result = timed_out(work.call)
             elif result.ending is Ending.STOPPED and work.stop is None:
@@ -173,6 +203,8 @@ class Attempts:
             elif result.ending is Ending.FAILED and (work.stop is not None or work.overdue):
                 # What a body raises while it is being stopped is no failure of its own.
                 result = timed_out(work.call) if work.stop is None else Result(Ending.STOPPED)
+            if work.ticket is not None or (result.failure is not None and work.step.kind in HAVE_BREAKERS):
+                self._core.breakers.learn(work, result, self._core.executors)
             self.conclude(work, result)
         except Exception as error:  # noqa: BLE001 - a bug of ours must end the run with its traceback, not hang it
             self._driver.abort(error)
@@ -191,6 +223,8 @@ class Attempts:
             work.ports.end()
         if result.ending is Ending.SUCCEEDED:
             result = self._succeeded(work, result)
+        elif result.ending is Ending.CACHED:
+            self._found_in_cache(work)
         if result.ending in (Ending.FAILED, Ending.TIMED_OUT):
             self._failed(work, result)
         elif result.ending is Ending.SKIPPED:
@@ -218,6 +252,8 @@ class Attempts:
         except Exception as error:  # noqa: BLE001 - a result that cannot be kept: becomes the step's failure
             return failed(error, work.step.kind)
         warnings = tuple(work.warnings)
+        if work.step.step.cache is not False:
+            keep_result(self._driver, work, output)
         if work.item is not None:
             self._emit(
                 e.ItemSucceeded,
@@ -231,6 +267,18 @@ class Attempts:
         else:
             self.succeed_step(work.step.id, work.attempt, output, warnings=warnings)
         return result
+
+    def _found_in_cache(self, work: Work) -> None:
+        assert work.cached is not None
+        entry = work.cached.entry
+        assert entry is not None
+        facts: dict[str, Any] = {"cached": True, "origin": origin_of(entry)}
+        if work.item is None:
+            self.succeed_step(work.step.id, work.attempt, entry.output, **facts)
+            return
+        where: dict[str, Any] = {"step_id": work.step.id, "item": work.item, "attempt": work.attempt}
+        self._emit(e.ItemSucceeded, **where, output=entry.output, **facts)
+        self._driver.maps.item_ended(work.step.id)
 
     def succeed_step(self, step_id: str, attempt: int, output: Kept, **facts: Any) -> None:
         """Record that a step is done, and stop there if there is a breakpoint after it.
@@ -256,9 +304,14 @@ class Attempts:
         where: dict[str, Any] = {"step_id": work.step.id, "attempt": work.attempt}
         if is_item:
             where["item"] = work.item
-        decision = None
+        tries, decision = work.tries + 1, None
         if work.stop is None and (is_item or not work.step.is_map) and work.step.kind is not ActionKind.PLAN:
-            decision = self._driver.prepared(work.step.id).policy.decide(work.tries + 1, failure)
+            policy, breaker = self._driver.prepared(work.step.id).policy, refused_by_breaker(failure)
+            if breaker and waits_for_probe(failure) and policy.max_attempts > 1:
+                tries = work.tries  # another call is made to find out: waiting for that costs no try
+            decision = policy.decide(max(1, tries), failure)
+            if breaker and decision is not None:
+                decision = RetryDecision(decision.delay, f"the circuit breaker of {breaker}")
         if decision is not None:
             retry_at = self._core.clock.now() + self._core.seconds(decision.delay)
             self._emit(
@@ -268,11 +321,11 @@ class Attempts:
                 error=failure,
                 delay=decision.delay,
                 retry_at=retry_at,
-                tries=work.tries + 1,
+                tries=tries,
                 max_attempts=work.step.policy.max_attempts,
                 reason=decision.reason,
             )
-            again = Work(self._driver.prepared(work.step.id), work.item, work.tries + 1)
+            again = Work(self._driver.prepared(work.step.id), work.item, tries)
             self._driver.alarms.set(again, retry_at)
             return
         if is_item:

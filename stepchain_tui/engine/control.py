@@ -22,6 +22,7 @@ COMMANDS: dict[str, Callable[[Order], str]] = {
     "cancel": run_commands.cancel,
     "limits": run_commands.limits,
     "slots": run_commands.slots,
+    "breaker_reset": run_commands.breaker_reset,
     "edit": run_commands.edit,
     "rerun": step_commands.rerun,
     "skip": step_commands.skip,

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from stepchain_tui.core.clock import Clock
 from stepchain_tui.core.settings import Settings
+from stepchain_tui.engine.breakers import Breakers
 from stepchain_tui.engine.deadlines import Deadlines
 from stepchain_tui.engine.hashes import StepHasher
 from stepchain_tui.engine.recorder import Recorder
@@ -44,6 +45,7 @@ class EngineCore:
         self.starving: set[Driver] = set()
         """Runs that wait for a slot of the cap over all runs."""
         self.hasher = StepHasher()
+        self.breakers = Breakers({}, settings, recorder, clock)
         self.loop = asyncio.get_running_loop()
         self.deadlines = Deadlines(self.loop, _stop_overdue)
         self.thread_id = threading.get_ident()

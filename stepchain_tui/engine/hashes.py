@@ -59,6 +59,13 @@ class StepHasher:
             return said
         return hashlib.sha256(f"{said}{self._files.of_file(path)}".encode()).hexdigest()[:HASH_LENGTH]
 
+    def parts_of(self, definition: Definition, source: RunSource) -> tuple[str, str]:
+        """Return the hash of what a step says and that of the code behind it, which is the hash of nothing for none."""
+        self.hash_of(definition, source)
+        said, path = self._said[source][definition.step.id]
+        code = self._files.of_file(path) if path is not None else ""
+        return said[:HASH_LENGTH], hashlib.sha256(code.encode()).hexdigest()[:HASH_LENGTH]
+
     def hashes_of(self, definitions: Iterable[Definition], source: RunSource) -> Iterator[tuple[str, str]]:
         """Yield the id and the hash of many steps; each file behind them is looked at once."""
         looked_at: dict[tuple[str, Path | None], str] = {}

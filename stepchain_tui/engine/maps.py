@@ -245,7 +245,9 @@ class Maps:
         if bad:
             driver.attempts.fail_step(step.id, attempt, _items_failed(step, bad), output)
             return
-        driver.attempts.succeed_step(step.id, attempt, output)
+        made = [step.attempts.get((item.index, item.attempt)) for item in step.items or ()]
+        cached = bool(made) and all(one is not None and one.origin for one in made)
+        driver.attempts.succeed_step(step.id, attempt, output, cached=cached)
 
 
 def _is_large(item: ItemState) -> bool:

@@ -17,7 +17,7 @@ from stepchain_tui.core.errors import StoreError
 from stepchain_tui.core.secrets import Redactor
 from stepchain_tui.run import events as e
 from stepchain_tui.run.state import RunState
-from stepchain_tui.store.base import AbstractStore, Batch, LogLine
+from stepchain_tui.store.base import AbstractStore, Batch, CacheEntry, LogLine
 from stepchain_tui.store.gate import Gate
 from stepchain_tui.store.rows import encode_safely
 
@@ -114,6 +114,21 @@ class Recorder:
         """Store the pool workers of these runs' owner with the next commit."""
         for run_id in run_ids:
             self._batch.workers[run_id] = workers
+        self._schedule()
+
+    def keep_cached(self, entry: CacheEntry) -> None:
+        """Store a result for other attempts with the next commit."""
+        self._batch.cache.append(entry)
+        self._schedule()
+
+    def cache_used(self, key: str) -> None:
+        """Store with the next commit that a kept result was used: what is used is kept longest."""
+        self._batch.cache_used.append(key)
+        self._schedule()
+
+    def breaker(self, name: str, record: dict[str, Any]) -> None:
+        """Store the state of a circuit breaker with the next commit."""
+        self._batch.breakers[name] = record
         self._schedule()
 
     def answer(self, command_id: str, answer: dict[str, Any]) -> None:

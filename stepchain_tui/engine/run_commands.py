@@ -117,7 +117,18 @@ def slots(order: Order) -> str:
         "engine": {"taken": driver.core.slots.taken, "size": driver.core.slots.size},
         "waiting": len(driver.frontier.queue.waiting()),
     }
+    order.told["breakers"] = driver.core.breakers.records()
     return f"{driver.slots.taken} of {driver.slots.size} slots taken"
+
+
+def breaker_reset(order: Order) -> str:
+    """Close a circuit breaker of the engine by hand: the next call to what it stands for is made."""
+    name = order.arguments.get("name")
+    if not isinstance(name, str):
+        raise UsageError("a reset needs the name of a circuit breaker")
+    changed = order.driver.core.breakers.reset(name)
+    order.accept()
+    return f"{name} is closed" if changed else f"{name} was closed already"
 
 
 def _holder(order: Order, work: Work, *, stuck: bool) -> dict[str, Any]:

@@ -13,7 +13,9 @@ from stepchain_tui.run.failures import Failure
 if TYPE_CHECKING:
     from stepchain_tui.engine.ports import AttemptPorts
     from stepchain_tui.engine.prepared import PreparedStep
+    from stepchain_tui.engine.reuse import CacheAnswer
     from stepchain_tui.executors.types import StepCall
+    from stepchain_tui.resilience.breaker import Breaker, Ticket
 
 
 Lane = tuple[str | None, str | None, str]
@@ -43,6 +45,8 @@ class Work(msgspec.Struct, eq=False):
         stop: Why its body is being stopped, or None.
         begun: Its task has taken its first step; one that is cancelled before would end without a word.
         overdue: Its body is being stopped because its time is over.
+        ticket: The circuit breaker that let its call through, and what it gave for that.
+        cached: What the cache said, where it was asked.
     """
 
     step: PreparedStep
@@ -55,6 +59,8 @@ class Work(msgspec.Struct, eq=False):
     begun: bool = False
     overdue: bool = False
     task: asyncio.Task[None] | None = None
+    ticket: tuple[Breaker, Ticket] | None = None
+    cached: CacheAnswer | None = None
     call: StepCall | None = None
     ports: AttemptPorts | None = None
     warnings: list[str] = msgspec.field(default_factory=list)
@@ -79,6 +85,7 @@ class Ending(Enum):
     SUCCEEDED = "succeeded"
     FAILED = "failed"
     TIMED_OUT = "timed_out"
+    CACHED = "cached"
     SKIPPED = "skipped"
     CANCELLED = "cancelled"
     STOPPED = "stopped"

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Protocol, cast
 
 from stepchain_tui.core.errors import NotAvailableError
 from stepchain_tui.core.settings import Settings
-from stepchain_tui.executors.types import StepExecutor
+from stepchain_tui.executors.types import StepCall, StepExecutor
 from stepchain_tui.plan import ActionKind
 
 if TYPE_CHECKING:
@@ -98,6 +98,12 @@ class Executors:
         executor = self.get(ActionKind.PROMPT)
         label: str = executor.label(options)  # type: ignore[attr-defined]
         return label
+
+    def model_provider(self, call: StepCall) -> str:
+        """Return who a prompt's call goes to, such as `model api.openai.com`; empty where nobody is asked."""
+        executor = self.get(ActionKind.PROMPT)
+        provider: str = executor.provider(call)  # type: ignore[attr-defined]
+        return provider
 
     def workers(self) -> list[dict[str, Any]]:
         """Return the pool's worker processes as `{pid, process_group, process_started_at}`."""

@@ -102,6 +102,7 @@ class StepState(msgspec.Struct):
         pinned_output: What it gives while it is pinned.
         origin: Where a result that was taken over was made, as `RUN/STEP`.
         generation: How often its effect was wanted anew; part of the idempotency key.
+        wanted_anew: A person ran it again by hand: no kept result will do.
     """
 
     outline: e.StepOutline
@@ -130,6 +131,7 @@ class StepState(msgspec.Struct):
     pinned_output: Kept | None = None
     origin: str = ""
     generation: int = 0
+    wanted_anew: bool = False
 
     @property
     def id(self) -> str:
@@ -517,6 +519,7 @@ class RunState:
         step.error, step.finished_at, step.origin = None, None, ""
         step.passed, step.given_input = False, None
         step.generation += event.again
+        step.wanted_anew = event.again and not event.cause
         step.marks -= {Mark.STALE, Mark.CACHED}
         for item in step.items or ():
             item.tries = 0

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Mapping
 from typing import Any
+from urllib.parse import urlsplit
 
 from stepchain_tui.core.clock import Clock, SystemClock
 from stepchain_tui.executors.types import Outcome, SkipStep, StepCall
@@ -95,6 +96,17 @@ class PromptExecutor:
         """Return the name of the model that a prompt with these options goes to, as screens show it."""
         named, models = options.get("model"), options.get("models")
         return describe_model(named, None, self._settings_model, self._environment, self._client, models)
+
+    def provider(self, call: StepCall) -> str:
+        """Return who a call goes to: `model api.openai.com`, `model client`, or empty where nobody is asked."""
+        options, environment = call.options, {**self._environment, **call.secrets}
+        named = options.get("model") or call.step.model
+        choice = choose_model(named, None, self._settings_model, environment, options.get("models"))
+        if choice.provider == "scripted":
+            return ""
+        if self._client is not None:
+            return "model client"
+        return f"model {urlsplit(choice.base_url).netloc}" if choice.available else ""
 
     async def close(self) -> None:
         """Close the connections to models; may be called twice."""
