@@ -8,15 +8,17 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import dataclasses
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from stepchain_tui.core.errors import StepChainError, UnknownRunError
 from stepchain_tui.run import events as e
 from stepchain_tui.run.state import RunState
 from stepchain_tui.run.status import RUN_ENDED
-from stepchain_tui.store.base import AbstractStore
+from stepchain_tui.store.base import AbstractStore, CorruptEvent
+from stepchain_tui.tui.text import one_line, plural
 from stepchain_tui.tui.views import Frame, RunView, StepDetail, StepView, run_view, step_detail, step_view
 
 FRAME_SECONDS = 0.06
@@ -55,6 +57,7 @@ class RunFeed:
         self._log: tuple[str, int | None] | None = None
         self._log_count = 0
         self._problem = ""
+        self._damage = ""
         self._dirty = asyncio.Event()
         self._taken = asyncio.Event()
         self._taken.set()
@@ -122,6 +125,17 @@ class RunFeed:
         return False
 
     async def _take_in(self) -> None:
+        try:
+            await self._read_on()
+        except (StepChainError, LookupError, AttributeError, TypeError, ValueError):  # as for `store.readable`
+            if not await self._take_what_is_readable():
+                raise
+        self._look_at_owner()
+        await self._count_log()
+        if self._changed or self._new_graph:
+            self._dirty.set()
+
+    async def _read_on(self) -> None:
         while True:
             events = await self._store.read_events(self.run_id, after=self.state.last_seq, limit=CHUNK)
             for event in events:
@@ -129,28 +143,41 @@ class RunFeed:
             if len(events) < CHUNK:
                 break
             await asyncio.sleep(0)
-        self._look_at_owner()
-        await self._count_log()
-        if self._changed or self._new_graph:
-            self._dirty.set()
+
+    async def _take_what_is_readable(self) -> bool:
+        """Show a run without the events that cannot be read, or make no sense without those; say if there are any."""
+        state, corrupt = await self._store.load_readable(self.run_id)
+        if not corrupt:
+            return False
+        self.state = state
+        self._take_plan()
+        if (damage := damage_of(corrupt)) != self._damage:
+            self._damage = self._problem = damage
+        return True
 
     def _apply(self, event: e.Event) -> None:
         self.state.apply(event)
         match event:
             case e.RunCreated() | e.RunRevised():
+                self._take_plan()
+            case e.StepExpanded() if self.state.steps[event.step_id].outline.kind == "plan":
                 self._new_graph = True
-                self._changed = dict.fromkeys(self.state.steps)
-                self._model = self._default_model(self.state.plan)
-                self._models = {
-                    str(step.get("id")): str(step.get("model") or "")
-                    for step in self.state.plan.get("steps", ())
-                    if "prompt" in step or "agent" in step
-                }
+                self._changed.update(dict.fromkeys((event.step_id, *(part.id for part in event.steps))))
             case _:
                 step_id = getattr(event, "step_id", None)
                 if step_id is not None:
                     self._changed[step_id] = None
                 self._dirty.set()
+
+    def _take_plan(self) -> None:
+        self._new_graph = True
+        self._changed = dict.fromkeys(self.state.steps)
+        self._model = self._default_model(self.state.plan)
+        self._models = {
+            str(step.get("id")): str(step.get("model") or "")
+            for step in self.state.plan.get("steps", ())
+            if "prompt" in step or "agent" in step
+        }
 
     async def _count_log(self) -> None:
         if self._log is None:
@@ -199,15 +226,26 @@ class RunFeed:
                 for step_id, step in known.items()
             }
         log = None if self._log is None else (*self._log, self._log_count)
-        return Frame(self._view(), steps, parents, log, self._problem)
+        problem, self._problem = self._problem, ""
+        return Frame(self._view(), steps, parents, log, problem)
 
     def _view(self) -> RunView:
-        return run_view(self.state, alive=self._alive, model=self._model)
+        view = run_view(self.state, alive=self._alive, model=self._model)
+        return dataclasses.replace(view, reason=self._damage) if self._damage else view
 
     def _step_view(self, step_id: str) -> StepView:
         step = self.state.step(step_id)
         model = (self._models.get(step_id) or self._model) if step_id in self._models else ""
         return step_view(step, model, self.state.last_seq)
+
+
+def damage_of(corrupt: Sequence[CorruptEvent]) -> str:
+    """Return in one line what of a run cannot be shown: the first event, and how many more there are."""
+    first, more = corrupt[0], len(corrupt) - 1
+    step = f" ({first.type} of {first.step_id})" if first.step_id else ""
+    others = f", nor {plural(more, 'event')} after it" if more else ""
+    why = first.problem.removeprefix("an event cannot be read: ")
+    return f"event {first.seq}{step} cannot be read: {one_line(why)}{others}"
 
 
 def model_label(plan: Mapping[str, Any], settings_model: str) -> str:
