@@ -27,7 +27,7 @@ def damage(store: Path, change: str) -> None:
     """Do something to the event that tells that the first step succeeded."""
     with sqlite3.connect(store) as connection:
         (found,) = connection.execute(
-            "SELECT id FROM events WHERE CAST(data AS TEXT) LIKE '%"step.succeeded"%' ORDER BY id LIMIT 1"
+            "SELECT id FROM events WHERE CAST(data AS TEXT) LIKE '%step.succeeded%' ORDER BY id LIMIT 1"
         ).fetchone()
         connection.execute(change, (found,))
     connection.close()
@@ -41,7 +41,10 @@ async def shown(person: Person) -> None:
 @pytest.mark.parametrize(
     ("change", "told"),
     [
-        ("UPDATE events SET data = '{\"type\":\"step.succee' WHERE id = ?", "event 5 cannot be read: Input data was truncated"),
+        (
+            'UPDATE events SET data = \'{"type":"step.succee\' WHERE id = ?',
+            "event 5 cannot be read: Input data was truncated",
+        ),
         ("DELETE FROM events WHERE id = ?", "event 5 cannot be read: it is missing"),
     ],
 )
