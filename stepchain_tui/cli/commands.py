@@ -19,18 +19,26 @@ _MODULES = {
     "runs": "reading",
     "show": "reading",
     "logs": "logs",
+    "why": "explaining",
+    "diff": "comparing",
+    "open": "opening",
     "resume": "running",
     "pause": "steering",
     "cancel": "steering",
     "rerun": "running",
+    "fork": "running",
     "skip": "steering",
     "approve": "steering",
-    "open": "opening",
+    "edit": "editing",
+    "mark": "by_hand",
+    "pin": "by_hand",
+    "breakpoint": "by_hand",
+    "limits": "by_hand",
     "doctor": "doctor",
 }
 """Command -> the module that has it as a function of the same name, in the order of the help."""
 
-LATER = ("why", "diff", "fork", "edit", "plan", "export", "import", "replay", "delete", "prune", "tools", "call")
+LATER = ("plan", "export", "import", "replay", "delete", "prune", "tools", "call")
 """Commands that are named and not there yet."""
 
 _APP = "app"

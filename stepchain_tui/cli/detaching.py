@@ -1,7 +1,7 @@
-"""`run --detach`: the run goes on in a process of its own, with its own session and no terminal.
+"""`run --detach`, `fork --detach`: the run goes on in a process of its own, with its own session and no terminal.
 
-The parent checks plan and inputs, starts the child, hands it the inputs on its standard input (so that no secret is in
-a list of processes), and waits until the child says that it owns the run.
+The parent checks a plan's file and inputs, starts the child, hands it the inputs on its standard input (so that no
+secret is in a list of processes), and waits until the child says that it owns the run.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ import stepchain_tui
 from stepchain_tui.cli.border import FAILED
 from stepchain_tui.cli.carrying import carry_out
 from stepchain_tui.cli.following import Quiet
-from stepchain_tui.cli.runs import RunOrder
+from stepchain_tui.cli.runs import Order, RunOrder
 from stepchain_tui.cli.text import put, put_json, say, to_type
 from stepchain_tui.core.clock import SystemClock
 from stepchain_tui.core.errors import InternalError, StepChainError
@@ -36,10 +36,11 @@ class DetachedError(StepChainError):
         self.kind = str(record.get("kind", "error"))  # type: ignore[misc]
 
 
-def detach_run(order: RunOrder, *, as_json: bool) -> int:
+def detach_run(order: Order, *, as_json: bool) -> int:
     """Start a run in the background and print its id."""
     run_id = check_run_id(order.run_id) if order.run_id else new_run_id(SystemClock().now())
-    load_source(order.plan, order.inputs, None, order.max_concurrent)
+    if isinstance(order, RunOrder):
+        load_source(order.plan, order.inputs, None, order.max_concurrent)
     answer = _start(order, run_id)
     if "error" in answer:
         raise DetachedError(answer)
@@ -53,13 +54,14 @@ def detach_run(order: RunOrder, *, as_json: bool) -> int:
     return 0
 
 
-def _start(order: RunOrder, run_id: str) -> dict[str, Any]:
-    words = [*_python(), "-m", "stepchain_tui.cli", "run", "--detached", "--run-id", run_id]
-    words += ["--store", str(store_path(order.store))]
-    words += ["--fresh"] if order.fresh else []
-    words += ["--max-concurrent", str(order.max_concurrent)] if order.max_concurrent else []
+def _start(order: Order, run_id: str) -> dict[str, Any]:
+    command, *rest = order.words
+    options = ["--detached", "--run-id", run_id, "--store", str(store_path(order.store))]
     child = subprocess.Popen(
-        [*words, "--", order.plan], stdin=subprocess.PIPE, stdout=subprocess.PIPE, start_new_session=True
+        [*_python(), "-m", "stepchain_tui.cli", command, *options, *rest],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        start_new_session=True,
     )
     assert child.stdin is not None
     assert child.stdout is not None
@@ -80,10 +82,14 @@ def _python() -> list[str]:
     return [sys.executable] if here == Path.cwd() else [sys.executable, "-P"]
 
 
-def run_detached(order: RunOrder) -> int:
+def handed_inputs() -> dict[str, str]:
+    """Return the inputs that the parent handed over."""
+    inputs: dict[str, str] = json.loads(sys.stdin.buffer.read() or b"{}")
+    return inputs
+
+
+def run_detached(order: Order) -> int:
     """Carry a run out for a parent that only waits until it has begun; return the exit code, which nobody reads."""
-    inputs = json.loads(sys.stdin.buffer.read() or b"{}")
-    order = RunOrder(order.plan, inputs, order.run_id, order.fresh, order.max_concurrent, order.store)
     try:
         outcome = carry_out(order.store, order.begin, Quiet(), run_id=order.run_id, owned=_owned)
     except StepChainError as error:

@@ -46,7 +46,7 @@ def manual() -> str:
         if command is not None:
             context = click.Context(command, info_name=name, parent=root, max_content_width=100, terminal_width=100)
             parts.append(_section(f"stepchain {name}", command, context))
-    later = ", ".join(f"`{name}`" for name in (*LATER, "--dry-run", "--web"))
+    later = ", ".join(f"`{name}`" for name in (*LATER, "--web"))
     parts.append(f"## Not available yet\n\nThese exit with 2 and say so: {later}.\n")
     return "\n".join(parts)
 

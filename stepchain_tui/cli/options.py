@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
 import click
@@ -46,15 +46,65 @@ def input_option(command: Command) -> Command:
 
 
 def dry_run_option(command: Command) -> Command:
-    """Add `--dry-run`, which this version does not have."""
-    return click.option("--dry-run", is_flag=True, hidden=True, expose_value=False, callback=_no_dry_run)(command)
+    """Add `--dry-run`."""
+    return click.option("--dry-run", is_flag=True, help="Print what would be done, step by step; change nothing.")(
+        command
+    )
 
 
-def _no_dry_run(_: click.Context, __: click.Parameter, value: bool) -> None:
-    if value:
-        from stepchain_tui.core.errors import NotAvailableError
+def output_options(command: Command) -> Command:
+    """Add `--output JSON` and `--output-file FILE`."""
+    command = click.option("--output-file", metavar="FILE", help="Read the output, as JSON, from FILE; - for stdin.")(
+        command
+    )
+    return click.option("--output", metavar="JSON", help="The output, as JSON; a text stands in quotes.")(command)
 
-        raise NotAvailableError("--dry-run is not available yet", hint="Leave it out.")
+
+def json_value(text: str | None, file: str | None, option: str) -> Mapping[str, Any]:
+    """Return `{name of the option: value}` for JSON that was typed or stands in a file, `{}` where neither was given.
+
+    Args:
+        text: What was typed after `option`.
+        file: What was typed after `option` with `-file`; `-` is standard input.
+        option: The option, such as `--output`.
+
+    Raises:
+        UsageError: Both were given, the file cannot be read, or it is no JSON.
+    """
+    import msgspec
+
+    from stepchain_tui.core.errors import UsageError
+    from stepchain_tui.core.values import decode_json
+
+    if text is not None and file is not None:
+        raise UsageError(f"{option} and {option}-file say the same: give one of them")
+    if file is not None:
+        text, named = _text_of(file), f"the content of {option}-file"
+    elif text is not None:
+        named = option
+    else:
+        return {}
+    try:
+        return {option.lstrip("-"): decode_json(text.encode())}
+    except (msgspec.DecodeError, UnicodeEncodeError) as error:
+        raise UsageError(
+            f"{named} is no JSON: {error}", hint="A text stands in double quotes within the shell's: '\"text\"'."
+        ) from None
+
+
+def _text_of(file: str) -> str:
+    import sys
+    from pathlib import Path
+
+    from stepchain_tui.core.errors import UsageError
+
+    try:
+        data = sys.stdin.buffer.read() if file == "-" else Path(file).read_bytes()
+        return data.decode("utf-8")
+    except OSError as error:
+        raise UsageError(f"cannot read {file}: {error.strerror}") from None
+    except UnicodeDecodeError:
+        raise UsageError(f"{file} is not UTF-8 text") from None
 
 
 def pairs(context: click.Context, parameter: click.Parameter, values: tuple[str, ...]) -> dict[str, str]:

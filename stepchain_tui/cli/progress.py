@@ -7,6 +7,7 @@ import sys
 from datetime import UTC, datetime
 from typing import assert_never
 
+from stepchain_tui.cli.beginnings import Beginning
 from stepchain_tui.cli.text import (
     between,
     clean_line,
@@ -14,6 +15,7 @@ from stepchain_tui.cli.text import (
     glyph,
     painted,
     table,
+    to_type,
     uses_colour,
     words_of,
 )
@@ -26,30 +28,37 @@ _LONG = 30
 
 
 class Progress:
-    """Tells people how a run goes on. On a terminal there is one more line at the bottom, drawn over and over."""
+    """Tells people how a run goes on. On a terminal there is one more line at the bottom, drawn over and over.
+
+    Args:
+        store: The store that was named, for the commands that people are told to type.
+    """
 
     needs_state = True
 
-    def __init__(self) -> None:
+    def __init__(self, store: str | None) -> None:
+        self._store = store
         self._stream = sys.stderr
         self._live = uses_colour(sys.stderr) or sys.stderr.isatty()
         self._colour = uses_colour(sys.stderr)
         self._ascii = not draws_unicode(sys.stderr)
         self._state = RunState()
+        self._beginning = Beginning(self._state, store)
         self._line = ""
         self._gone = False
 
     def begin(self, state: RunState) -> None:
         """Take the run as it was before the first new event."""
         self._state = state
+        self._beginning = Beginning(state, self._store)
 
     def event(self, data: bytes) -> None:
         """Fold one more event and print what it means for a step."""
         event = decode_event(data)
         self._state.apply(event)
         text = self._told(event)
-        if text:
-            self._print(text)
+        for line in (*([text] if text else ()), *self._beginning.lines(event, self._state)):
+            self._print(line)
         self._draw()
 
     def tick(self) -> None:
@@ -59,6 +68,8 @@ class Progress:
     def end(self) -> None:
         """Take the bottom line away; on a terminal, print the table."""
         self._erase()
+        for line in self._beginning.left(self._state):
+            self._print(line)
         if self._live and self._state.last_seq:
             for line in self._table():
                 self._print(line)
@@ -69,8 +80,7 @@ class Progress:
         """Return the line for an event, or an empty string where people need not hear of it."""
         match event:
             case e.RunStarted() | e.RunResumed():
-                goal = f": {clean_line(self._state.goal, 120)}" if self._state.goal else ""
-                return f"run {self._state.run_id} {'resumed' if isinstance(event, e.RunResumed) else 'started'}{goal}"
+                return self._begun("resumed" if isinstance(event, e.RunResumed) else "started")
             case e.StepStarted():
                 tries = f"try {event.tries}/{event.max_attempts}" if event.tries > 1 else ""
                 return self._step(event.step_id, tries)
@@ -93,20 +103,24 @@ class Progress:
                 return self._step(event.step_id, f"item {event.item}: {_again(event)}")
             case e.RunPaused():
                 return f"run {self._state.run_id}: {clean_line(event.reason)}"
+            case e.RunRevised():
+                sides = [f"{self._state.run_id}@{number}" for number in (event.revision - 1, event.revision)]
+                shown = f"`{to_type(self._store, 'diff', *sides)}` shows it"
+                return f"run {self._state.run_id}: revision {event.revision}: {clean_line(event.reason)} ({shown})"
+            case e.StepPinned():
+                return self._step(event.step_id, "its output is pinned" if event.pinned else "no longer pinned")
             case e.CommandRefused():
                 return f"refused: {event.command}: {clean_line(event.reason)}"
             case (
                 e.RunCreated()
                 | e.RunWaiting()
                 | e.RunInterrupted()
-                | e.RunRevised()
                 | e.RunFinished()
                 | e.StepQueued()
                 | e.StepSpawned()
                 | e.StepExpanded()
                 | e.StepResumed()
                 | e.StepInvalidated()
-                | e.StepPinned()
                 | e.ItemStarted()
                 | e.ItemSucceeded()
                 | e.ItemCancelled()
@@ -121,6 +135,12 @@ class Progress:
                 return ""
             case _:
                 assert_never(event)
+
+    def _begun(self, how: str) -> str:
+        state = self._state
+        fork = f", forked from {state.parent_run_id} at {state.parent_step_id}" if state.parent_run_id else ""
+        goal = f": {clean_line(state.goal, 120)}" if state.goal else ""
+        return f"run {state.run_id} {how}{fork if how == 'started' else ''}{goal}"
 
     def _step(self, step_id: str, note: str = "") -> str:
         step = self._state.steps.get(step_id) or self._state.removed[step_id]

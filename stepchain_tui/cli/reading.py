@@ -9,19 +9,22 @@ import click
 from stepchain_tui.cli.options import json_option, store_option
 
 if TYPE_CHECKING:
-    from stepchain_tui.run import RunState
+    from stepchain_tui.cli.family import Family
+    from stepchain_tui.cli.states import ReadRun
     from stepchain_tui.store import RunSummary, SQLiteStore
 
 
 @click.command("runs")
 @click.option("--limit", type=click.IntRange(1), metavar="N", help="Only the newest N.")
 @click.option("--find", "text", metavar="TEXT", default="", help="Only runs with TEXT in id, goal or plan.")
+@click.option("--tree", is_flag=True, help="Show forks below the run that they are forked from.")
 @json_option
 @store_option
-def runs_command(limit: int | None, text: str, as_json: bool, store: str | None) -> None:
+def runs_command(limit: int | None, text: str, tree: bool, as_json: bool, store: str | None) -> None:
     """List the runs, newest first."""
     import asyncio
 
+    from stepchain_tui.cli.family import tree_records
     from stepchain_tui.cli.shapes import summary_record
     from stepchain_tui.cli.stores import store_missing
     from stepchain_tui.cli.text import put_json, say
@@ -31,9 +34,9 @@ def runs_command(limit: int | None, text: str, as_json: bool, store: str | None)
     missing = store_missing(path)
     runs = [] if missing else asyncio.run(_list_runs(store, limit, text))
     if as_json:
-        put_json([summary_record(run) for run in runs])
+        put_json(tree_records(runs) if tree else [summary_record(run) for run in runs])
     else:
-        _put_runs(runs)
+        _put_runs(runs, tree=tree)
     if not runs and not as_json:
         say(f"no runs: there is no store at {path} yet" if missing else "no runs")
 
@@ -45,54 +48,110 @@ async def _list_runs(given: str | None, limit: int | None, text: str) -> list[Ru
         return await store.list_runs(limit=-1 if limit is None else limit, text=text)
 
 
-def _put_runs(runs: list[RunSummary]) -> None:
+def _put_runs(runs: list[RunSummary], *, tree: bool) -> None:
     import sys
 
+    from stepchain_tui.cli.family import family_rows
     from stepchain_tui.cli.text import between, clean_line, local_time, painted, put, table, uses_colour, words_of
 
     if not runs:
         return
     head = ("RUN", "STATUS", "STEPS", "CREATED", "TOOK", "GOAL")
+    named = family_rows(runs) if tree else [(run.run_id, run) for run in runs]
     rows = [
         (
-            run.run_id,
+            name,
             words_of(run.shown_status),
             f"{run.steps_done}/{run.steps_total}",
             local_time(run.created_at),
             between(run.started_at, run.finished_at),
             clean_line(run.goal, 60),
         )
-        for run in runs
+        for name, run in named
     ]
     lines = table([head, *rows])
     colour = uses_colour(sys.stdout)
     put(lines[0])
-    for line, run in zip(lines[1:], runs, strict=True):
+    for line, (_, run) in zip(lines[1:], named, strict=True):
         put(painted(line, run.shown_status, colour=colour))
 
 
 @click.command("show")
 @click.argument("run")
 @click.option("--full", is_flag=True, help="Show outputs whole, also large ones.")
+@click.option("--revisions", is_flag=True, help="List the revisions of its plan instead.")
+@click.option("--plan", is_flag=True, help="Print the text of its plan, as it really ran, instead.")
+@click.option("--revision", "number", type=click.IntRange(1), metavar="N", help="With --plan: revision N of it.")
 @json_option
 @store_option
-def show_command(run: str, full: bool, as_json: bool, store: str | None) -> None:
+def show_command(
+    run: str, full: bool, revisions: bool, plan: bool, number: int | None, as_json: bool, store: str | None
+) -> None:
     """Show RUN: how each step stands, its tries, output and error."""
+    from stepchain_tui.cli.states import read_state, say_what_is_broken
     from stepchain_tui.cli.stores import read_run
+    from stepchain_tui.core.errors import UsageError
 
-    async def read(opened: SQLiteStore, run_id: str) -> tuple[RunState, RunSummary, dict[str, Any]]:
-        from stepchain_tui.cli.shapes import outputs_of, state_as_it_is
+    if revisions and plan:
+        raise UsageError("--revisions and --plan exclude each other")
+    if number is not None and not plan:
+        raise UsageError("--revision goes with --plan")
+    if plan:
+        _show_plan(store, run, number, as_json=as_json)
+        return
 
-        state, summary = await state_as_it_is(opened, run_id)
-        return state, summary, await outputs_of(opened, state, whole=full)
+    async def read(opened: SQLiteStore, run_id: str) -> tuple[ReadRun, dict[str, Any], Family]:
+        from stepchain_tui.cli.family import read_family
+        from stepchain_tui.cli.shapes import outputs_of
 
-    state, summary, outputs = read_run(store, run, read)
-    if as_json:
+        found = await read_state(opened, run_id)
+        outputs = {} if revisions else await outputs_of(opened, found.state, whole=full)
+        return found, outputs, await read_family(opened, found.state)
+
+    found, outputs, family = read_run(store, run, read)
+    say_what_is_broken(found)
+    if revisions:
+        _show_revisions(found, as_json=as_json)
+    elif as_json:
         from stepchain_tui.cli.shapes import run_record
         from stepchain_tui.cli.text import put_json
 
-        put_json(run_record(state, summary, outputs))
-        return
-    from stepchain_tui.cli.showing import put_run
+        put_json(run_record(found.state, found.summary, outputs, family.children))
+    else:
+        from stepchain_tui.cli.showing import put_run
 
-    put_run(state, summary, outputs, full=full)
+        put_run(found.state, found.summary, outputs, family, full=full)
+
+
+def _show_revisions(found: ReadRun, *, as_json: bool) -> None:
+    from stepchain_tui.cli.revisions import revision_records
+    from stepchain_tui.cli.text import clean_line, local_time, put, put_json, table
+
+    if as_json:
+        put_json(revision_records(found.state))
+        return
+    rows = [
+        (str(record.number), local_time(record.at), clean_line(record.by), clean_line(record.reason))
+        for record in found.state.revisions
+    ]
+    for line in table([("REVISION", "AT", "BY", "REASON"), *rows]):
+        put(line)
+
+
+def _show_plan(given: str | None, run: str, number: int | None, *, as_json: bool) -> None:
+    import sys
+
+    from stepchain_tui.cli.revisions import PlanRevision, read_revision
+    from stepchain_tui.cli.states import read_state
+    from stepchain_tui.cli.stores import read_run
+    from stepchain_tui.cli.text import clean_block, put_json
+
+    async def read(opened: SQLiteStore, run_id: str) -> tuple[str, PlanRevision]:
+        return run_id, await read_revision(opened, (await read_state(opened, run_id)).state, number)
+
+    run_id, found = read_run(given, run, read)
+    if as_json:
+        put_json({"run_id": run_id, "revision": found.number, "plan": found.plan, "text": found.text})
+        return
+    text = found.shown_text  # as it is where it does not go to a terminal: it may become a plan's file again
+    sys.stdout.write(clean_block(text) if sys.stdout.isatty() else text)

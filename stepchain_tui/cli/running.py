@@ -1,9 +1,6 @@
-"""`run`, `resume`, `rerun`: commands that carry a run out in the foreground."""
+"""`run`, `resume`, `rerun`, `fork`: commands that carry a run out in the foreground."""
 
 from __future__ import annotations
-
-import sys
-from collections.abc import Callable
 
 import click
 
@@ -29,17 +26,24 @@ def run_command(
     max_concurrent: int | None,
     detach: bool,
     detached: bool,
+    dry_run: bool,
     as_json: bool,
     store: str | None,
 ) -> int:
     """Run PLAN and wait until it ends; a run that is known by --run-id goes on."""
     from stepchain_tui.cli import runs
 
+    if detached:
+        from stepchain_tui.cli.detaching import handed_inputs, run_detached
+
+        inputs = handed_inputs()
     order = runs.RunOrder(plan, inputs, run_id=run_id, fresh=fresh, max_concurrent=max_concurrent, store=store)
     if detached:
-        from stepchain_tui.cli.detaching import run_detached
-
         return run_detached(order)
+    if dry_run:
+        from stepchain_tui.cli.rehearsing import rehearse_run
+
+        return rehearse_run(order, as_json=as_json)
     if detach:
         from stepchain_tui.cli.detaching import detach_run
 
@@ -53,11 +57,15 @@ def run_command(
 @dry_run_option
 @json_option
 @store_option
-def resume_command(run: str, inputs: dict[str, str], as_json: bool, store: str | None) -> int:
+def resume_command(run: str, inputs: dict[str, str], dry_run: bool, as_json: bool, store: str | None) -> int:
     """Go on with RUN, with the plan it keeps; what succeeded is not run again.
 
     Inputs of type secret are not stored: give them again with --input.
     """
+    if dry_run:
+        from stepchain_tui.cli.rehearsing import rehearse
+
+        return rehearse(store, run, "resume", {}, as_json=as_json)
     from stepchain_tui.cli.runs import resume_run
 
     return resume_run(store, run, inputs, as_json=as_json)
@@ -67,25 +75,70 @@ def resume_command(run: str, inputs: dict[str, str], as_json: bool, store: str |
 @click.argument("run")
 @click.argument("step")
 @click.option("--downstream", is_flag=True, help="Also run all that follows STEP.")
+@click.option("--failed", is_flag=True, help="Only the failed items of STEP, which is a map.")
 @input_option
 @dry_run_option
 @json_option
 @store_option
 def rerun_command(
-    run: str, step: str, downstream: bool, inputs: dict[str, str], as_json: bool, store: str | None
+    run: str,
+    step: str,
+    downstream: bool,
+    failed: bool,
+    inputs: dict[str, str],
+    dry_run: bool,
+    as_json: bool,
+    store: str | None,
 ) -> int:
     """Run STEP of RUN again; what follows it is marked stale, or run too with --downstream."""
+    if dry_run:
+        from stepchain_tui.cli.rehearsing import rehearse
+
+        arguments = {"step": step, "downstream": downstream, "failed": failed}
+        return rehearse(store, run, "rerun", arguments, as_json=as_json)
     from stepchain_tui.cli.runs import rerun_step
 
-    return rerun_step(store, run, step, inputs, downstream=downstream, as_json=as_json)
+    return rerun_step(store, run, step, inputs, downstream=downstream, failed=failed, as_json=as_json)
 
 
-def ask_secret(name: str) -> str:
-    """Return a secret that the person at the terminal types."""
-    value: str = click.prompt(f"{name} (is not shown)", hide_input=True, err=True)
-    return value
+@click.command("fork")
+@click.argument("run")
+@click.argument("step")
+@click.option("--run-id", metavar="ID", help="Name the new run.")
+@input_option
+@click.option("--detach", is_flag=True, help="Let the new run go on by itself; print its id.")
+@click.option("--detached", is_flag=True, hidden=True)
+@dry_run_option
+@json_option
+@store_option
+def fork_command(
+    run: str,
+    step: str,
+    run_id: str | None,
+    inputs: dict[str, str],
+    detach: bool,
+    detached: bool,
+    dry_run: bool,
+    as_json: bool,
+    store: str | None,
+) -> int:
+    """Start a new run from STEP of RUN: that and what follows is run, the other results are taken over.
 
+    RUN is not touched, and may go on or be deleted. Inputs of type secret are given again with --input.
+    """
+    if dry_run:
+        from stepchain_tui.cli.rehearsing import rehearse
 
-def asker() -> Callable[[str], str] | None:
-    """Return what asks for a secret, or None where nobody is there to answer."""
-    return ask_secret if sys.stdin.isatty() and sys.stderr.isatty() else None
+        return rehearse(store, run, "fork", {"step": step}, as_json=as_json)
+    from stepchain_tui.cli import runs
+
+    if detached:
+        from stepchain_tui.cli.detaching import handed_inputs, run_detached
+
+        return run_detached(runs.ForkOrder(run, step, handed_inputs(), run_id=run_id, store=store))
+    order = runs.ForkOrder(run, step, inputs, run_id=run_id, store=store)
+    if detach:
+        from stepchain_tui.cli.detaching import detach_run
+
+        return detach_run(runs.with_secrets(order), as_json=as_json)
+    return runs.fork_run(order, as_json=as_json)

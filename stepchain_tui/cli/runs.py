@@ -1,25 +1,48 @@
-"""What `run`, `resume` and `rerun` do once their words are understood."""
+"""What `run`, `resume`, `rerun` and `fork` do once their words are understood."""
 
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, replace
+from typing import Protocol
 
-from stepchain_tui.cli.border import STOPPED, tell
-from stepchain_tui.cli.carrying import Outcome, carry_out
+from stepchain_tui.cli.carrying import carry_out
 from stepchain_tui.cli.following import JsonLines, Watcher
+from stepchain_tui.cli.outcomes import report
 from stepchain_tui.cli.progress import Progress
-from stepchain_tui.cli.stores import read_run
-from stepchain_tui.cli.text import clean_block, clean_line, say, to_type, words_of
-from stepchain_tui.core.errors import InputError, RunLockedError
+from stepchain_tui.cli.secret_inputs import asked_secrets, secrets_for
+from stepchain_tui.cli.text import say
+from stepchain_tui.core.errors import RunLockedError
 from stepchain_tui.engine import EngineService, RunHandle
-from stepchain_tui.plan import InputType, load_plan
-from stepchain_tui.run import RunState, RunStatus, StepState, StepStatus
-from stepchain_tui.run.events import RunCreated
-from stepchain_tui.store import SQLiteStore
-from stepchain_tui.tui.text import duration
+from stepchain_tui.run import RunStatus
 
-_RESUME_INPUTS = "Only inputs of type secret are asked for again; the others are kept with the run."
+
+class Order(Protocol):
+    """A run that is to begin: here, or in a process of its own.
+
+    Attributes:
+        run_id: Its id, None where one is to be made.
+        inputs: What was given as inputs.
+        store: The store that was named.
+    """
+
+    @property
+    def run_id(self) -> str | None: ...  # noqa: D102 - an attribute
+
+    @property
+    def inputs(self) -> Mapping[str, str]: ...  # noqa: D102 - an attribute
+
+    @property
+    def store(self) -> str | None: ...  # noqa: D102 - an attribute
+
+    @property
+    def words(self) -> list[str]:
+        """The command line that begins it, without its id, inputs and store."""
+        ...
+
+    async def begin(self, service: EngineService) -> RunHandle:
+        """Begin."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +56,13 @@ class RunOrder:
     max_concurrent: int | None = None
     store: str | None = None
 
+    @property
+    def words(self) -> list[str]:
+        """The command line that begins it, without its id, inputs and store."""
+        options = [*(["--fresh"] if self.fresh else [])]
+        options += ["--max-concurrent", str(self.max_concurrent)] if self.max_concurrent else []
+        return ["run", *options, "--", self.plan]
+
     async def begin(self, service: EngineService) -> RunHandle:
         """Start the run, or go on with it."""
         return await service.start(
@@ -44,11 +74,43 @@ class RunOrder:
         )
 
 
+@dataclass(frozen=True, slots=True)
+class ForkOrder:
+    """What `stepchain fork` was asked for; `run_id` is the new run's."""
+
+    parent: str
+    step: str
+    inputs: Mapping[str, str]
+    run_id: str | None = None
+    store: str | None = None
+
+    @property
+    def words(self) -> list[str]:
+        """The command line that begins it, without its id, inputs and store."""
+        return ["fork", "--", self.parent, self.step]
+
+    async def begin(self, service: EngineService) -> RunHandle:
+        """Start the new run."""
+        return await service.fork(self.parent, self.step, new_run_id=self.run_id, inputs=self.inputs)
+
+
 def run_plan(order: RunOrder, *, as_json: bool) -> int:
     """Run a plan in the foreground and return the exit code."""
-    order = replace(order, inputs={**order.inputs, **_asked_secrets(order)})
-    outcome = carry_out(order.store, order.begin, _watcher(as_json), run_id=order.run_id)
+    order = replace(order, inputs={**order.inputs, **asked_secrets(order.plan, order.inputs)})
+    outcome = carry_out(order.store, order.begin, _watcher(order.store, as_json), run_id=order.run_id)
     return report(outcome, order.store, as_json=as_json)
+
+
+def fork_run(order: ForkOrder, *, as_json: bool) -> int:
+    """Carry out a fork of a run in the foreground and return the exit code."""
+    order = with_secrets(order)
+    outcome = carry_out(order.store, order.begin, _watcher(order.store, as_json), run_id=None)
+    return report(outcome, order.store, as_json=as_json)
+
+
+def with_secrets(order: ForkOrder) -> ForkOrder:
+    """Return a fork with the parent's secret inputs, which were given or are asked for."""
+    return replace(order, inputs=secrets_for(order.store, order.parent, order.inputs))
 
 
 def resume_run(store: str | None, run_id: str, inputs: Mapping[str, str], *, as_json: bool) -> int:
@@ -57,7 +119,7 @@ def resume_run(store: str | None, run_id: str, inputs: Mapping[str, str], *, as_
     A run that somebody else carries out and that is paused is told to go on there.
     """
     answers: list[str] = []
-    given = _secrets_for(store, run_id, inputs)
+    given = secrets_for(store, run_id, inputs)
 
     async def begin(service: EngineService) -> RunHandle:
         try:
@@ -73,17 +135,24 @@ def resume_run(store: str | None, run_id: str, inputs: Mapping[str, str], *, as_
 
 
 def rerun_step(
-    store: str | None, run_id: str, step_id: str, inputs: Mapping[str, str], *, downstream: bool, as_json: bool
+    store: str | None,
+    run_id: str,
+    step_id: str,
+    inputs: Mapping[str, str],
+    *,
+    downstream: bool,
+    failed: bool,
+    as_json: bool,
 ) -> int:
     """Run a step of a run again and return the exit code; where the run is live, its owner does it."""
     answers: list[str] = []
-    given = _secrets_for(store, run_id, inputs)
+    given = secrets_for(store, run_id, inputs)
 
     async def begin(service: EngineService) -> RunHandle:
         try:
-            return await service.rerun(run_id, step_id, downstream=downstream, inputs=given)
+            return await service.rerun(run_id, step_id, downstream=downstream, failed=failed, inputs=given)
         except RunLockedError:
-            arguments = {"step": step_id, "downstream": downstream}
+            arguments = {"step": step_id, "downstream": downstream, "failed": failed}
             answers.append(str((await service.steer(run_id, "rerun", arguments))["message"]))
             raise
 
@@ -110,7 +179,7 @@ def _carry_out_or_tell(
         as_json: Print events and nothing for people.
     """
     try:
-        outcome = carry_out(store, begin, _watcher(as_json), run_id=run_id)
+        outcome = carry_out(store, begin, _watcher(store, as_json), run_id=run_id)
     except RunLockedError as error:
         if not answers:
             raise
@@ -120,108 +189,5 @@ def _carry_out_or_tell(
     return report(outcome, store, as_json=as_json)
 
 
-def _watcher(as_json: bool) -> Watcher:
-    return JsonLines() if as_json else Progress()
-
-
-# --- secret inputs
-
-
-def _asked_secrets(order: RunOrder) -> dict[str, str]:
-    """Return the secret inputs that were not given, from the person at the terminal."""
-    from stepchain_tui.cli.running import asker
-
-    ask = asker()
-    if ask is None:
-        return {}
-    from pathlib import Path
-
-    plan = load_plan(Path(order.plan)).plan
-    missing = [
-        name
-        for name, spec in plan.inputs.items()
-        if spec.type is InputType.SECRET and not spec.has_default and name not in order.inputs
-    ]
-    return {name: ask(name) for name in missing}
-
-
-def _secrets_for(given_store: str | None, run_id: str, given: Mapping[str, str]) -> dict[str, str]:
-    """Return the secret inputs of a run that goes on: those given, and those the person at the terminal types.
-
-    They are asked for before there is an engine, whose loop would keep ctrl+c from a person who types.
-
-    Raises:
-        InputError: Something else was given, or one is missing and nobody is there to be asked.
-    """
-    from stepchain_tui.cli.running import asker
-
-    async def read(store: SQLiteStore, known: str) -> tuple[str, ...]:
-        (first,) = await store.read_events(known, limit=1)
-        return first.secret_inputs if isinstance(first, RunCreated) else ()
-
-    names = read_run(given_store, run_id, read)
-    others = [name for name in given if name not in names]
-    if others:
-        asks = f"; it asks for {', '.join(names)}" if names else ""
-        raise InputError(f"a run that goes on takes no input '{others[0]}'{asks}", hint=_RESUME_INPUTS)
-    missing = [name for name in names if name not in given]
-    if not missing:
-        return dict(given)
-    ask: Callable[[str], str] | None = asker()
-    if ask is None:
-        hint = " ".join(f"--input {name}=..." for name in missing)
-        error = InputError(f"secret inputs are not stored: give {', '.join(missing)} again", hint=f"Add {hint}")
-        error.cli_code = STOPPED  # type: ignore[attr-defined]
-        raise error
-    return {**given, **{name: ask(name) for name in missing}}
-
-
-# --- the outcome
-
-
-def report(outcome: Outcome, store: str | None, *, as_json: bool) -> int:
-    """Say how a run ended and what can be done next; return the exit code."""
-    state, status = outcome.state, outcome.status
-    code = outcome.exit_code
-    message, hint = _outcome_text(state, status, duration(outcome.seconds), store)
-    if status is RunStatus.SUCCEEDED:
-        if not as_json:
-            say(message if outcome.carried else f"run {state.run_id} has succeeded already; nothing was run")
-        return code
-    return tell(clean_block(message), _KINDS.get(status, str(status)), clean_block(hint), code, as_json)
-
-
-_KINDS = {RunStatus.FAILED: "run_failed"}
-
-
-def _outcome_text(state: RunState, status: RunStatus, took: str, store: str | None) -> tuple[str, str]:
-    run_id = state.run_id
-    head = f"run {run_id} {words_of(status)}"
-    resume = f"`{to_type(store, 'resume', run_id)}`"
-    match status:
-        case RunStatus.SUCCEEDED:
-            return f"{head} in {took}", ""
-        case RunStatus.WAITING:
-            questions = [step for step in state.steps.values() if step.status is StepStatus.WAITING]
-            asked = "; ".join(f"{step.id}: {clean_line(_question(step))}" for step in questions)
-            answers = " and ".join(f"`{_answer(step, run_id, store)}`" for step in questions)
-            return f"{head} for an answer ({asked})", f"{answers}, then {resume}"
-        case RunStatus.FAILED:
-            hint = f"`{to_type(store, 'show', run_id)}` tells why; {resume} tries again what failed."
-            return f"{head}: {clean_line(state.reason)}", hint
-        case RunStatus.CANCELLED:
-            return f"{head}: {clean_line(state.reason)}", f"{resume} goes on."
-        case _:
-            return f"{head} after {took}", f"{resume} goes on."
-
-
-def _question(step: StepState) -> str:
-    return step.waiting.question if step.waiting is not None else ""
-
-
-def _answer(step: StepState, run_id: str, store: str | None) -> str:
-    """Return what to type to say yes, with the fields that have to be filled in."""
-    fields = step.waiting.fields if step.waiting is not None else {}
-    missing = [f"{name}={spec.get('type', 'text').upper()}" for name, spec in fields.items() if "default" not in spec]
-    words = [word for field in missing for word in ("--field", field)]
-    return to_type(store, "approve", run_id, step.id, *words)
+def _watcher(store: str | None, as_json: bool) -> Watcher:
+    return JsonLines() if as_json else Progress(store)

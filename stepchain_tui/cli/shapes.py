@@ -2,42 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, cast
+from collections.abc import Iterable, Mapping
+from typing import Any
 
-from stepchain_tui.core.clock import SystemClock
-from stepchain_tui.engine.takeover import record_death
-from stepchain_tui.run import RunState, RunStatus, StepState
+from stepchain_tui.cli.revisions import revision_records
+from stepchain_tui.run import RunState, StepState
 from stepchain_tui.run.state import AttemptState, Usage
 from stepchain_tui.store import RunSummary, SQLiteStore
 from stepchain_tui.store.blobs import FileBlobs
 
-if TYPE_CHECKING:
-    from stepchain_tui.engine.recorder import Journal
-
 Record = dict[str, Any]
-
-
-class _Reading:
-    """A journal for a state that is only read: what it emits is folded and never stored."""
-
-    def __init__(self, state: RunState) -> None:
-        self.state = state
-        self._clock = SystemClock()
-
-    def emit(self, event_type: Any, **fields: Any) -> None:
-        """Fold an event that whoever takes the run over would record."""
-        moment = self.state.last_at or self._clock.now()
-        self.state.apply(event_type(seq=self.state.last_seq + 1, run_id=self.state.run_id, at=moment, **fields))
-
-
-async def state_as_it_is(store: SQLiteStore, run_id: str) -> tuple[RunState, RunSummary]:
-    """Return a run's state and row; what a dead owner left as running reads as interrupted."""
-    summary = await store.get_run(run_id)
-    state = await store.load_state(run_id)
-    if summary.shown_status is RunStatus.INTERRUPTED and state.status is not RunStatus.INTERRUPTED:
-        record_death(cast("Journal", _Reading(state)))
-    return state, summary
 
 
 async def outputs_of(store: SQLiteStore, state: RunState, *, whole: bool) -> Record:
@@ -61,7 +35,9 @@ async def outputs_of(store: SQLiteStore, state: RunState, *, whole: bool) -> Rec
     return outputs
 
 
-def run_record(state: RunState, summary: RunSummary, outputs: Mapping[str, Any]) -> Record:
+def run_record(
+    state: RunState, summary: RunSummary, outputs: Mapping[str, Any], children: Iterable[RunSummary]
+) -> Record:
     """Return a run as `show --json` prints it."""
     return {
         "run_id": state.run_id,
@@ -69,6 +45,10 @@ def run_record(state: RunState, summary: RunSummary, outputs: Mapping[str, Any])
         "goal": state.goal,
         "plan_path": state.plan_path,
         "revision": state.revision,
+        "revisions": revision_records(state),
+        "parent_run_id": state.parent_run_id,
+        "parent_step_id": state.parent_step_id,
+        "children": [child.run_id for child in children],
         "reason": state.reason,
         "inputs": state.inputs,
         "created_at": state.created_at,
@@ -87,6 +67,10 @@ def step_record(step: StepState, output: Any) -> Record:
         "kind": step.outline.kind,
         "status": step.status,
         "marks": sorted(step.marks),
+        "breakpoint": step.breakpoint or None,
+        "origin": step.origin or None,
+        "part_of": step.outline.part_of or None,
+        "waiting": _waiting_record(step),
         "attempts": [attempt_record(attempt) for attempt in step.attempts.values()],
         "output": output,
         "error": _error_of(step),
@@ -94,6 +78,19 @@ def step_record(step: StepState, output: Any) -> Record:
         "started_at": step.started_at,
         "finished_at": step.finished_at,
         "usage": usage_record(step.usage) if step.usage is not None else None,
+    }
+
+
+def _waiting_record(step: StepState) -> Record | None:
+    waiting = step.waiting
+    if waiting is None:
+        return None
+    return {
+        "reason": waiting.reason,
+        "question": waiting.question,
+        "place": waiting.place or None,
+        "fields": waiting.fields,
+        "deadline": waiting.deadline,
     }
 
 
@@ -133,6 +130,8 @@ def summary_record(run: RunSummary) -> Record:
         "status": run.shown_status,
         "goal": run.goal,
         "plan_path": run.plan_path,
+        "parent_run_id": run.parent_run_id,
+        "parent_step_id": run.parent_step_id,
         "created_at": run.created_at,
         "finished_at": run.finished_at,
         "steps_total": run.steps_total,

@@ -6,6 +6,7 @@ import sys
 from collections.abc import Mapping
 from typing import Any
 
+from stepchain_tui.cli.family import Family
 from stepchain_tui.cli.text import (
     between,
     clean_block,
@@ -27,11 +28,11 @@ from stepchain_tui.store import RunSummary
 _MARKS = {Mark.CACHED: "=", Mark.STALE: "~", Mark.PINNED: "*"}
 
 
-def put_run(state: RunState, summary: RunSummary, outputs: Mapping[str, Any], *, full: bool) -> None:
+def put_run(state: RunState, summary: RunSummary, outputs: Mapping[str, Any], family: Family, *, full: bool) -> None:
     """Print a run with a row for each step, then errors and outputs."""
     colour = uses_colour(sys.stdout)
     status = summary.shown_status
-    for name, text in _facts(state, summary):
+    for name, text in _facts(state, summary, family):
         put(f"{name:<8} {painted(text, status, colour=colour) if name == 'status' else text}")
     put()
     ascii_only = not draws_unicode(sys.stdout)
@@ -42,7 +43,7 @@ def put_run(state: RunState, summary: RunSummary, outputs: Mapping[str, Any], *,
         _put_details(step, outputs.get(step.id), full=full)
 
 
-def _facts(state: RunState, summary: RunSummary) -> list[tuple[str, str]]:
+def _facts(state: RunState, summary: RunSummary, family: Family) -> list[tuple[str, str]]:
     status = words_of(summary.shown_status)
     if summary.owner_alive and summary.owner is not None:
         status += f" (process {summary.owner.pid})"
@@ -52,6 +53,8 @@ def _facts(state: RunState, summary: RunSummary) -> list[tuple[str, str]]:
         ("goal", clean_line(state.goal)),
         ("status", f"{status}: {reason}" if reason else status),
         ("plan", f"{state.plan_path}{f' (revision {state.revision})' if state.revision > 1 else ''}"),
+        ("fork of", _parent(state, family)),
+        ("forks", ", ".join(f"{child.run_id} at {child.parent_step_id}" for child in family.children)),
         ("started", local_time(state.started_at)),
         ("took", between(state.started_at, state.finished_at)),
     ]
@@ -62,11 +65,28 @@ def _facts(state: RunState, summary: RunSummary) -> list[tuple[str, str]]:
     return [fact for fact in facts if fact[1]]
 
 
+def _parent(state: RunState, family: Family) -> str:
+    if state.parent_run_id is None:
+        return ""
+    gone = " (deleted)" if family.parent_deleted else ""
+    return f"{state.parent_run_id}{gone} at {state.parent_step_id}"
+
+
+def _named(step: StepState) -> str:
+    """Return a step's name in a list where parts of a sub-plan stand under their step."""
+    if not step.outline.part_of:
+        return step.id
+    path, _, name = step.id.rpartition("/")
+    depth = path.count("/") + 1
+    item = f"[{step.outline.part_of_item}]/" if step.outline.part_of_item is not None else ""
+    return f"{'  ' * depth}{item}{name}"
+
+
 def _row(step: StepState, output: Any, *, ascii_only: bool) -> tuple[str, ...]:
     marks = "".join(_MARKS[mark] for mark in sorted(step.marks))
     tries = f"{step.attempt} {'try' if step.attempt == 1 else 'tries'}" if step.attempt else ""
     return (
-        f"{glyph(step.status, ascii_only=ascii_only)} {step.id}{marks}",
+        f"{glyph(step.status, ascii_only=ascii_only)} {_named(step)}{marks}",
         step.outline.kind,
         words_of(step.status),
         tries,
@@ -76,6 +96,12 @@ def _row(step: StepState, output: Any, *, ascii_only: bool) -> tuple[str, ...]:
 
 
 def _note(step: StepState, output: Any) -> str:
+    set_by_hand = [f"stops {step.breakpoint}"] if step.breakpoint else []
+    origin = [f"from {step.origin}"] if step.origin else []
+    return "  ".join(part for part in (*set_by_hand, *origin, _said(step, output)) if part)
+
+
+def _said(step: StepState, output: Any) -> str:
     if step.error is not None:
         return clean_line(step.error.message, 80)
     if step.status == "succeeded":

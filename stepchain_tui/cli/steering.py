@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from stepchain_tui.cli.options import json_option, pairs, store_option
+from stepchain_tui.cli.options import dry_run_option, json_option, json_value, pairs, store_option
+
+if TYPE_CHECKING:
+    from stepchain_tui.run import RunState
 
 
 @click.command("pause")
@@ -15,29 +18,37 @@ from stepchain_tui.cli.options import json_option, pairs, store_option
 @click.option("--now", is_flag=True, help="Send running steps back to pending, at no cost of a try.")
 @json_option
 @store_option
-def pause_command(run: str, now: bool, as_json: bool, store: str | None) -> None:
+def pause_command(run: str, now: bool, as_json: bool, store: str | None) -> int:
     """Pause RUN: running steps finish, no further one starts."""
-    _steer(store, run, "pause", {"now": now}, as_json=as_json)
+    from stepchain_tui.cli.sending import steer
+
+    return steer(store, run, "pause", {"now": now}, as_json=as_json)
 
 
 @click.command("cancel")
 @click.argument("run")
 @click.argument("step", required=False)
+@dry_run_option
 @json_option
 @store_option
-def cancel_command(run: str, step: str | None, as_json: bool, store: str | None) -> None:
+def cancel_command(run: str, step: str | None, dry_run: bool, as_json: bool, store: str | None) -> int:
     """Cancel RUN, or one STEP of it; `resume` gives what was cancelled fresh tries."""
-    _steer(store, run, "cancel", {"step": step} if step else {}, as_json=as_json)
+    from stepchain_tui.cli.sending import steer
+
+    return steer(store, run, "cancel", {"step": step} if step else {}, as_json=as_json, dry_run=dry_run)
 
 
 @click.command("skip")
 @click.argument("run")
 @click.argument("step")
+@dry_run_option
 @json_option
 @store_option
-def skip_command(run: str, step: str, as_json: bool, store: str | None) -> None:
+def skip_command(run: str, step: str, dry_run: bool, as_json: bool, store: str | None) -> int:
     """Skip STEP of RUN; what depends on it is skipped too."""
-    _steer(store, run, "skip", {"step": step}, as_json=as_json)
+    from stepchain_tui.cli.sending import steer
+
+    return steer(store, run, "skip", {"step": step}, as_json=as_json, dry_run=dry_run)
 
 
 @click.command("approve")
@@ -47,32 +58,37 @@ def skip_command(run: str, step: str, as_json: bool, store: str | None) -> None:
 @click.option(
     "--field", "fields", metavar="K=V", multiple=True, callback=pairs, help="Fill in a field; repeat it for more."
 )
+@click.option(
+    "--with", "value", metavar="JSON", help="At a breakpoint: go on with this input (before) or output (after)."
+)
+@click.option("--with-file", "file", metavar="FILE", help="The same, as JSON, from FILE; - for stdin.")
 @json_option
 @store_option
-def approve_command(run: str, step: str, deny: bool, fields: dict[str, str], as_json: bool, store: str | None) -> None:
-    """Answer the question of STEP of RUN: yes, or no with --deny."""
-    arguments = {"step": step, "approved": not deny, "fields": fields}
-    _steer(store, run, "approve", arguments, as_json=as_json)
+def approve_command(
+    run: str,
+    step: str,
+    deny: bool,
+    fields: dict[str, str],
+    value: str | None,
+    file: str | None,
+    as_json: bool,
+    store: str | None,
+) -> int:
+    """Answer the question of STEP of RUN: yes, or no with --deny.
 
+    At a breakpoint this lets STEP go on, with what --with gives instead of what `show` shows. A step that was cut off
+    and asks before another try is run again.
+    """
+    from stepchain_tui.cli.sending import steer
 
-def _steer(given: str | None, run_id: str, command: str, arguments: Mapping[str, Any], *, as_json: bool) -> None:
-    import asyncio
+    by_hand = json_value(value, file, "--with")
 
-    from stepchain_tui.cli.carrying import open_engine
-    from stepchain_tui.cli.stores import require_store
-    from stepchain_tui.cli.text import clean_line, put_json, say
-    from stepchain_tui.engine import EngineService
+    def arguments(state: RunState) -> Mapping[str, Any]:
+        answer = {"step": step, "approved": not deny, "fields": fields}
+        if not by_hand:
+            return answer
+        waiting = state.step(step).waiting
+        after = waiting is not None and waiting.place == "after"
+        return {**answer, ("output" if after else "input"): by_hand["with"]}
 
-    require_store(given, run_id)
-
-    async def work() -> tuple[str, str]:
-        async with open_engine(given) as engine:
-            known = (await engine.store.get_run(run_id)).run_id
-            answer = await EngineService(engine).steer(known, command, arguments)
-            return known, str(answer["message"])
-
-    known, message = asyncio.run(work())
-    if as_json:
-        put_json({"run_id": known, "command": command, "ok": True, "message": message})
-    else:
-        say(clean_line(message))
+    return steer(store, run, "approve", arguments, as_json=as_json)

@@ -358,7 +358,9 @@ def test_a_terminal_sees_live_progress_and_a_table(cli: CommandLine) -> None:
     text = seen.decode()
     assert "done" in text
     assert "\x1b[K" in text
-    assert "blocked" in text.rpartition("run r1 failed")[0].splitlines()[-2]
+    *_, before_last, account = text.rpartition("run r1 failed")[0].splitlines()
+    assert "blocked" in text and account.strip().startswith("ran ")
+    assert "aside" in before_last
 
 
 def test_no_escape_sequence_of_a_step_reaches_standard_error(cli: CommandLine) -> None:

@@ -1,0 +1,104 @@
+"""What is said when a run begins or goes on: what is taken again, what may have happened, what changed since."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+
+from stepchain_tui.cli.receipts import plan_words
+from stepchain_tui.cli.text import local_time, to_type
+from stepchain_tui.engine.attempts import ASK_AFTER_INTERRUPTIONS
+from stepchain_tui.engine.receipt import planned
+from stepchain_tui.plan import OnInterrupt
+from stepchain_tui.run import AttemptStatus, Event, RunState, StepState
+from stepchain_tui.run import events as e
+from stepchain_tui.run.status import STEP_ENDED
+from stepchain_tui.run.why_words import numbered
+
+_TOLD = 20
+"""Steps of one sort that are told one by one; the rest is counted."""
+
+
+class Beginning:
+    """Collects the events up to the one by which an engine begins, and tells what they mean.
+
+    What is said is read off these events, as a receipt is: it is what happens, and costs no second look at the run.
+
+    Args:
+        before: The run as it was before them.
+        store: The store that was named.
+    """
+
+    def __init__(self, before: RunState, store: str | None) -> None:
+        self._known = bool(before.last_seq)
+        self._before = {step.id: step.status for step in before.steps.values()}
+        self._store = store
+        self._events: list[Event] = []
+        self._begun = False
+
+    def lines(self, event: Event, state: RunState) -> list[str]:
+        """Take one more event, already folded into `state`; return what to say, nothing before the run begins."""
+        if self._begun:
+            return []
+        self._events.append(event)
+        if not isinstance(event, e.RunStarted | e.RunResumed):
+            return []
+        self._begun = True
+        if not self._known and state.parent_run_id is None:
+            return []
+        receipt = planned("resume", state.run_id, self._before, state, self._events)
+        told = [f"  {plan_words(receipt)}", *_cut_off(state), *self._changed_code(state)]
+        self._events.clear()
+        return told
+
+    def left(self, state: RunState) -> list[str]:
+        """Return what is to be said of a run of which nothing was left to do."""
+        return [] if self._begun else list(self._changed_code(state))
+
+    def _changed_code(self, state: RunState) -> Iterator[str]:
+        changed = [
+            event.step_id
+            for event in self._events
+            if isinstance(event, e.StepInvalidated) and event.reason == "code" and event.cause == event.step_id
+        ]
+        for step_id in changed[:_TOLD]:
+            rerun = to_type(self._store, "rerun", state.run_id, step_id, "--downstream")
+            yield f"  the code behind {step_id} changed since its result: it is stale, `{rerun}` makes it anew"
+        yield from _more(len(changed))
+
+
+def _cut_off(state: RunState) -> Iterator[str]:
+    found = [step for step in state.steps.values() if step.interruptions and step.status not in STEP_ENDED]
+    if not found:
+        return
+    what = "its effect" if len(found) == 1 else "their effects"
+    yield f"  {numbered(len(found), 'attempt')} never reported: {what} may have happened"
+    written = _written(state, found)
+    for step in found[:_TOLD]:
+        last = next((one for one in reversed(step.attempts.values()) if one.status is AttemptStatus.INTERRUPTED), None)
+        if last is not None:
+            item = f"[{last.item}]" if last.item is not None else ""
+            began = f"attempt {last.n} began at {local_time(last.started_at)}"
+            yield f"    {step.id}{item}: {began}; {_what_follows(step, written.get(step.id, ''))}"
+    yield from _more(len(found))
+
+
+def _written(state: RunState, steps: Iterable[StepState]) -> dict[str, str]:
+    """Return what the plan says about an interruption of its own steps; parts of sub-plans are left out."""
+    wanted = {step.id for step in steps if not step.outline.part_of}
+    rows = state.plan.get("steps", ())
+    return {row["id"]: str(row["on_interrupt"]) for row in rows if row["id"] in wanted and "on_interrupt" in row}
+
+
+def _what_follows(step: StepState, written: str) -> str:
+    if step.outline.part_of:
+        return "it goes on as its plan says"
+    if written == OnInterrupt.SKIP:
+        return "it is skipped"
+    if written == OnInterrupt.ASK or (not written and step.interruptions >= ASK_AFTER_INTERRUPTIONS):
+        return "you are asked before it is run again"
+    return "it is run again"
+
+
+def _more(count: int) -> Iterator[str]:
+    if count > _TOLD:
+        yield f"    ... and {count - _TOLD:,} more"

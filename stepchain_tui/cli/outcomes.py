@@ -1,0 +1,72 @@
+"""How a run ended, and what a person can do next."""
+
+from __future__ import annotations
+
+from stepchain_tui.cli.border import tell
+from stepchain_tui.cli.carrying import Outcome
+from stepchain_tui.cli.receipts import account_words
+from stepchain_tui.cli.text import clean_block, clean_line, say, to_type, words_of
+from stepchain_tui.engine import account
+from stepchain_tui.engine.approvals import INTERRUPTED
+from stepchain_tui.run import RunState, RunStatus, StepState, StepStatus
+from stepchain_tui.run.state import BREAKPOINT
+from stepchain_tui.tui.text import duration
+
+_KINDS = {RunStatus.FAILED: "run_failed"}
+
+
+def report(outcome: Outcome, store: str | None, *, as_json: bool) -> int:
+    """Say how a run ended and what can be done next; return the exit code."""
+    state, status = outcome.state, outcome.status
+    code = outcome.exit_code
+    message, hint = _outcome_text(state, status, duration(outcome.seconds), store)
+    if not as_json and outcome.carried:
+        say(account_words(account(state)))
+    if status is RunStatus.SUCCEEDED:
+        if not as_json:
+            say(message if outcome.carried else f"run {state.run_id} has succeeded already; nothing was run")
+        return code
+    return tell(clean_block(message), _KINDS.get(status, str(status)), clean_block(hint), code, as_json)
+
+
+def _outcome_text(state: RunState, status: RunStatus, took: str, store: str | None) -> tuple[str, str]:
+    run_id = state.run_id
+    head = f"run {run_id} {words_of(status)}"
+    resume = f"`{to_type(store, 'resume', run_id)}`"
+    match status:
+        case RunStatus.SUCCEEDED:
+            return f"{head} in {took}", ""
+        case RunStatus.WAITING:
+            questions = [step for step in state.steps.values() if step.status is StepStatus.WAITING]
+            asked = "; ".join(f"{step.id}: {clean_line(_question(step))}" for step in questions)
+            answers = "\n  ".join(_answers(step, run_id, store) for step in questions)
+            return f"{head} for an answer ({asked})", f"{answers}\n  then {resume}"
+        case RunStatus.FAILED:
+            hint = f"`{to_type(store, 'show', run_id)}` tells why; {resume} tries again what failed."
+            return f"{head}: {clean_line(state.reason)}", hint
+        case RunStatus.CANCELLED:
+            return f"{head}: {clean_line(state.reason)}", f"{resume} goes on."
+        case _:
+            return f"{head} after {took}", f"{resume} goes on."
+
+
+def _question(step: StepState) -> str:
+    return step.waiting.question if step.waiting is not None else ""
+
+
+def _answers(step: StepState, run_id: str, store: str | None) -> str:
+    """Return what to type to answer a step that waits."""
+
+    def words(command: str, *more: str) -> str:
+        return f"`{to_type(store, command, run_id, step.id, *more)}`"
+
+    waiting = step.waiting
+    if waiting is not None and waiting.reason == INTERRUPTED:
+        return f"{words('approve')} runs it again, {words('mark')} takes it as done, {words('skip')} skips it"
+    if waiting is not None and waiting.reason == BREAKPOINT:
+        other = "input" if waiting.place == "before" else "output"
+        changed = f", with `--with JSON` on another {other}" if not (step.outline.is_map and other == "input") else ""
+        return f"{words('approve')} lets {step.id} go on{changed}"
+    fields = waiting.fields if waiting is not None else {}
+    missing = [f"{name}={spec.get('type', 'text').upper()}" for name, spec in fields.items() if "default" not in spec]
+    return words("approve", *(word for field in missing for word in ("--field", field)))
