@@ -80,13 +80,9 @@ def revised_source(source: RunSource, state: RunState, arguments: Mapping[str, A
         working_folder=source.working_folder,
         inputs=_inputs_for(plan, source, arguments.get("inputs") or {}),
         environment=source.environment,
-        max_concurrent=source.max_concurrent if _same_slots(plan, source.plan) else None,
+        max_concurrent=state.max_concurrent if plan.max_concurrent == source.plan.max_concurrent else None,
         plans=plans,
     )
-
-
-def _same_slots(plan: Plan, before: Plan) -> bool:
-    return plan.max_concurrent == before.max_concurrent
 
 
 def _inputs_for(plan: Plan, source: RunSource, given: Mapping[str, Any]) -> dict[str, Any]:

@@ -175,6 +175,4 @@ def edit(order: Order) -> str:
     reason, rerun = str(arguments.get("reason") or "edited"), bool(arguments.get("rerun"))
     revise(driver.journal, source, changes, reason=reason, by=order.by, rerun=rerun)
     driver.adopt(source)
-    if state.status in RUN_ENDED and not driver.passive:
-        driver.emit(e.RunResumed, reason=f"revision {revision}")
     return f"revision {revision}"

@@ -5,6 +5,7 @@ Everything is plain data, so that the same requests travel over a pipe to an eng
 
 from __future__ import annotations
 
+import contextlib
 import os
 import uuid
 from collections.abc import Awaitable, Mapping
@@ -25,6 +26,7 @@ from stepchain_tui.plan import (
     resolve_inputs,
     subplans_to_json,
 )
+from stepchain_tui.run.status import RunStatus
 from stepchain_tui.store.base import Command
 
 Answer = dict[str, Any]
@@ -120,6 +122,27 @@ class EngineService:
         if command == "fork":
             return rehearsal.fork(str(given.get("step")))
         return rehearsal.command(command, given)
+
+    # --- circuit breakers
+
+    async def breakers(self) -> list[dict[str, Any]]:
+        """Return the circuit breakers that the store holds, by name, each as `resilience.breaker.BreakerRecord`."""
+        return [record for _, record in sorted((await self.engine.store.read_breakers()).items())]
+
+    async def reset_breaker(self, name: str) -> None:
+        """Close a circuit breaker by hand, here and in the engines that carry runs out.
+
+        Raises:
+            UsageError: There is none of that name.
+        """
+        store = self.engine.store
+        live = await store.list_runs(statuses=[RunStatus.RUNNING, RunStatus.WAITING, RunStatus.PAUSED])
+        for run in live:
+            if run.run_id not in self.engine.live_runs and store.owner_alive(run.run_id):
+                with contextlib.suppress(StepChainError):  # an engine that never met it has nothing to reset
+                    await self.steer(run.run_id, "breaker_reset", {"name": name})
+        self.engine.core.breakers.reset(name)
+        await self.engine.core.recorder.settle()
 
     async def account(self, run_id: str) -> Receipt:
         """Return what was really run since an engine last began with a run or went on with it."""

@@ -21,6 +21,8 @@ from stepchain_tui.run.values import Kept
 _BUSY = (StepStatus.RUNNING, StepStatus.RETRYING, StepStatus.WAITING)
 _DONE = (StepStatus.SUCCEEDED, StepStatus.SKIPPED)
 _PLACES = ("before", "after")
+_INPUT_KEYS = ("args", "env", "system", "model")
+"""What an input has besides its action, see `Resolved.as_json`."""
 
 
 def cancel_step(order: Order) -> str:
@@ -165,10 +167,28 @@ def _go_on(order: Order, step: StepState, approved: bool) -> str:
         )
     if name in order.arguments and place == "before" and step.outline.is_map:
         raise CommandRefusedError(f"'{step.id}' is a map: its items come from its `for_each`", hint="Edit the plan.")
+    if name in order.arguments and place == "before":
+        _check_input(order, step)
     kept = order.keep(name) if name in order.arguments else None
     order.accept()
     order.driver.approvals.go_on(step.id, by=order.by, given=kept)
     return f"{step.id} goes on" + (f" with another {name}" if kept is not None else "")
+
+
+def _check_input(order: Order, step: StepState) -> None:
+    """Refuse an input by hand that is not of the form of the one that was shown."""
+    given, kind = order.arguments["input"], step.outline.kind
+    shown = step.waiting.input.value if step.waiting is not None and step.waiting.input is not None else None
+    if not isinstance(given, dict):
+        raise UsageError("an input by hand is a mapping, like the one that is shown", hint=f"Give {{{kind!r}: ...}}.")
+    unknown = [name for name in given if name not in (kind, *_INPUT_KEYS)]
+    if unknown:
+        hint = f"It has: {', '.join((kind, *_INPUT_KEYS))}."
+        raise UsageError(f"the input of '{step.id}' has no '{unknown[0]}'", hint=hint)
+    if not isinstance(given.get("args", {}), dict) or not isinstance(given.get("env", {}), dict):
+        raise UsageError("'args' and 'env' of an input are mappings")
+    if kind == "function" and isinstance(shown, dict) and given.get(kind, shown[kind]) != shown[kind]:
+        raise CommandRefusedError("which function is called is not part of its input", hint="Edit the plan.")
 
 
 def _answered(order: Order) -> None:

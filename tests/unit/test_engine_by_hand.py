@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -176,3 +177,37 @@ async def test_a_step_that_stopped_runs_is_marked_and_the_run_resumes_without_it
         assert world.calls == ["a", "b"]
         assert world.given["b"]["got"] == [1]
         await again.check()
+
+
+async def test_an_input_by_hand_keeps_the_secrets_that_were_not_shown(tmp_path: Path) -> None:
+    plan = plan_of(
+        {"id": "a", "shell": "printf %s {{ secrets.API_TOKEN }} | wc -c; echo $WHO", "breakpoint": "before"},
+        secrets=["API_TOKEN"],
+    )
+    async with Bench(folder=tmp_path) as bench:
+        run = await bench.start(
+            plan, inputs={"n": 1}, environment={"API_TOKEN": "sesame-12345", "PATH": "/usr/bin:/bin"}
+        )
+        await run.until_status("a", "waiting")
+        waiting = run.state.steps["a"].waiting
+        assert waiting is not None
+        assert waiting.input is not None
+        assert "sesame" not in str(waiting.input.value)
+        given = {**waiting.input.value, "env": {"WHO": "Ada"}}
+        for wrong in ("text", {"prompt": "x"}, {"shell": "true", "env": []}):
+            assert not (await run.tell("approve", step="a", input=wrong))["ok"]
+        assert (await run.tell("approve", step="a", input=given))["ok"]
+        assert await run.end() == "succeeded"
+        assert run.outputs["a"]["stdout"].split() == ["12", "Ada"]  # the length of the secret itself
+
+
+async def test_which_function_is_called_is_not_changed_at_a_breakpoint() -> None:
+    world = World()
+    async with Bench() as bench:
+        run = await bench.start(plan_of(world.step("a", breakpoint="before")))
+        await run.until_status("a", "waiting")
+        refused = await run.tell("approve", step="a", input={"function": "os:system", "args": {"command": "true"}})
+        assert "Edit the plan" in refused["hint"]
+        assert (await run.tell("cancel"))["ok"]
+        await run.end()
+        assert world.calls == []
