@@ -7,6 +7,7 @@ closed terminal cannot hurt a run; and quitting can leave it running.
 from __future__ import annotations
 
 import asyncio
+import os
 import subprocess
 import sys
 import threading
@@ -49,6 +50,10 @@ class EngineHost(Protocol):
 
     can_outlive_app: bool
     """Whether runs may go on when the app has ended."""
+
+    @property
+    def pid(self) -> int:
+        """The engine's process id, 0 before it was started."""
 
     async def open(self) -> None:
         """Get warm; the other methods wait for it."""
@@ -296,6 +301,11 @@ class ThreadHost:
         self._thread = threading.Thread(target=self._loop.run_forever, name="engine", daemon=True)
         self._engine: Engine | None = None
         self._opening = asyncio.Lock()
+
+    @property
+    def pid(self) -> int:
+        """The id of this process."""
+        return os.getpid()
 
     async def open(self) -> None:
         """Start the thread and open the engine in it."""

@@ -16,6 +16,7 @@ from textual.widgets import Button, Static, TextArea
 from stepchain_tui.core.errors import UsageError
 from stepchain_tui.core.values import to_json_value
 from stepchain_tui.tui.screens.dialogs import Dialog
+from stepchain_tui.tui.widgets.json_area import colour_json
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,9 +63,8 @@ class ValueEditor(Dialog[Given]):
             box.border_title = Content(self._question).markup
             box.border_subtitle = Content("ctrl+s: take  esc: leave").markup
             yield Static(self._text, markup=False, classes="text")
-            area = TextArea.code_editor(
-                self._value, language="json", theme="css", tab_behavior="indent", show_line_numbers=False
-            )
+            area = TextArea.code_editor(self._value, theme="css", tab_behavior="indent", show_line_numbers=False)
+            colour_json(area)
             area.indent_width = 2
             area.placeholder = Content(self._keeps)
             yield area

@@ -73,7 +73,7 @@ class RunScreen(RunByHandActions, RunPaneActions, ActionScreen):
     def compose(self) -> ComposeResult:
         """Status on top, the graph at the left, step and timeline at the right, keys below."""
         app = self.chain
-        yield StatusLine(app.glyphs, app.now)
+        yield StatusLine(app.glyphs, app.now, lambda: app.host.pid)
         with Horizontal(id="body"):
             yield Pane(1, "Plan", GraphView(id="graph"), id="graph-pane")
             yield Splitter(id="split-x")
@@ -181,7 +181,7 @@ class RunScreen(RunByHandActions, RunPaneActions, ActionScreen):
             ended = ended or session.view.last_at
         self.timeline.show(ended, session.selected)
         self._show_titles()
-        self.query_one(ApprovalBar).show(session.asking, self.chain.glyphs)
+        self.query_one(ApprovalBar).show(session.asking, self.chain.glyphs, now)
         self.refresh_footer()
 
     def _show_titles(self) -> None:
@@ -196,6 +196,8 @@ class RunScreen(RunByHandActions, RunPaneActions, ActionScreen):
         if view is not None and view.live and self.is_current:
             self.query_one(StatusLine).show(self.session)
             self._show_titles()
+            self.query_one(ApprovalBar).show(self.session.asking, self.chain.glyphs, self.chain.now())
+            self.step_pane.tick(self.chain.now())
             self.timeline.refresh()
 
     def situation(self) -> Situation:

@@ -113,6 +113,14 @@ class RunPaneActions(Background):
         pane.turn(step)
         self.chain.keep_state(tab=pane.tab)
 
+    def do_step_why(self) -> None:
+        """Say why the selected step is as it is; the focus stays, so that one can go from step to step."""
+        screen = self._screen
+        screen.step_pane.tab = "why"
+        self.chain.keep_state(tab="why")
+        if screen.has_class("-narrow") or screen.has_class("-max"):
+            self.do_pane_step()
+
     # --- following
 
     def do_run_follow(self) -> None:

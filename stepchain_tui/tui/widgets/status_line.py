@@ -38,8 +38,9 @@ class StatusLine(OneLine):
         for one in RunStatus
     )
 
-    def __init__(self, glyphs: Glyphs, now: Callable[[], datetime]) -> None:
+    def __init__(self, glyphs: Glyphs, now: Callable[[], datetime], own_pid: Callable[[], int]) -> None:
         super().__init__()
+        self._own_pid = own_pid
         self._glyphs = glyphs
         self._now = now
 
@@ -64,6 +65,8 @@ class StatusLine(OneLine):
                 left += [dot, (elapsed(seconds), "")]
             if view.tokens:
                 left += [dot, (f"{count(view.tokens)} tok", "")]
+            if view.owner_pid and view.owner_pid != self._own_pid():
+                left += [dot, (f"carried out by process {view.owner_pid}", "")]
             if view.reason and view.status not in (RunStatus.RUNNING, RunStatus.SUCCEEDED):
                 left += [dot, (one_line(view.reason, 60), "status--dim")]
         self.show_parts(left, [(session.model or "no model", "status--dim")])

@@ -1,4 +1,4 @@
-"""Everything about the selected step, in tabs: output, log, tries, input."""
+"""Everything about the selected step, in tabs: output, log, tries, input, why."""
 
 from __future__ import annotations
 
@@ -26,8 +26,9 @@ from stepchain_tui.tui.widgets.log_view import LogView
 from stepchain_tui.tui.widgets.pane import Pane
 from stepchain_tui.tui.widgets.text_view import TextView
 from stepchain_tui.tui.widgets.tries import TriesPane
+from stepchain_tui.tui.widgets.why_view import WhyView
 
-TABS = ("output", "log", "tries", "input")
+TABS = ("output", "log", "tries", "input", "why")
 
 
 class StepPane(Background, Pane):
@@ -61,10 +62,12 @@ class StepPane(Background, Pane):
             yield LogView(id="log")
             yield TriesPane(id="tries")
             yield TextView(id="input")
+            yield WhyView(id="why")
 
     def on_mount(self) -> None:
         """Show the tab that was in sight last time."""
         self.query_one(TriesPane).glyphs = self.glyphs
+        self.query_one(WhyView).glyphs = self.glyphs
         self.query_one(TabStrip).choose(self.tab)
 
     # --- what is shown
@@ -98,12 +101,18 @@ class StepPane(Background, Pane):
         if self._detail_of != (step.id, step.version):
             self._detail_of = (step.id, step.version)
             self.only_latest("load the step", self._load, feed, step, now)
+            self.query_one(WhyView).ask(feed.run_id, step.id, now)
 
     def _show_nothing(self) -> None:
         self._kept = {}
         for name in ("output", "input"):
             self.query_one(f"#{name}", TextView).show(Lines(), "nothing has run yet: s starts")
+        self.query_one(WhyView).clear("nothing has run yet: s starts")
         self.log_view.show(None, 0)
+
+    def tick(self, now: datetime) -> None:
+        """Let what counts seconds go on."""
+        self.query_one(WhyView).tick(now)
 
     async def _watch_log(self, feed: RunFeed, step_id: str) -> None:
         count = await self.chain.library.work_in_loop(partial(feed.watch_log, step_id, None))
@@ -145,6 +154,8 @@ class StepPane(Background, Pane):
     def text_to_copy(self) -> str | None:
         """Return the whole text of the tab in sight, or None where it is a log, which is read by page."""
         view = self.view
+        if isinstance(view, WhyView):
+            return view.text
         return view.content.raw if isinstance(view, TextView) else None
 
     # --- tabs
@@ -156,6 +167,8 @@ class StepPane(Background, Pane):
         self.query_one(ContentSwitcher).current = tab
         if had_focus:
             self.focus_tab()
+        if self.step is not None and self.feed is not None:
+            self.query_one(WhyView).ask(self.feed.run_id, self.step.id, self.chain.now())
 
     def turn(self, step: int) -> None:
         """Show the tab beside."""
