@@ -6,7 +6,7 @@ import asyncio
 from typing import TYPE_CHECKING, Any
 
 from stepchain_tui.engine.body import carry_out, failed, timed_out
-from stepchain_tui.engine.breakers import HAVE_BREAKERS, refused_by_breaker, waits_for_probe
+from stepchain_tui.engine.breakers import refused_by_breaker, waits_for_probe
 from stepchain_tui.engine.reuse import ask_cache, is_cached, keep_result, origin_of
 from stepchain_tui.engine.work import Ending, Result, Stop, Work
 from stepchain_tui.plan import ActionKind, OnInterrupt
@@ -14,7 +14,7 @@ from stepchain_tui.resilience.retry import RetryDecision
 from stepchain_tui.run import events as e
 from stepchain_tui.run.failures import AttemptError, Failure
 from stepchain_tui.run.state import StepState
-from stepchain_tui.run.status import AttemptStatus, Mark
+from stepchain_tui.run.status import AttemptStatus
 from stepchain_tui.run.values import Kept
 
 if TYPE_CHECKING:
@@ -43,7 +43,7 @@ class Attempts:
         step = self._state.steps[work.step.id]
         if step.interruptions and self._held_after_interruption(work, step):
             return
-        if Mark.PINNED in step.marks and step.pinned_output is not None:
+        if step.pinned_output is not None:
             self._driver.release(work)
             self.succeed_step(step.id, 0, step.pinned_output, by="its pin")
             return
@@ -194,7 +194,9 @@ class Attempts:
             result = Result(Ending.STOPPED)
             if work.stop is None and not work.overdue:
                 executors = self._core.executors
-                refused = self._core.breakers.admit(work, executors) if work.step.kind in HAVE_BREAKERS else None
+                breakers = self._core.breakers
+                asked = work.step.has_breaker and breakers.known  # what never failed costs nothing
+                refused = breakers.admit(work, executors) if asked else None
                 result = refused or await carry_out(executors.get(work.step.kind), work.call, work.step.kind)
             if result.ending is Ending.STOPPED and work.overdue:
                 result = timed_out(work.call)
@@ -203,7 +205,7 @@ class Attempts:
             elif result.ending is Ending.FAILED and (work.stop is not None or work.overdue):
                 # What a body raises while it is being stopped is no failure of its own.
                 result = timed_out(work.call) if work.stop is None else Result(Ending.STOPPED)
-            if work.ticket is not None or (result.failure is not None and work.step.kind in HAVE_BREAKERS):
+            if work.ticket is not None or (result.failure is not None and work.step.has_breaker):
                 self._core.breakers.learn(work, result, self._core.executors)
             self.conclude(work, result)
         except Exception as error:  # noqa: BLE001 - a bug of ours must end the run with its traceback, not hang it

@@ -27,14 +27,15 @@ BREAKER = "breaker"
 """Key in a failure's details: the breaker that refused the call."""
 MESSAGE_LENGTH = 200
 """Characters of a failure's message that a breaker keeps."""
-HAVE_BREAKERS = frozenset((ActionKind.FUNCTION, ActionKind.PROMPT))
-"""The kinds of steps that call something which may be out of order."""
 _COUNTED_OF_FUNCTIONS = COUNTED - {ErrorType.TIMEOUT}
 """A function that takes long tells nothing of another service; its own errors of servers and limits do."""
 
 
 class Breakers:
     """Admits calls, and learns from how they end.
+
+    Attributes:
+        known: The breakers by name; what never failed has none.
 
     Args:
         records: What the store holds, by name.
@@ -52,14 +53,14 @@ class Breakers:
             "failure_threshold": settings.breaker_failures,
             "recovery_time": settings.breaker_seconds,
         }
-        self._breakers = {name: self._restored(dict(record)) for name, record in records.items()}
+        self.known = {name: self._restored(dict(record)) for name, record in records.items()}
 
     def _restored(self, record: dict[str, Any]) -> Breaker:
         return Breaker.of(record, **self._given)  # type: ignore[arg-type]
 
     def records(self) -> list[dict[str, Any]]:
         """Return all breakers that are not at rest, by name."""
-        kept = (found.record() for _, found in sorted(self._breakers.items()))
+        kept = (found.record() for _, found in sorted(self.known.items()))
         return [record for record in kept if record["state"] != BreakerState.CLOSED or record["failures"]]
 
     def reset(self, name: str) -> bool:
@@ -68,21 +69,18 @@ class Breakers:
         Raises:
             UsageError: There is none of that name.
         """
-        found = self._breakers.get(name)
+        found = self.known.get(name)
         if found is None:
-            known = ", ".join(sorted(self._breakers)) or "none yet"
-            hint = did_you_mean(name, self._breakers) or f"There are: {known}."
+            known = ", ".join(sorted(self.known)) or "none yet"
+            hint = did_you_mean(name, self.known) or f"There are: {known}."
             raise UsageError(f"there is no circuit breaker '{name}'", hint=hint)
         changed = found.reset()
         self._keep(found)
         return changed
 
     def admit(self, work: Work, executors: Executors) -> Result | None:
-        """Return the result of a call that may not be made, or None if it goes.
-
-        What never failed has no breaker yet, and costs nothing.
-        """
-        if not self._breakers or (found := self._breakers.get(breaker_name(work, executors))) is None:
+        """Return the result of a call that may not be made, or None if it goes."""
+        if (found := self.known.get(breaker_name(work, executors))) is None:
             return None
         admission = found.admit(self._clock.now())
         if admission.ticket is not None:
@@ -110,7 +108,7 @@ class Breakers:
         counted = _COUNTED_OF_FUNCTIONS if work.step.kind is ActionKind.FUNCTION else COUNTED
         counts = failure is not None and failure.error_type in counted and not refused_by_breaker(failure)
         if work.ticket is None and counts and (name := breaker_name(work, executors)):
-            found = self._breakers.get(name) or self._made(name)
+            found = self.known.get(name) or self._made(name)
             if (ticket := found.admit(now).ticket) is not None:
                 work.ticket = (found, ticket)
         if work.ticket is None:
@@ -126,7 +124,7 @@ class Breakers:
             self._keep(found)
 
     def _made(self, name: str) -> Breaker:
-        found = self._breakers[name] = Breaker(name, **self._given)  # type: ignore[arg-type]
+        found = self.known[name] = Breaker(name, **self._given)  # type: ignore[arg-type]
         return found
 
     def _keep(self, breaker: Breaker) -> None:

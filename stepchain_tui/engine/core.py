@@ -75,13 +75,13 @@ class EngineCore:
     def give_back_slot(self) -> None:
         """Free a slot of the cap and let the runs that wait for one look."""
         self.slots.taken -= 1
-        self._wake()
+        if self.starving:
+            self._wake()
 
     def _wake(self) -> None:
-        if self.starving:
-            starving, self.starving = self.starving, set()
-            for driver in starving:
-                self.loop.call_soon(driver.settle)
+        starving, self.starving = self.starving, set()
+        for driver in starving:
+            self.loop.call_soon(driver.settle)
 
 
 def _stop_overdue(work: Work) -> None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from stepchain_tui.engine.readiness import READY, Verdict, decide, is_failure
 from stepchain_tui.engine.scheduler import WorkQueue
 from stepchain_tui.engine.work import Work
-from stepchain_tui.plan import ActionKind, TriggerRule
+from stepchain_tui.plan import TriggerRule
 from stepchain_tui.run import events as e
 from stepchain_tui.run.status import STEP_ENDED, StepStatus
 
@@ -116,7 +116,7 @@ class Frontier:
             self.ready[work.step.id] = work
             self._unshown.append(work)
         step = work.step.step
-        if (priority := self._state.priorities.get(step.id)) is not None:
+        if self._state.priorities and (priority := self._state.priorities.get(work.step.id)) is not None:
             step = step.model_copy(update={"priority": priority})
         key = self._core.scheduler.sort_key(step, work.step.position)
         self.queue.push(work, (key, work.item or 0))
@@ -141,7 +141,7 @@ class Frontier:
             parent = steps[self._ended.popleft()]
             stands_in_the_way = is_failure(parent)
             unsuccessful = parent.status not in (StepStatus.SUCCEEDED, StepStatus.SKIPPED)
-            if around or parent.outline.kind == ActionKind.PLAN:
+            if around or parent.outline.kind == "plan":
                 groups.step_ended(parent)
             for child_id in graph.children[parent.id]:
                 self._unended[child_id].discard(parent.id)

@@ -31,6 +31,8 @@ OPTION_KEYS: dict[ActionKind, tuple[str, ...]] = {
     ActionKind.PROMPT: ("system", "model", "temperature", "max_output_tokens", "reasoning", "replies"),
 }
 """The companion keys of each action that its executor reads."""
+HAVE_BREAKERS = frozenset((ActionKind.FUNCTION, ActionKind.PROMPT))
+"""The kinds of steps that call something which may be out of order."""
 _TEXT_KINDS = frozenset({ActionKind.SHELL, ActionKind.PROMPT, ActionKind.APPROVE})
 _NOTHING = compile_template({})
 _CODE_KINDS = frozenset({ActionKind.FUNCTION, ActionKind.PYTHON})
@@ -65,6 +67,7 @@ class PreparedStep:
         self.mode = mode.value if mode is not None else ""
         self.timeout = effective_timeout(step, plan.defaults, kind)
         self.waits_for_worker = mode is Mode.PROCESS and kind is not ActionKind.SHELL
+        self.has_breaker = kind in HAVE_BREAKERS
         self.plan_folder = plan_folder
         self.policy = _policy(step, kind, plan, settings)
         self.when = None if step.when is None else compile_condition(step.when)

@@ -136,9 +136,11 @@ class RunSource:
         }
 
     def _define(self, step_id: str) -> Definition:
+        if (position := self.positions.get(step_id)) is not None:
+            return Definition(self.plan.steps[position], self.plan, self.folder)
         outer = parent_path(step_id)
         if not outer:
-            return Definition(self.plan.steps[self.positions[step_id]], self.plan, self.folder)
+            raise KeyError(step_id)
         around = self.definition(split_id(outer)[0])
         key = subplan_key(around.step, around.folder)
         subplan = self.subplans[key]
