@@ -41,9 +41,8 @@ def deaf(folder):
 SHELL = (
     "trap '' TERM; sleep 300 & (trap '' TERM; while :; do sleep 300; done) & touch ready; while :; do sleep 300; done"
 )
-SANDBOX = "monty"
-"""The name of the sandbox's workers. One that ran out of its time itself is kept for the next snippet."""
-SNIPPET = "while True:\n    pass"
+SNIPPET = "import time\nprint('ready')\ntime.sleep(0.001)\nwhile True:\n    pass"
+"""What it prints comes out when it rests."""
 
 
 def step_of(kind: str, folder: Path, timeout: float | None) -> dict[str, object]:
@@ -55,25 +54,26 @@ def step_of(kind: str, folder: Path, timeout: float | None) -> dict[str, object]
     return {"id": "a", "shell": SHELL, **limit} if kind == "shell" else {"id": "a", "python": SNIPPET, **limit}
 
 
-def at_work_for(kind: str) -> set[psutil.Process]:
-    """Return our children and theirs that work for a step: workers of the sandbox that rest do not."""
+def living() -> set[psutil.Process]:
+    """Return our children and theirs, but for dead ones that nobody has collected."""
     found = set()
     for process in psutil.Process().children(recursive=True):
         try:
-            status = process.status()
-            works = status == psutil.STATUS_RUNNING and process.name() == SANDBOX
-            if works if kind == "python" else status != psutil.STATUS_ZOMBIE:
+            if process.status() != psutil.STATUS_ZOMBIE:
                 found.add(process)
         except psutil.NoSuchProcess:
             continue
     return found
 
 
-async def work_of(kind: str, folder: Path, before: set[psutil.Process]) -> set[psutil.Process]:
+async def work_of(engine: Engine, kind: str, folder: Path, before: set[psutil.Process]) -> set[psutil.Process]:
     """Return the processes of the body once it does what never ends."""
     while True:
         await asyncio.sleep(0.005)
-        if (kind == "python" or (folder / "ready").exists()) and (found := at_work_for(kind) - before):
+        if not (await engine.store.read_log("run") if kind == "python" else (folder / "ready").exists()):
+            continue
+        # The guard of the sandbox's workers stays as long as the engine.
+        if found := {process for process in living() - before if kind != "python" or process.name() == "monty"}:
             return found
 
 
@@ -82,7 +82,7 @@ async def stop_time(kind: str, how: str, folder: Path) -> tuple[float, float]:
     (folder / "deaf.py").write_text(FUNCTION)
     plan = Plan.model_validate({"steps": [step_of(kind, folder, TIMEOUT if how == "timeout" else None)]})
     source = RunSource(plan=plan, folder=folder, working_folder=folder)
-    before, started = at_work_for(kind), [0.0]
+    before, started = living(), [0.0]
 
     def hear(events: list[Event]) -> None:
         if any(isinstance(event, StepStarted) for event in events):
@@ -91,7 +91,9 @@ async def stop_time(kind: str, how: str, folder: Path) -> tuple[float, float]:
     async with Engine(SQLiteStore(folder / "runs.db")) as engine:
         handle = await engine.start(source, run_id="run")
         handle.subscribe(hear)
-        at_work = await work_of(kind, folder, before)
+        at_work = await work_of(engine, kind, folder, before)
+        if (kind, how) == ("python", "timeout"):
+            at_work = set()  # such a snippet ends itself: its worker is kept for the next one
         if how == "timeout":
             begin = started[0] + TIMEOUT
         else:
@@ -102,7 +104,7 @@ async def stop_time(kind: str, how: str, folder: Path) -> tuple[float, float]:
         gone = free = 0.0
         await asyncio.sleep(begin - time.perf_counter())
         while not (gone and free):
-            gone = gone or (0.0 if at_work & at_work_for(kind) else time.perf_counter() - begin)
+            gone = gone or (0.0 if at_work & living() else time.perf_counter() - begin)
             free = free or (0.0 if engine.core.slots.taken else time.perf_counter() - begin)
             await asyncio.sleep(0.002)
         await handle.wait()

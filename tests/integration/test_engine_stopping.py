@@ -14,7 +14,7 @@ import pytest
 
 from stepchain_tui.core.settings import Settings
 from stepchain_tui.run import RunState
-from tests.support.engines import Bench, Watched, plan_of, shell
+from tests.support.engines import PATIENCE, Bench, Watched, plan_of, shell
 from tests.support.world import World
 
 TREE = "sleep 300 & echo $! > child; trap '' TERM; echo $$ > self; touch ready; while :; do sleep 300; done"
@@ -29,6 +29,8 @@ def sleep(folder):
     (folder / "ready").touch()
     time.sleep(300)
 """
+ENDLESS = "import time\nprint('ready')\ntime.sleep(0.001)\nwhile True:\n    pass"
+"""A snippet; what it prints comes out when it rests."""
 GONE_WITHIN = 4.0
 
 
@@ -52,6 +54,17 @@ async def appears(path: Path) -> None:
 
 def pids(folder: Path) -> list[int]:
     return [int((folder / name).read_text()) for name in ("self", "child")]
+
+
+def sandbox_workers() -> set[int]:
+    return {child.pid for child in psutil.Process().children() if child.name() == "monty" and alive(child.pid)}
+
+
+async def nothing_is_held(bench: Bench, folder: Path) -> None:
+    """Return when the processes of the step are gone and its slots are free."""
+    async with asyncio.timeout(PATIENCE):
+        while bench.engine.core.slots.taken or any(map(alive, pids(folder))):
+            await asyncio.sleep(0.01)
 
 
 def alive(pid: int) -> bool:
@@ -78,9 +91,9 @@ async def test_a_process_and_its_children_are_gone_when_their_step_was_stopped(
             await run.tell("pause", now=True)
         else:
             await bench.engine.interrupt("its engine ended")
-        status = await run.end()
+        await nothing_is_held(bench, folder)
         assert time.monotonic() - begin < GONE_WITHIN
-        assert not any(map(alive, pids(folder)))
+        status = await run.end()
         expected = {"cancel step": "failed", "cancel": "cancelled", "pause now": "paused", "close": "interrupted"}
         assert status == expected[how]
         attempt = run.state.steps["a"].last
@@ -95,8 +108,50 @@ async def test_a_timeout_ends_the_process_and_its_children(kind: str, folder: Pa
         await appears(folder / "ready")
         await run.until_status("a", "timed_out")
         assert not any(map(alive, pids(folder)))
+        assert bench.engine.core.slots.taken == 0
         assert run.state.steps["a"].error.error_type == "timeout"
         assert await run.end() == "failed"
+
+
+@pytest.mark.parametrize("kind", ["shell", "process"])
+@pytest.mark.parametrize("how", ["timeout", "cancel"])
+async def test_a_slot_is_free_for_the_next_step_only_when_the_processes_of_the_last_one_are_gone(
+    kind: str, how: str, folder: Path
+) -> None:
+    world, seen = World(), list[bool]()
+    world.will("next", lambda: seen.extend(map(alive, pids(folder))))
+    limit = {} if how == "cancel" else {"timeout": 1.0 if kind == "shell" else 2.0}
+    plan = plan_of(sleeping(kind, folder, **limit), world.step("next"), max_concurrent=1)
+    async with Bench(folder=folder) as bench:
+        run = await bench.start(plan)
+        await appears(folder / "ready")
+        assert world.count("next") == 0
+        if how == "cancel":
+            await run.tell("cancel", step="a")
+        await run.until_status("next", "succeeded")
+        assert seen == [False, False]
+        assert await run.end() == "failed"
+        assert bench.engine.core.slots.taken == 0
+
+
+async def test_a_snippet_that_is_called_off_computes_no_longer_when_its_slot_is_free() -> None:
+    world, seen = World(), list[set[int]]()
+    before = sandbox_workers()
+    world.will("next", lambda: seen.append(sandbox_workers() - before))
+    plan = plan_of({"id": "a", "python": ENDLESS}, world.step("next"), max_concurrent=1)
+    async with Bench() as bench:
+        run = await bench.start(plan)
+        await run.until_status("a", "running")
+        await bench.engine.core.recorder.settle()
+        async with asyncio.timeout(PATIENCE):
+            while not await run.log("a"):
+                await asyncio.sleep(0.01)
+        assert sandbox_workers() - before
+        await run.tell("cancel", step="a")
+        await run.until_status("next", "succeeded")
+        assert seen == [set()]
+        assert await run.end() == "failed"
+        assert bench.engine.core.slots.taken == 0
 
 
 async def test_the_process_of_an_attempt_is_stored_before_its_command_runs(folder: Path) -> None:
