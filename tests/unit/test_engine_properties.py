@@ -8,6 +8,7 @@ from typing import Any
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from stepchain_tui.core.settings import Settings
 from stepchain_tui.run import Event, RunStatus
 from stepchain_tui.run import events as e
 from stepchain_tui.store import MemoryStore
@@ -24,6 +25,8 @@ from tests.support.random_runs import (
 from tests.support.world import World
 
 ENDED = (RunStatus.SUCCEEDED, RunStatus.FAILED, RunStatus.CANCELLED)
+NEVER_OPEN = Settings(breaker_failures=1_000_000)
+"""All steps call one function here: a circuit breaker of it would keep calls from being made."""
 QUICK = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
 
@@ -33,7 +36,7 @@ def test_every_step_of_a_random_plan_ends_as_the_rules_say(steps: tuple[Drawn, .
     async def go() -> None:
         world, store = World(), MemoryStore()
         plan = build(world, steps, most, scarce)
-        async with Bench(store) as bench:
+        async with Bench(store, settings=NEVER_OPEN) as bench:
             run = await bench.run(plan)
             assert run.statuses == expected_statuses(steps)
             assert check_history(await run.events(), plan) == run.state
@@ -123,7 +126,7 @@ def test_no_command_at_any_moment_breaks_a_rule_or_keeps_a_run_from_ending(
         tormentor = Tormentor(given_orders, len(steps))
         run: Watched | None = None
         for _ in range(12):
-            async with Bench(store, clock=clock) as bench:
+            async with Bench(store, clock=clock, settings=NEVER_OPEN) as bench:
                 tormentor.restart.clear()
                 handle = await (
                     bench.engine.start(bench.source(plan), run_id="r") if run is None else bench.engine.resume("r")
