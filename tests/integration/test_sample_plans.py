@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 from collections.abc import Iterator
@@ -13,7 +14,7 @@ import pytest
 from tests.support.command_line import ROOT, CommandLine
 
 SAMPLES = ROOT / "sample_plans"
-PLANS = sorted(path.name for path in SAMPLES.glob("*.yaml"))
+PLANS = sorted(str(path.relative_to(SAMPLES)) for path in SAMPLES.rglob("*.yaml"))
 
 
 @pytest.fixture
@@ -113,3 +114,53 @@ def test_folder_report_looks_at_no_more_files_than_it_was_told(cli: CommandLine)
     assert "5 more were left out" in (cli.folder / "stepchain-report.md").read_text()
     look = next(step for step in cli.show("r1")["steps"] if step["id"] == "look")
     assert {attempt["item"] for attempt in look["attempts"]} == {None, 0, 1, 2}
+
+
+def test_orders_stops_before_its_letter_takes_another_input_and_asks_before_it_sends(cli: CommandLine) -> None:
+    stopped = cli("run", "plans/orders.yaml", "--run-id", "march")
+
+    assert stopped.code == 3
+    assert "stepchain approve march letter" in stopped.err
+    steps = {step["id"]: step for step in cli.show("march")["steps"]}
+    assert [len(group) for group in steps["convert"]["output"]] == [4, 4, 2]
+    assert {attempt["item"] for attempt in steps["convert"]["attempts"]} == {None, 0, 1, 2}
+    assert steps["check/verdict"]["output"] == {"count": 10, "euros": 2075.5, "large": [6, 10], "doubled": [5]}
+    assert steps["check"]["output"]["verdict"] == steps["check/verdict"]["output"]
+    assert steps["letter"]["status"] == "waiting"
+
+    verdict = {"count": 9, "euros": 1955.5, "large": [6], "doubled": []}
+    given = {"function": "./orders.py:letter", "args": {"verdict": verdict}}
+    assert cli("approve", "march", "letter", "--with", json.dumps(given)).code == 0
+    assert cli("resume", "march").code == 3
+    assert not (cli.folder / "stepchain-outbox.txt").exists()
+    assert cli("approve", "march", "sure", "--field", "to=ada").code == 0
+    assert cli("resume", "march").code == 0
+    assert (cli.folder / "stepchain-outbox.txt").read_text().splitlines() == [
+        "9 orders, 1955.50 EUR in all.",
+        "Large, please look: [6]",
+        "Perhaps ordered twice: none",
+        "key: march:send",
+        "to: ada",
+    ]
+
+
+def test_a_second_run_of_orders_takes_its_rates_from_the_first_one(cli: CommandLine) -> None:
+    cli("run", "plans/orders.yaml", "--run-id", "march")
+    cli("run", "plans/orders.yaml", "--run-id", "april")
+
+    (first,) = [step for step in cli.show("march")["steps"] if step["id"] == "rates"]
+    (second,) = [step for step in cli.show("april")["steps"] if step["id"] == "rates"]
+    assert first["marks"] == []
+    assert second["marks"] == ["cached"]
+    assert second["output"] == first["output"] == {"EUR": 1.0, "GBP": 1.2, "USD": 0.9}
+    assert "made by march/rates" in cli("why", "april", "rates").out
+
+
+def test_the_plan_within_orders_runs_by_itself(cli: CommandLine) -> None:
+    orders = json.dumps([[{"id": 1, "customer": "ada", "euros": 5}], [{"id": 2, "customer": "ada", "euros": 5}]])
+
+    answer = cli("run", "plans/parts/check_orders.yaml", "--run-id", "r1", "--input", f"orders={orders}")
+
+    assert answer.code == 0, answer.err
+    (verdict,) = [step for step in cli.show("r1")["steps"] if step["id"] == "verdict"]
+    assert verdict["output"] == {"count": 2, "euros": 10, "large": [], "doubled": [2]}
