@@ -82,6 +82,7 @@ class Maps:
             if prepared.kind is ActionKind.PLAN:
                 self._begin_parts_anew(step, before or [])
                 driver.lay_out()
+                driver.journal.recorder.touch_all(driver.run_id, driver.state)
         self._carry_out(work, step)
 
     def _begin_parts_anew(self, step: StepState, before: list[ItemState]) -> None:
@@ -158,14 +159,19 @@ class Maps:
         found = self._open[step_id]
         found.cancelled = reason
         self._call_off(step_id, reason)
-        if found.left <= 0:
-            self._finish(step_id)
+        self._finish_if_empty(found)
 
     def skip_by_hand(self, step_id: str, reason: str) -> None:
         """Skip a map of questions that somebody does not want to answer."""
-        self._open[step_id].skipped = reason
+        found = self._open[step_id]
+        found.skipped = reason
         self._call_off(step_id, reason)
-        if self._open[step_id].left <= 0:
+        self._finish_if_empty(found)
+
+    def _finish_if_empty(self, found: _OpenMap) -> None:
+        """End a map that was called off with no item at work, unless its last sub-plan has ended it already."""
+        step_id = found.work.step.id
+        if found.left <= 0 and self._open.get(step_id) is found:
             self._finish(step_id)
 
     def _call_off(self, step_id: str, reason: str) -> None:
