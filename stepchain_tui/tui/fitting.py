@@ -161,11 +161,6 @@ def can_fork(now: Situation) -> str | None:
     return "nothing ran yet: s starts" if now.run is None or now.step is None else None
 
 
-def can_see_slots(now: Situation) -> str | None:
-    """Return why there are no slots to show."""
-    return is_live(now)
-
-
 def _busy(step: StepView) -> str | None:
     if step.status is StepStatus.RUNNING:
         return f"{step.id} is running: x cancels it first"

@@ -204,7 +204,7 @@ steps:
         ("S", "nothing runs yet"),
         ("I", "nothing ran yet"),
         ("F", "nothing ran yet"),
-        ("U", "nothing runs yet"),
+        ("U", "nothing ran yet"),
         ("v", "nothing ran yet"),
     ],
 )

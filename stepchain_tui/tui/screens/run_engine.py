@@ -178,6 +178,25 @@ class RunEngineActions(Background):
         if self.feed is feed:
             self.show_beside("what was run", receipt)
 
+    # --- slots
+
+    def do_run_slots(self) -> None:
+        """Show who holds a slot."""
+        self.background("slots", self._show_slots)
+
+    async def _show_slots(self) -> None:
+        from stepchain_tui.tui.screens.slots import SlotsScreen
+
+        session = self.session
+        await self.chain.ask(
+            SlotsScreen(
+                partial(self.chain.host.steer, session.run_id),
+                lambda: session.view is not None and session.view.live,
+                self.chain.now,
+                self.chain.glyphs,
+            )
+        )
+
     # --- inputs
 
     def do_plan_inputs(self, *, then_start: bool = False) -> None:
