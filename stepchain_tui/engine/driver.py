@@ -339,25 +339,26 @@ class Driver:
         self._leave(status)
 
     def _end_interrupted(self) -> None:
-        self.maps.interrupt(self.stop_reason, asked=False)
-        self.groups.interrupt(self.stop_reason, asked=False)
+        self._interrupt_what_is_open(self.stop_reason, asked=False)
         if self.paused:
             self._leave(RunStatus.PAUSED)
             return
         self.emit(e.RunInterrupted, reason=self.stop_reason)
         self._leave(RunStatus.INTERRUPTED)
 
+    def _interrupt_what_is_open(self, reason: str, *, asked: bool) -> None:
+        self.groups.interrupt(reason, asked=asked)
+        self.maps.interrupt(reason, asked=asked)
+
     def _let_go(self) -> None:
-        self.maps.interrupt("paused", asked=True)
-        self.groups.interrupt("paused", asked=True)
+        self._interrupt_what_is_open("paused", asked=True)
         self._leave(self.state.status)
 
     def _wait_for_people(self) -> None:
         if self.state.status is not RunStatus.WAITING or self.state.waiting_for != self.approvals.steps:
             self.emit(e.RunWaiting, reason="waits for an answer", steps=self.approvals.steps)
         if self.detach and not self.approvals.has_deadline:
-            self.maps.interrupt("waits for an answer", asked=True)
-            self.groups.interrupt("waits for an answer", asked=True)
+            self._interrupt_what_is_open("waits for an answer", asked=True)
             self._leave(RunStatus.WAITING)
 
     def _leave(self, status: RunStatus) -> None:

@@ -376,10 +376,7 @@ class Engine:
         journal.set_redactor(source.redactor)
         await self._bury_owner(journal)
         await self._refuse_old_commands(journal)
-        revision = state.revision
         anything = go_on(journal, source, self.core.hasher, fresh=fresh, tries=command is None)
-        if state.revision != revision:
-            self.core.recorder.touch_all(run_id, state)
         if command is None and not anything:
             await self.core.recorder.settle()
             self._let_go(run_id, lock)

@@ -196,9 +196,13 @@ def seconds_of(step: StepState) -> float | None:
     return None
 
 
+_NO_EFFECT = ("plan", "approve")
+"""Kinds of steps that do nothing themselves."""
+
+
 def _warnings(state: RunState) -> Iterable[str]:
     for step in state.steps.values():
-        if not step.interruptions or step.status in STEP_ENDED:
+        if not step.interruptions or step.status in STEP_ENDED or step.outline.kind in _NO_EFFECT:
             continue
         last = next((one for one in reversed(step.attempts.values()) if one.status is AttemptStatus.INTERRUPTED), None)
         if last is not None:

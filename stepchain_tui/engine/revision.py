@@ -197,6 +197,7 @@ def revise(
             secret_inputs=after.secret_inputs,
             plans=after.plans_json(),
         )
+        journal.recorder.touch_all(journal.run_id, state)
     graph = graph_of(after, state)
     _try_anew(journal, graph, changes)
     done = [

@@ -201,6 +201,8 @@ class RunState:
     """When an engine last began with the run or went on with it."""
     resumed_seq: int = 0
     """The event that said so."""
+    layout: int = 1
+    """Counts how often the run got other steps: by a revision, or by the parts of a map of plans."""
 
     def step(self, step_id: str) -> StepState:
         """Return the step of that id.
@@ -393,7 +395,7 @@ class RunState:
                 step.breakpoint = outline.breakpoint
             step.outline = outline
             steps[outline.id] = step
-        self.steps, self.removed = steps, known
+        self.steps, self.removed, self.layout = steps, known, self.layout + 1
         self.counts = {}
         for step in steps.values():
             self.counts[step.status] = self.counts.get(step.status, 0) + 1
@@ -525,6 +527,14 @@ class RunState:
             item.tries = 0
             if item.status is not StepStatus.SUCCEEDED:
                 item.status = StepStatus.PENDING
+        if step.outline.part_of_item is not None:
+            self._reopen_item(step.outline)
+
+    def _reopen_item(self, part: e.StepOutline) -> None:
+        """Take an item of a map of plans for undone, because a part of it is to run anew."""
+        items, index = self.steps[part.part_of].items, part.part_of_item
+        if items and index is not None and index < len(items) and items[index].status in STEP_ENDED:
+            items[index].status = StepStatus.PENDING
 
     def _move(self, step: StepState, to: StepStatus) -> None:
         before = step.status

@@ -255,10 +255,10 @@ class RowMaker:
         known = self._positions.get(rows.run_id)
         changed = None if everything or rows.created else batch.touched.get(rows.run_id, set())
         steps = state.steps
-        if known is None or known[0] != state.revision:
+        if known is None or known[0] != state.layout:
             if known is not None or any(isinstance(event, RunRevised) for event in batch.events):
                 changed = None
-            known = (state.revision, {step_id: position for position, step_id in enumerate(steps)})
+            known = (state.layout, {step_id: position for position, step_id in enumerate(steps)})
             self._positions[rows.run_id] = known
         if changed is None:
             rows.all_steps = True

@@ -253,3 +253,34 @@ async def test_a_part_is_edited_through_its_own_file(tmp_path: Path, changed: st
         assert world.given[changed]["new"] == 1
         assert (world.count("x"), world.count("y")) == ((2, 2) if changed == "x" else (1, 2))
         await run.check()
+
+
+async def test_a_part_of_an_item_runs_again_and_the_other_items_stay(tmp_path: Path) -> None:
+    world = World()
+    world.will("x", lambda n: n)
+    inner = write(tmp_path, "inner.yaml", world.step("x", args={"n": "{{ inputs.n }}"}), world.step("y", "x"), inputs=N)
+    sub = plan_step("sub", inner, for_each=[1, 2], args={"n": "{{ item }}"})
+    async with Bench(folder=tmp_path) as bench:
+        run = await bench.run(plan_of(sub, world.step("z")))
+        assert (world.count("x"), world.count("y")) == (2, 2)
+        world.will("x", "anew")
+        again = await bench.rerun(run.run_id, "sub[1]/x", downstream=True)
+        assert again.state.status == "succeeded"
+        assert (world.count("x"), world.count("y")) == (3, 3)
+        assert again.outputs["sub"] == [{"x": 1, "y": "y"}, {"x": "anew", "y": "y"}]
+        await again.check()
+
+
+async def test_the_rows_of_a_run_follow_the_parts_that_come_in_the_middle(tmp_path: Path) -> None:
+    world = World()
+    gate = world.gate("a")
+    inner = write(tmp_path, "inner.yaml", world.step("x"))
+    async with Bench(folder=tmp_path) as bench:
+        sub = plan_step("sub", inner, "a", for_each=[1, 2])
+        run = await bench.start(plan_of(world.step("a"), sub, world.step("z")))
+        await run.until_status("z", "succeeded")
+        gate.set()
+        assert await run.end() == "succeeded"
+        rows = await bench.store.list_steps(run.run_id)
+        assert [row.step_id for row in rows] == ["a", "sub", "sub[0]/x", "sub[1]/x", "z"]
+        await run.check()
