@@ -70,7 +70,10 @@ async def test_the_engine_is_started_anew_when_it_dies_and_its_run_goes_on(desk:
         await person.until(lambda: "killed by signal 9" in person.toasts)
         (desk.folder / "go").touch()
         await person.press("p")
+        await person.sees("Resume the run?", "gate: attempt 1 began at ", "never reported", "run 2 · reuse 1")
+        await person.press("y")
         await person.run_is("succeeded")
+        await person.sees("ran 2: gate and last · reused 1")
         assert child(person).pid not in (0, pid)
         assert person.session.steps["first"].attempt == 1
 
@@ -142,6 +145,7 @@ async def test_a_run_of_another_process_is_watched_and_steered(desk: Desk) -> No
             await person.step_is("gate", "running")
             assert person.session.view is not None
             assert person.session.view.owner_pid == other.pid
+            await person.sees(f"carried out by process {other.pid}")
             await person.press("p")
             await person.run_is("paused")
             person.run.select_step("gate")
@@ -149,6 +153,30 @@ async def test_a_run_of_another_process_is_watched_and_steered(desk: Desk) -> No
             await person.step_is("gate", "cancelled")
             await person.run_is("failed")
             await person.run_is_left()
+    finally:
+        other.terminate()
+        other.wait()
+        assert other.stdout is not None
+        other.stdout.close()
+
+
+async def test_quitting_does_not_ask_about_a_run_of_another_process(desk: Desk) -> None:
+    plan = desk.plan(gated(desk.folder))
+    other = subprocess.Popen(
+        [sys.executable, "-c", _RUN_ELSEWHERE, str(desk.store_path), str(plan)],
+        env={**os.environ, "PYTHONPATH": str(ROOT)}, stdout=subprocess.PIPE,
+    )  # fmt: skip
+    try:
+        assert other.stdout is not None
+        run_id = (await asyncio.to_thread(other.stdout.readline)).decode().strip()
+        async with desk.app(run_id=run_id, in_process=False) as person:
+            await person.step_is("gate", "running")
+            await person.press("b")
+            await person.until(lambda: "stops before gate" in person.toasts)
+            await person.pilot.press("ctrl+q")
+            await person.until(lambda: person.app._exit)
+        (desk.folder / "go").touch()
+        assert await asyncio.to_thread(other.wait, 20) == 0
     finally:
         other.terminate()
         other.wait()
