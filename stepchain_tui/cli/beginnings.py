@@ -26,6 +26,9 @@ class Beginning:
     Args:
         before: The run as it was before them.
         store: The store that was named.
+
+    Attributes:
+        begun: Whether that event has come.
     """
 
     def __init__(self, before: RunState, store: str | None) -> None:
@@ -33,16 +36,16 @@ class Beginning:
         self._before = {step.id: step.status for step in before.steps.values()}
         self._store = store
         self._events: list[Event] = []
-        self._begun = False
+        self.begun = False
 
     def lines(self, event: Event, state: RunState) -> list[str]:
         """Take one more event, already folded into `state`; return what to say, nothing before the run begins."""
-        if self._begun:
+        if self.begun:
             return []
         self._events.append(event)
         if not isinstance(event, e.RunStarted | e.RunResumed):
             return []
-        self._begun = True
+        self.begun = True
         if not self._known and state.parent_run_id is None:
             return []
         receipt = planned("resume", state.run_id, self._before, state, self._events)
@@ -52,9 +55,9 @@ class Beginning:
 
     def left(self, state: RunState) -> list[str]:
         """Return what is to be said of a run of which nothing was left to do."""
-        return [] if self._begun else list(self._changed_code(state))
+        return [] if self.begun else list(self._changed_code(state, told_how=False))
 
-    def _changed_code(self, state: RunState) -> Iterator[str]:
+    def _changed_code(self, state: RunState, *, told_how: bool = True) -> Iterator[str]:
         changed = [
             event.step_id
             for event in self._events
@@ -62,7 +65,8 @@ class Beginning:
         ]
         for step_id in changed[:_TOLD]:
             rerun = to_type(self._store, "rerun", state.run_id, step_id, "--downstream")
-            yield f"  the code behind {step_id} changed since its result: it is stale, `{rerun}` makes it anew"
+            how = f", `{rerun}` makes it anew" if told_how else ""
+            yield f"  the code behind {step_id} changed since its result: it is stale{how}"
         yield from _more(len(changed))
 
 

@@ -79,7 +79,7 @@ def json_value(text: str | None, file: str | None, option: str) -> Mapping[str, 
     if text is not None and file is not None:
         raise UsageError(f"{option} and {option}-file say the same: give one of them")
     if file is not None:
-        text, named = _text_of(file), f"the content of {option}-file"
+        text, named = _text_of(file), "standard input" if file == "-" else file
     elif text is not None:
         named = option
     else:
@@ -87,9 +87,8 @@ def json_value(text: str | None, file: str | None, option: str) -> Mapping[str, 
     try:
         return {option.lstrip("-"): decode_json(text.encode())}
     except (msgspec.DecodeError, UnicodeEncodeError) as error:
-        raise UsageError(
-            f"{named} is no JSON: {error}", hint="A text stands in double quotes within the shell's: '\"text\"'."
-        ) from None
+        hint = "" if file is not None else "A text stands in double quotes within the shell's: '\"text\"'."
+        raise UsageError(f"{named} is no JSON: {error}", hint=hint) from None
 
 
 def _text_of(file: str) -> str:

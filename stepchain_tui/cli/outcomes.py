@@ -8,8 +8,9 @@ from stepchain_tui.cli.receipts import account_words
 from stepchain_tui.cli.text import clean_block, clean_line, say, to_type, words_of
 from stepchain_tui.engine import account
 from stepchain_tui.engine.approvals import INTERRUPTED
-from stepchain_tui.run import RunState, RunStatus, StepState, StepStatus
+from stepchain_tui.run import Mark, RunState, RunStatus, StepState, StepStatus
 from stepchain_tui.run.state import BREAKPOINT
+from stepchain_tui.run.why_words import listed, numbered
 from stepchain_tui.tui.text import duration
 
 _KINDS = {RunStatus.FAILED: "run_failed"}
@@ -25,8 +26,20 @@ def report(outcome: Outcome, store: str | None, *, as_json: bool) -> int:
     if status is RunStatus.SUCCEEDED:
         if not as_json:
             say(message if outcome.carried else f"run {state.run_id} has succeeded already; nothing was run")
+            if not outcome.carried:
+                _say_what_is_stale(state, store)
         return code
     return tell(clean_block(message), _KINDS.get(status, str(status)), clean_block(hint), code, as_json)
+
+
+def _say_what_is_stale(state: RunState, store: str | None) -> None:
+    stale = [step for step in state.steps.values() if Mark.STALE in step.marks]
+    if not stale:
+        return
+    ids = {step.id for step in stale}
+    first = [step.id for step in stale if not ids.intersection(step.outline.parents)]
+    reruns = " and ".join(f"`{to_type(store, 'rerun', state.run_id, one, '--downstream')}`" for one in first[:3])
+    say(f"  {numbered(len(stale), 'step')} stale ({listed([step.id for step in stale])}): {reruns} makes that anew")
 
 
 def _outcome_text(state: RunState, status: RunStatus, took: str, store: str | None) -> tuple[str, str]:

@@ -84,6 +84,8 @@ class Progress:
             case e.StepStarted():
                 tries = f"try {event.tries}/{event.max_attempts}" if event.tries > 1 else ""
                 return self._step(event.step_id, tries)
+            case e.StepSucceeded(origin=origin, attempt=0) if origin:
+                return ""  # taken over by a fork: counted where the run begins
             case e.StepSucceeded():
                 warning = clean_line("; ".join(event.warnings))
                 return self._step(event.step_id, f"warning: {warning}" if warning else "")
@@ -95,6 +97,8 @@ class Progress:
                 return self._step(event.step_id, clean_line(event.reason))
             case e.StepWaiting():
                 return self._step(event.step_id, clean_line(event.question))
+            case e.StepInterrupted() if not self._beginning.begun:
+                return ""  # the end of an earlier engine: told with what was cut off where the run goes on
             case e.StepInterrupted():
                 return self._step(event.step_id, f"interrupted: {clean_line(event.reason)}")
             case e.ItemFailed() | e.ItemTimedOut():

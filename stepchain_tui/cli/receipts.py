@@ -31,7 +31,7 @@ def put_receipt(receipt: Receipt, *, as_json: bool) -> int:
     sys.stdout.flush()
     for warning in receipt.warnings:
         say(f"warning: {clean_line(warning)}")
-    say(f"{receipt.command} would {plan_words(receipt)}; nothing was changed")
+    say(f"would {plan_words(receipt)}; nothing was changed")
     return 0
 
 

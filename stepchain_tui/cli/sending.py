@@ -26,7 +26,7 @@ class Given:
         run_id: The run's whole id.
         answer: What was answered; empty where nothing was sent.
         receipt: What it does to the run, where that was asked for.
-        left: The run where nobody carries it out and something of it is left to do, else None.
+        left: The run where nobody carries it out and `resume` would go on with it, else None.
     """
 
     run_id: str
@@ -72,7 +72,8 @@ async def _left(engine: Engine, run_id: str) -> RunState | None:
         return None
     state = await engine.store.load_state(run_id)
     done = state.status is RunStatus.SUCCEEDED and all(step.ended for step in state.steps.values())
-    return None if done or state.status is RunStatus.CANCELLED else state
+    held = state.status in (RunStatus.CANCELLED, RunStatus.WAITING)
+    return None if done or held else state
 
 
 def steer(

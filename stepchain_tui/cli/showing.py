@@ -25,6 +25,13 @@ from stepchain_tui.core.values import encode_json
 from stepchain_tui.run import Mark, RunState, StepState
 from stepchain_tui.store import RunSummary
 
+_AGAIN = {
+    "rerun": "to run again: asked for",
+    "edit": "to run again: edited",
+    "resume": "to run again: resumed",
+    "fresh start": "to run again: started over",
+}
+"""Words for the reasons why a step that had ended is pending again."""
 _MARKS = {Mark.CACHED: "=", Mark.STALE: "~", Mark.PINNED: "*"}
 
 
@@ -72,21 +79,20 @@ def _parent(state: RunState, family: Family) -> str:
     return f"{state.parent_run_id}{gone} at {state.parent_step_id}"
 
 
-def _named(step: StepState) -> str:
-    """Return a step's name in a list where parts of a sub-plan stand under their step."""
+def _named(step: StepState, sign: str) -> str:
+    """Return a step's glyph and name in a list where parts of a sub-plan stand under their step."""
     if not step.outline.part_of:
-        return step.id
+        return f"{sign} {step.id}"
     path, _, name = step.id.rpartition("/")
-    depth = path.count("/") + 1
     item = f"[{step.outline.part_of_item}]/" if step.outline.part_of_item is not None else ""
-    return f"{'  ' * depth}{item}{name}"
+    return f"{'  ' * (path.count('/') + 1)}{sign} {item}{name}"
 
 
 def _row(step: StepState, output: Any, *, ascii_only: bool) -> tuple[str, ...]:
     marks = "".join(_MARKS[mark] for mark in sorted(step.marks))
     tries = f"{step.attempt} {'try' if step.attempt == 1 else 'tries'}" if step.attempt else ""
     return (
-        f"{glyph(step.status, ascii_only=ascii_only)} {_named(step)}{marks}",
+        f"{_named(step, glyph(step.status, ascii_only=ascii_only))}{marks}",
         step.outline.kind,
         words_of(step.status),
         tries,
@@ -106,7 +112,7 @@ def _said(step: StepState, output: Any) -> str:
         return clean_line(step.error.message, 80)
     if step.status == "succeeded":
         return clean_line(_one_line(output), 60)
-    return clean_line(step.waiting.question if step.waiting else step.reason, 80)
+    return clean_line(step.waiting.question if step.waiting else _AGAIN.get(step.reason, step.reason), 80)
 
 
 def _one_line(output: Any) -> str:
