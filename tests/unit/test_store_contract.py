@@ -345,10 +345,10 @@ async def test_a_run_whose_first_event_is_lost_begins_with_its_rows(store: Abstr
     assert state.steps["s0"].output == Kept("zero")
 
 
-async def test_missing_events_are_told_once_for_each_gap(store: AbstractStore) -> None:
+@pytest.mark.parametrize("store", ["process", "power"], indirect=True)  # rows in a file can be lost
+async def test_missing_events_are_told_once_for_each_gap(store: SQLiteStore) -> None:
     await Run(store, steps=3).started().step("s0").step("s1").step("s2").commit()
-    for seq in (1, 2, 6):
-        await spoil(store, seq, None)
+    await store.write(lambda db: db.execute("DELETE FROM events WHERE id & 0xffffffff IN (1, 2, 6)"))
     state, corrupt = await store.load_readable("run-1")
     assert corrupt == [
         CorruptEvent(seq=1, problem="events 1 to 2 are missing"),
