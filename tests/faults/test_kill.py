@@ -130,8 +130,10 @@ class Facts:
     """A run as its store and its effects tell of it at one moment."""
 
     state: RunState = field(default_factory=RunState)
-    effects: dict[str, list[int]] = field(default_factory=dict)
-    """Idempotency key -> the attempts whose bodies ran, 0 where a body does not know."""
+    effects: dict[Unit, list[int]] = field(default_factory=dict)
+    """What -> the attempts whose bodies ran, 0 where a body does not know."""
+    keys: set[str] = field(default_factory=set)
+    """The idempotency keys of all these bodies."""
     processes: list[dict[str, Any]] = field(default_factory=list)
     """`pid`, `process_group`, `process_started_at` of all that were ever recorded."""
 
@@ -151,9 +153,10 @@ class Facts:
         }
 
 
-def key_of(unit: Unit) -> str:
-    step, item = unit
-    return f"r1:{step}" if item is None else f"r1:{step}:{item}"
+def unit_of(key: str) -> Unit:
+    """Return what an idempotency key stands for: `RUN:STEP` or `RUN:STEP:ITEM`, with the item's content after it."""
+    _, step, *item = key.split(":")
+    return step, int(item[0].split("-")[0]) if item else None
 
 
 def has_effect(state: RunState, unit: Unit) -> bool:
@@ -164,17 +167,19 @@ def has_effect(state: RunState, unit: Unit) -> bool:
 
 def facts_of(cli: CommandLine) -> Facts:
     """Return what is known now."""
-    effects: dict[str, list[int]] = {}
+    effects: dict[Unit, list[int]] = {}
+    keys = set()
     with suppress(FileNotFoundError):
         for line in (cli.folder / "effects.txt").read_text().splitlines():
             key, attempt = line.split()
-            effects.setdefault(key, []).append(int(attempt))
+            effects.setdefault(unit_of(key), []).append(int(attempt))
+            keys.add(key)
     try:
         state = check_store(cli.store).get("r1", RunState())
         processes = recorded_processes(cli)
     except sqlite3.OperationalError:  # killed before there was a store
-        return Facts(effects=effects)
-    return Facts(state, effects, processes)
+        return Facts(effects=effects, keys=keys)
+    return Facts(state, effects, keys, processes)
 
 
 def recorded_processes(cli: CommandLine) -> list[dict[str, Any]]:
@@ -232,8 +237,9 @@ def uninterrupted(tmp_path_factory: pytest.TempPathFactory) -> tuple[Facts, floa
     took = time.monotonic() - begin
     assert answer.code == 0, answer.err
     facts = facts_of(line)
-    assert set(facts.effects) == {key_of(unit) for unit in facts.reported if has_effect(facts.state, unit)}
-    assert facts.effects["r1:retried"] == [1, 2]
+    assert set(facts.effects) == {unit for unit in facts.reported if has_effect(facts.state, unit)}
+    assert len(facts.keys) == len(facts.effects)
+    assert facts.effects["retried", None] == [1, 2]
     return facts, took
 
 
@@ -269,19 +275,19 @@ def check_one_kill(cli: CommandLine, whole: Facts, took: float, seed: int) -> At
     assert after.outputs == whole.outputs
     for unit in before.reported:
         if has_effect(after.state, unit):
-            did = before.effects[key_of(unit)]
+            did = before.effects[unit]
             assert did.count(before.reported[unit]) + did.count(0) == 1, f"{unit} did its effect {did}"
-            assert after.effects[key_of(unit)] == did, f"{unit} was done again"
+            assert after.effects[unit] == did, f"{unit} was done again"
     assert after.reported.items() >= before.reported.items()
     for (step, item), n in after.reported.items():
-        ran = after.effects.get(key_of((step, item)), [])
+        ran = after.effects.get((step, item), [])
         attempts = [made.n for made in after.state.steps[step].attempts.values() if made.item == item]
         if has_effect(after.state, (step, item)):
             assert set(ran) - {0} <= set(attempts)
             assert n in ran or 0 in ran
         assert not ran or max(Counter(ran).values()) == 1 or set(ran) == {0}
         assert len(ran) <= len(attempts)
-    assert set(after.effects) == set(whole.effects), "a key was not the same before and after"
+    assert after.keys == whole.keys, "a key was not the same before and after"
     assert not answer.out or answer.events[0]["seq"] == before.state.last_seq + 1
     nothing_is_left(cli, before.processes + after.processes)
     cut_off = [
@@ -360,7 +366,7 @@ def test_a_run_that_is_killed_again_and_again_ends_with_the_same_outputs(
     assert answer.code == 0, answer.err
     after = facts_of(cli)
     for unit in before.reported:
-        assert after.effects.get(key_of(unit)) == before.effects.get(key_of(unit))
-    assert set(after.effects) == set(whole.effects)
+        assert after.effects.get(unit) == before.effects.get(unit)
+    assert after.keys == whole.keys
     assert after.outputs == whole.outputs
     assert cli("doctor").code == 0
