@@ -138,6 +138,7 @@ class Driver:
         for step_id in list(self.approvals.open):
             self.approvals.renew(step_id)
         self.alarms.drop()
+        self.groups.renew()
         self.queue_anew()
 
     def queue_anew(self) -> None:

@@ -338,6 +338,7 @@ class Engine:
             await self.core.recorder.settle()
             return answer
         finally:
+            self.store.set_redactor(command.run_id, None)
             lock.release()
 
     def detach(self) -> None:

@@ -7,6 +7,7 @@ sub-plans are open, what their inputs are, and how many of their parts have not 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -120,6 +121,18 @@ class Groups:
         driver.find_work(parts)
         driver.maps.reopen_parts(parts)
         self._look(opened)
+
+    def renew(self) -> None:
+        """Go on with the open sub-plans by the run's new revision: their steps and inputs may be others now."""
+        driver = self._driver
+        for opened in list(self._open.values()):
+            call, step_id = opened.work.call, opened.work.step.id
+            assert call is not None
+            opened.work.step = driver.prepared(step_id)
+            subplan = driver.source.subplan_of(opened.work.step.definition)
+            with contextlib.suppress(InputError):  # a new input without a value fails the steps that read it
+                opened.inputs = resolve_inputs(subplan.plan, call.args, driver.source.working_folder, subplan.folder)
+            self._look(opened)
 
     async def _end_at(self, moment: Any, opened: _OpenPlan) -> None:
         await self._driver.core.clock.sleep_until(moment)

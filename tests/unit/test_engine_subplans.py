@@ -284,3 +284,41 @@ async def test_the_rows_of_a_run_follow_the_parts_that_come_in_the_middle(tmp_pa
         rows = await bench.store.list_steps(run.run_id)
         assert [row.step_id for row in rows] == ["a", "sub", "sub[0]/x", "sub[1]/x", "z"]
         await run.check()
+
+
+async def test_a_plan_that_is_being_carried_out_gets_other_steps_behind_those_that_run(tmp_path: Path) -> None:
+    world = World()
+    gate = world.gate("x")
+    inner = write(tmp_path, "inner.yaml", world.step("x"), world.step("y", "x"), world.step("old", "x"))
+    async with Bench(folder=tmp_path) as bench:
+        plan = plan_of(plan_step("sub", inner), world.step("b", args={"got": "{{ steps.sub.output }}"}))
+        run = await bench.start(plan)
+        await world.called("x")
+        more = {"m": {"type": "integer", "default": 7}}
+        changed = world.step("y", "x", args={"m": "{{ inputs.m }}"})
+        write(tmp_path, "inner.yaml", world.step("x"), changed, world.step("new", "y"), inputs=more)
+        assert (await run.tell("edit", plan=decode_json(plan_to_json(plan))))["ok"]
+        assert list(run.state.steps) == ["sub", "sub/x", "sub/y", "sub/new", "b"]
+        gate.set()
+        assert await run.end() == "succeeded"
+        assert world.calls == ["x", "y", "new", "b"]
+        assert world.given["y"] == {"m": 7}
+        assert world.given["b"]["got"] == {"x": "x", "y": "y", "new": "new"}
+        await run.check()
+
+
+async def test_a_plan_whose_last_open_part_is_taken_away_ends(tmp_path: Path) -> None:
+    world = World()
+    inner = write(tmp_path, "inner.yaml", world.step("x"), {"id": "ask", "approve": "go?", "dependencies": ["x"]})
+    gate = world.gate("z")
+    async with Bench(folder=tmp_path) as bench:
+        write(tmp_path, "inner.yaml", world.step("x"), world.step("y", "x", breakpoint="before"))
+        plan = plan_of(plan_step("sub", inner), world.step("b", "sub"), world.step("z"))
+        run = await bench.start(plan)
+        await run.until_status("sub/y", "waiting")
+        write(tmp_path, "inner.yaml", world.step("x"))
+        assert (await run.tell("edit", plan=decode_json(plan_to_json(plan))))["ok"]
+        gate.set()
+        assert await run.end() == "succeeded"
+        assert run.statuses == {"sub": "succeeded", "sub/x": "succeeded", "b": "succeeded", "z": "succeeded"}
+        await run.check()
