@@ -20,12 +20,13 @@ from stepchain_tui.cli.border import FAILED
 from stepchain_tui.cli.carrying import carry_out
 from stepchain_tui.cli.following import Quiet
 from stepchain_tui.cli.runs import Order, RunOrder
-from stepchain_tui.cli.text import put, put_json, say, to_type
+from stepchain_tui.cli.text import put, put_json, say, to_type, words_of
 from stepchain_tui.core.clock import SystemClock
 from stepchain_tui.core.errors import InternalError, StepChainError
 from stepchain_tui.core.ids import check_run_id, new_run_id
 from stepchain_tui.core.paths import store_path
 from stepchain_tui.engine import RunHandle, error_record, load_source
+from stepchain_tui.run import RunStatus
 
 
 class DetachedError(StepChainError):
@@ -49,8 +50,12 @@ def detach_run(order: Order, *, as_json: bool) -> int:
     else:
         put(run_id)
         follow = to_type(order.store, "logs", run_id, "-f")
-        live = f"process {answer['pid']} carries it out; `{follow}` follows it"
-        say(live if answer["pid"] else f"run {run_id} has succeeded already; nothing was run")
+        if answer["pid"]:
+            say(f"process {answer['pid']} carries it out; `{follow}` follows it")
+        elif answer["status"] == RunStatus.SUCCEEDED:
+            say(f"run {run_id} has succeeded")
+        else:
+            say(f"run {run_id} is {words_of(answer['status'])}; `{to_type(order.store, 'show', run_id)}` tells more")
     return 0
 
 
@@ -105,7 +110,8 @@ _answered: list[str] = []
 
 def _owned(handle: RunHandle) -> None:
     _answered.append(handle.run_id)
-    _answer({"run_id": handle.run_id, "pid": os.getpid() if handle.live else None})
+    pid = os.getpid() if handle.live else None
+    _answer({"run_id": handle.run_id, "pid": pid, "status": handle.state.status})
     with open(os.devnull, "r+b") as nothing:  # noqa: PTH123 - a device
         for number in (0, 1, 2):
             os.dup2(nothing.fileno(), number)

@@ -142,12 +142,14 @@ def _show_plan(given: str | None, run: str, number: int | None, *, as_json: bool
     import sys
 
     from stepchain_tui.cli.revisions import PlanRevision, read_revision
-    from stepchain_tui.cli.states import read_state
+    from stepchain_tui.cli.states import read_state, say_what_is_broken
     from stepchain_tui.cli.stores import read_run
     from stepchain_tui.cli.text import clean_block, put_json
 
     async def read(opened: SQLiteStore, run_id: str) -> tuple[str, PlanRevision]:
-        return run_id, await read_revision(opened, (await read_state(opened, run_id)).state, number)
+        known = await read_state(opened, run_id)
+        say_what_is_broken(known)
+        return run_id, await read_revision(opened, known.state, number)
 
     run_id, found = read_run(given, run, read)
     if as_json:

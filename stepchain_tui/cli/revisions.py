@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from stepchain_tui.core.errors import UsageError
+from stepchain_tui.core.errors import StoreError, UsageError
 from stepchain_tui.core.values import encode_json
 from stepchain_tui.plan import Plan, plan_from_json
-from stepchain_tui.run import RunState, decode_event
+from stepchain_tui.run import RunState
 from stepchain_tui.run.events import RunCreated, RunRevised
 from stepchain_tui.store import SQLiteStore
 
@@ -46,17 +46,17 @@ async def read_revision(store: SQLiteStore, state: RunState, number: int | None)
 
     Raises:
         UsageError: The run has no such revision.
+        StoreError: The event that kept it is damaged.
     """
     if number is None or number == state.revision:
+        if not state.plan:
+            raise StoreError(f"the plan of run '{state.run_id}' is lost: the event that kept it is damaged")
         return PlanRevision(state.revision, state.plan, state.plan_text)
     for record in state.revisions:
         if record.number == number:
-            (event,) = [
-                decode_event(data)
-                async for seq, _, _, data in store.read_raw_events(state.run_id, after=record.seq - 1, limit=1)
-            ]
-            assert isinstance(event, RunCreated | RunRevised)
-            return PlanRevision(number, event.plan, event.plan_text)
+            (event,) = await store.read_events(state.run_id, after=record.seq - 1, limit=1)
+            if isinstance(event, RunCreated | RunRevised):
+                return PlanRevision(number, event.plan, event.plan_text)
     known = ", ".join(str(record.number) for record in state.revisions)
     raise UsageError(f"run '{state.run_id}' has no revision {number}", hint=f"It has: {known}.")
 
