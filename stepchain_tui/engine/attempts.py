@@ -72,8 +72,6 @@ class Attempts:
     def _held_after_interruption(self, work: Work, step: StepState) -> bool:
         """Return whether a step that was cut off is not simply tried again: its effect may have happened (rule 2)."""
         wanted = work.step.step.on_interrupt
-        if work.step.kind is ActionKind.PLAN:  # its parts are asked for, each by itself
-            return False
         if wanted is OnInterrupt.SKIP:
             self._driver.release(work)
             self._emit(e.StepSkipped, step_id=step.id, reason="it was cut off, and its on_interrupt is skip")

@@ -348,7 +348,7 @@ class Driver:
         self._leave(RunStatus.INTERRUPTED)
 
     def _interrupt_what_is_open(self, reason: str, *, asked: bool) -> None:
-        self.groups.interrupt(reason, asked=asked)
+        self.groups.interrupt(reason)
         self.maps.interrupt(reason, asked=asked)
 
     def _let_go(self) -> None:

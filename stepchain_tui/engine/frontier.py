@@ -162,5 +162,7 @@ class Frontier:
         for work in unshown:
             if work.withdrawn or self.ready.get(work.step.id) is not work:
                 continue
+            if self._state.steps[work.step.id].status is StepStatus.QUEUED:
+                continue  # said before: by an engine that ended since, or before the queue was made anew
             why = reason or (f"limit '{work.step.limit}' is full" if work.step.limit else "the cap over all runs")
             self._emit(e.StepQueued, step_id=work.step.id, reason=why)

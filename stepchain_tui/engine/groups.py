@@ -233,7 +233,7 @@ class Groups:
                 call_off(driver, part, reason)
         self._look(opened)
 
-    def interrupt(self, reason: str, *, asked: bool) -> None:
+    def interrupt(self, reason: str) -> None:
         """Send the open sub-plans back to pending, when none of their parts runs any more."""
         driver = self._driver
         self.drop_alarms()
@@ -242,7 +242,8 @@ class Groups:
             if opened.work.item is not None:
                 driver.emit(e.ItemInterrupted, **where, item=opened.work.item, reason=reason)
             else:
-                driver.emit(e.StepInterrupted, **where, reason=reason, asked=asked)
+                # the plan step does nothing itself: its parts tell what was cut off
+                driver.emit(e.StepInterrupted, **where, reason=reason, asked=True)
         self._open.clear()
 
     def drop_alarms(self) -> None:

@@ -20,7 +20,7 @@ from stepchain_tui.plan import ActionKind
 from stepchain_tui.run import events as e
 from stepchain_tui.run.failures import AttemptError, Failure
 from stepchain_tui.run.state import ItemState, StepState
-from stepchain_tui.run.status import ErrorType, StepStatus
+from stepchain_tui.run.status import AttemptStatus, ErrorType, StepStatus
 
 if TYPE_CHECKING:
     from stepchain_tui.engine.driver import Driver
@@ -200,12 +200,18 @@ class Maps:
                 found.left -= 1
 
     def interrupt(self, reason: str, *, asked: bool) -> None:
-        """Send the open maps back to pending, when no item of them runs any more."""
+        """Send the open maps back to pending, when no item of them runs any more.
+
+        A map whose items only waited was not cut off: nothing of it is in doubt.
+        """
         for step_id, found in list(self._open.items()):
-            if self._driver.state.steps[step_id].status is StepStatus.RUNNING:
-                self._driver.emit(
-                    e.StepInterrupted, step_id=step_id, attempt=found.work.attempt, reason=reason, asked=asked
+            step = self._driver.state.steps[step_id]
+            if step.status is StepStatus.RUNNING:
+                waited = (
+                    asked or step.outline.kind == "plan" or not any(_was_cut_off(step, one) for one in step.items or ())
                 )
+                where: dict[str, Any] = {"step_id": step_id, "attempt": found.work.attempt}
+                self._driver.emit(e.StepInterrupted, **where, reason=reason, asked=waited)
             del self._open[step_id]
 
     # --- the end of a map
@@ -254,6 +260,11 @@ class Maps:
         made = [step.attempts.get((item.index, item.attempt)) for item in step.items or ()]
         cached = bool(made) and all(one is not None and one.origin for one in made)
         driver.attempts.succeed_step(step.id, attempt, output, cached=cached)
+
+
+def _was_cut_off(step: StepState, item: ItemState) -> bool:
+    last = step.attempts.get((item.index, item.attempt))
+    return item.status is StepStatus.PENDING and last is not None and last.status is AttemptStatus.INTERRUPTED
 
 
 def _is_large(item: ItemState) -> bool:

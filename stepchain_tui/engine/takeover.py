@@ -51,10 +51,11 @@ def record_death(journal: Journal) -> bool:
     if state.status is not RunStatus.RUNNING and not cut_off:
         return False
     for step in cut_off:
-        for attempt in list(step.attempts.values()):
-            if attempt.item is not None and attempt.status is AttemptStatus.RUNNING:
-                journal.emit(e.ItemInterrupted, step_id=step.id, item=attempt.item, attempt=attempt.n, reason=reason)
-        journal.emit(e.StepInterrupted, step_id=step.id, attempt=step.attempt, reason=reason)
+        items = [one for one in step.attempts.values() if one.item is not None and one.status is AttemptStatus.RUNNING]
+        for attempt in items:
+            journal.emit(e.ItemInterrupted, step_id=step.id, item=attempt.item, attempt=attempt.n, reason=reason)
+        only_waited = step.outline.kind == "plan" or (step.outline.is_map and not items)
+        journal.emit(e.StepInterrupted, step_id=step.id, attempt=step.attempt, reason=reason, asked=only_waited)
     if state.status is RunStatus.RUNNING:
         journal.emit(e.RunInterrupted, reason=reason)
     return True

@@ -9,9 +9,10 @@ from pathlib import Path
 import pytest
 
 from stepchain_tui.core.errors import CommandRefusedError, RunLockedError, UnknownRunError
+from stepchain_tui.engine.frontier import SHOWN_AFTER
 from stepchain_tui.run import AttemptStatus, Mark, RunStatus
 from stepchain_tui.store import AbstractStore, MemoryStore, SQLiteStore
-from tests.support.engines import Bench, Watched, plan_of
+from tests.support.engines import Bench, JumpingClock, Watched, plan_of
 from tests.support.world import World
 
 BROKEN = RuntimeError("broke")
@@ -359,3 +360,41 @@ async def test_waiting_for_a_run_twice_gives_the_same_answer() -> None:
         assert await asyncio.gather(run.end(), run.end()) == ["succeeded", "succeeded"]
         assert run.handle.live is False
         assert [found.status for found in run.state.steps["a"].attempts.values()] == [AttemptStatus.SUCCEEDED]
+
+
+async def test_a_step_that_was_queued_when_its_engine_ended_waits_in_the_queue_of_the_next_one(tmp_path: Path) -> None:
+    world = World()
+    world.gate("a")
+    plan = plan_of(world.step("a"), world.step("b"), world.step("c"), max_concurrent=1)
+    async with Bench(SQLiteStore(tmp_path / "runs.db")) as bench:
+        run = await bench.start(plan, "r")
+        await run.until_status("c", "queued")
+    gate = world.gate("a")
+    async with Bench(SQLiteStore(tmp_path / "runs.db")) as bench:
+        run = await bench.start(plan, "r")
+        await world.called("a")
+        shown = bench.engine.core.loop.create_future()
+        bench.engine.core.loop.call_later(2 * SHOWN_AFTER, shown.set_result, None)
+        await shown
+        gate.set()
+        assert await run.end() == "succeeded"
+        assert len(await run.events("step.queued")) == 2
+
+
+async def test_a_map_that_only_waits_for_retries_is_not_cut_off_by_an_orderly_end(tmp_path: Path) -> None:
+    world = World()
+    world.will("m", ValueError("not yet"), "there")
+    retry = {"max_attempts": 2, "initial_delay": 3600.0, "jitter": False}
+    plan = plan_of(world.step("m", for_each=[1], retry=retry))
+    clock = JumpingClock()
+    clock.may_jump = False
+    for _ in range(4):
+        async with Bench(SQLiteStore(tmp_path / "runs.db"), clock=clock) as bench:
+            run = await bench.start(plan, "r")
+            await run.until(lambda state: bool(state.steps["m"].items) and state.steps["m"].items[0].tries == 1)
+            assert run.statuses == {"m": "running"}
+    clock.may_jump = True
+    async with Bench(SQLiteStore(tmp_path / "runs.db"), clock=clock) as bench:
+        run = await bench.run(plan, "r")
+        assert run.state.status == "succeeded"
+        assert world.count("m") == 2
