@@ -1,4 +1,4 @@
-"""Which screens are open: a mode for each plan or run, one for home, one for the history; editors lie on top."""
+"""Which screens are open: a mode for each plan or run, one for home, one for the history; the others lie on top."""
 
 from __future__ import annotations
 
@@ -7,11 +7,14 @@ import shlex
 import subprocess
 import tempfile
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from textual.app import App, SuspendNotSupported
 from textual.screen import Screen
+
+from stepchain_tui.core import paths
 
 if TYPE_CHECKING:
     from stepchain_tui.tui.app import StepChainApp
@@ -139,10 +142,67 @@ class OpenScreens(App[int]):
     # --- editors
 
     def open_editor(self, path: Path) -> None:
-        """Open a plan's file in the editor."""
+        """Open a plan's file in the editor; of one that ships with us a copy, after asking."""
+        if self._ships_with_us(path):
+            self._chain.begin("open the editor", self._edit_copy, path)
+            return
         from stepchain_tui.tui.screens.editor import EditorScreen
 
         self.push_screen(EditorScreen(path))
+
+    def edit_run(self, run_id: str, outside: bool = False) -> None:
+        """Edit the plan that a run keeps; what is applied becomes its next revision.
+
+        Args:
+            run_id: The run.
+            outside: Edit it in $EDITOR.
+        """
+        self._chain.begin("open the editor", self._edit_run, run_id, outside)
+
+    async def _edit_run(self, run_id: str, outside: bool) -> None:
+        from stepchain_tui.tui.kept_plans import read_edited_plan
+        from stepchain_tui.tui.screens.run_editor import RunEditorScreen
+
+        edited = await self._chain.library.ask(partial(read_edited_plan, run_id=run_id))
+        await self.push_screen(RunEditorScreen(edited, outside=outside))
+
+    def _ships_with_us(self, path: Path) -> bool:
+        shipped, here = paths.shipped_folder("sample_plans"), path.resolve().parent
+        return here == shipped.resolve() and here != self._chain.folder.resolve()
+
+    async def _edit_copy(self, path: Path) -> None:
+        if (own := await self._own_copy(path)) is not None:
+            self.open_editor(own)
+
+    async def _own_copy(self, path: Path) -> Path | None:
+        """Return a copy of a plan that ships with us, in the current folder; None where the person wants none."""
+        from stepchain_tui.tui.queries import copy_plan
+
+        own = self._chain.folder / path.name
+        there = own.exists()
+        answer = await self._chain.choose(
+            f"{path.stem} ships with StepChain",
+            f"There is a {own} already." if there else f"It is edited as a copy: {own}",
+            [("copy", "y", "edit that one" if there else "copy and edit"), ("back", "n", "leave it")],
+        )
+        if answer != "copy":
+            return None
+        await self._chain.library.work(partial(copy_plan, path, own.parent))
+        return own
+
+    # --- what a run was
+
+    def open_revisions(self, run_id: str) -> None:
+        """Show the revisions of a run's plan."""
+        from stepchain_tui.tui.screens.revisions import RevisionsScreen
+
+        self.push_screen(RevisionsScreen(run_id))
+
+    def open_comparison(self, left: str, right: str) -> None:
+        """Show how two runs differ."""
+        from stepchain_tui.tui.screens.compare import CompareScreen
+
+        self.push_screen(CompareScreen(left, right))
 
     def open_broken_plan(self, path: Path) -> None:
         """Show a plan that cannot run in the editor, with its problems; its own screen goes."""
@@ -165,7 +225,12 @@ class OpenScreens(App[int]):
         return True
 
     async def edit_outside(self, path: Path) -> bool:
-        """Let the user edit a file in $EDITOR; say whether that was possible."""
+        """Let the user edit a file in $EDITOR; say whether that was possible. A plan that ships with us is copied."""
+        if self._ships_with_us(path):
+            if (own := await self._own_copy(path)) is None or not await self.edit_outside(own):
+                return False
+            self.open_plan(own)
+            return True
         command = os.environ.get("VISUAL") or os.environ.get("EDITOR") or "vi"
         return self._outside([*shlex.split(command), str(path)])
 

@@ -5,15 +5,17 @@ from __future__ import annotations
 import asyncio
 import json
 import re
+import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from stepchain_tui.core.errors import UsageError
 from stepchain_tui.tui.text import shortened, visible
 
 if TYPE_CHECKING:
-    from stepchain_tui.plan import InputSpec, Problem
+    from stepchain_tui.plan import InputSpec, Plan, Problem
     from stepchain_tui.run.values import Kept
     from stepchain_tui.store.base import AbstractStore, LogLine
 
@@ -62,13 +64,27 @@ def _goal_of(path: Path) -> str | None:
     return visible(goal.group(1)) if goal else ""
 
 
+def copy_plan(path: Path, folder: Path) -> None:
+    """Copy a plan's file into a folder, with the files of the same name beside it; what is there is left; blocking.
+
+    Raises:
+        UsageError: The folder cannot be written.
+    """
+    try:
+        for file in sorted(path.parent.glob(f"{path.stem}.*")):
+            if file.is_file() and not (folder / file.name).exists():
+                shutil.copyfile(file, folder / file.name)
+    except OSError as error:
+        raise UsageError(f"cannot copy {path.name}: {error}", hint="Go to a folder that you may write to.") from None
+
+
 @dataclass(frozen=True, slots=True)
 class PlanPreview:
     """A plan's file as a screen needs it before there is a run.
 
     Attributes:
         problems: What is wrong with it, one line each; everything else is empty then.
-        parents: Step id -> its parents.
+        parents: Step id -> its parents, the parts of sub-plans among the steps.
         kinds: Step id -> its kind.
         inputs: Its inputs.
         model: The model that its prompts go to.
@@ -86,19 +102,21 @@ class PlanPreview:
 def preview_plan(path: Path, settings_model: str) -> PlanPreview:
     """Return a plan's file, checked; blocking."""
     from stepchain_tui.core.errors import PlanError
-    from stepchain_tui.plan import PlanGraph, load_plan
+    from stepchain_tui.plan import load_plan
     from stepchain_tui.tui.feed import model_label
+    from stepchain_tui.tui.kept_plans import step_parents
 
     try:
-        plan = load_plan(path).plan
-        graph = PlanGraph.of(plan)
+        loaded = load_plan(path)
+        plan = loaded.plan
+        parents, kinds = step_parents(plan, loaded.folder, loaded.path)
     except PlanError as error:
         return PlanPreview(path, problems=error.problems)
     return PlanPreview(
         path,
         goal=plan.goal,
-        parents=graph.parents,
-        kinds={step.id: str(step.kind) for step in plan.steps},
+        parents=parents,
+        kinds=dict(zip(parents, kinds, strict=True)),
         inputs=plan.inputs,
         model=model_label(plan.model_dump(exclude_unset=True, mode="json"), settings_model),
     )
@@ -106,20 +124,23 @@ def preview_plan(path: Path, settings_model: str) -> PlanPreview:
 
 @dataclass(frozen=True, slots=True)
 class CheckedText:
-    """A plan's text while it is being written: its problems, or its graph."""
+    """A plan's text while it is being written: its problems, or its graph and the plan itself."""
 
     problems: tuple[Problem, ...]
     parents: Mapping[str, tuple[str, ...]] | None
+    plan: Plan | None = None
 
 
 def check_text(text: str, name: str, folder: Path) -> CheckedText:
     """Return every problem of a plan's text, and its graph where there is none; blocking."""
-    from stepchain_tui.plan import PlanGraph, find_problems, parse_plan
+    from stepchain_tui.plan import find_problems, parse_plan
+    from stepchain_tui.tui.kept_plans import step_parents
 
     problems = tuple(find_problems(text, name, folder))
     if problems:
         return CheckedText(problems, None)
-    return CheckedText((), PlanGraph.of(parse_plan(text, name, folder).plan).parents)
+    plan = parse_plan(text, name, folder).plan
+    return CheckedText((), step_parents(plan, folder, folder / Path(name).name)[0], plan)
 
 
 # --- values

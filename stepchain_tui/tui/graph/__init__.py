@@ -7,7 +7,7 @@ Owns places and line characters, and knows nothing of what a node means but whic
 from stepchain_tui.tui.graph.collapse import WIDEST, Collapsed, collapse
 from stepchain_tui.tui.graph.drawings import Drawings, GraphStyle
 from stepchain_tui.tui.graph.emphasis import Emphasis
-from stepchain_tui.tui.graph.faces import STATUSES, Face, Faces
+from stepchain_tui.tui.graph.faces import DECISIONS, STATUSES, Face, Faces
 from stepchain_tui.tui.graph.labels import LONGEST, cell_len, shorten
 from stepchain_tui.tui.graph.layers import read_links, topological_order
 from stepchain_tui.tui.graph.layout import Band, Box, Drawing, lay_out
@@ -20,6 +20,7 @@ from stepchain_tui.tui.graph.routing import Net, Pin, assign_rows
 
 __all__ = (
     "CROSSING",
+    "DECISIONS",
     "DOWN",
     "LANE",
     "LEFT",

@@ -21,8 +21,10 @@ STATUSES = (
     "skipped",
 )
 """Names of statuses, the most pressing first: a group shows the first of them that one of its steps has."""
+DECISIONS = ("run", "new", "gone", "stale", "leave", "reuse")
+"""Style names of steps for which it is shown what an edit would do to them, the most pressing first."""
 
-_PRESSING = {status: place for place, status in enumerate(STATUSES)}
+_PRESSING = {status: place for place, status in enumerate((*STATUSES, *DECISIONS))}
 _MARKS = "=~*"
 
 
@@ -32,7 +34,7 @@ class Face(NamedTuple):
     glyph: str
     """One character for its status."""
     style_name: str
-    """Its status, such as `running`."""
+    """Its status, such as `running`, or one of `DECISIONS`."""
     marks: str = ""
     """Any of `=` cached, `~` stale, `*` pinned, and others that are told apart by their character only."""
 

@@ -23,6 +23,7 @@ from textual.strip import Strip
 from textual.worker import Worker, WorkerState
 
 from stepchain_tui.tui.graph import (
+    DECISIONS,
     STATUSES,
     Box,
     Drawings,
@@ -55,7 +56,7 @@ class GraphCanvas(ScrollView):
         "graph--wire",
         "graph--wire-lit",
         "graph--selected",
-        *(f"graph--{status}" for status in STATUSES),
+        *(f"graph--{name}" for name in (*STATUSES, *DECISIONS)),
     }
     DEFAULT_CSS = """
     GraphCanvas {
@@ -74,6 +75,11 @@ class GraphCanvas(ScrollView):
         & > .graph--skipped { color: $foreground 50%; }
         & > .graph--blocked { color: $text-error 80%; }
         & > .graph--cancelled { color: $foreground 60%; }
+        & > .graph--run, & > .graph--new { color: $text-primary; text-style: bold; }
+        & > .graph--stale { color: $text-warning; text-style: bold; }
+        & > .graph--gone { color: $text-error; text-style: strike; }
+        & > .graph--reuse { color: $text-success; }
+        & > .graph--leave { color: $foreground 50%; }
     }
     """
 
@@ -89,6 +95,7 @@ class GraphCanvas(ScrollView):
         self._faces = Faces()
         self._drawings = Drawings(self._faces)
         self._painter: Painter | None = None
+        self._caption = ""
         self._redraw_asked = False
         self._in_work: tuple[int, Kind] | None = None
         self._rich_styles: dict[tuple[str, ...], Style] = {}
@@ -149,11 +156,13 @@ class GraphCanvas(ScrollView):
         """The drawing on the screen; None before the first is made."""
         return None if self._painter is None else self._painter.picture
 
-    @property
-    def note(self) -> str:
-        """What the drawing leaves out, in words; empty where it leaves nothing out."""
+    def say(self, caption: str) -> None:
+        """Say something about the graph in the frame around it, beside what the drawing leaves out."""
+        self._caption = caption
         hidden = len(self.picture.hidden) if self.picture is not None else 0
-        return f"{plural(hidden, 'link')} not drawn: others imply them" if hidden else ""
+        left_out = f"{plural(hidden, 'link')} not drawn: others imply them" if hidden else ""
+        for pane in [node for node in self.ancestors if isinstance(node, Pane)]:
+            pane.set_note("  ".join(filter(None, (caption, left_out))))
 
     # How a drawing is made.
 
@@ -199,8 +208,7 @@ class GraphCanvas(ScrollView):
         self._painter = Painter(picture, self._faces)
         self._painter.select(self.selected_node)
         self.virtual_size = Size(picture.width, picture.height)
-        for pane in [node for node in self.ancestors if isinstance(node, Pane)]:
-            pane.set_note(self.note)
+        self.say(self._caption)
         self.refresh()
         self.call_after_refresh(self.scroll_to_selected)
 
