@@ -200,7 +200,8 @@ def recorded_processes(cli: CommandLine) -> list[dict[str, Any]]:
 
 def left_of(cli: CommandLine, processes: list[dict[str, Any]]) -> list[str]:
     """Return what still lives of these processes and their groups, and whatever else works in the run's folder."""
-    groups = {record["process_group"]: record["process_started_at"] for record in processes}
+    # 0 says that a group is not known: to us, or to the system of a process that is not of this container
+    groups = {one["process_group"]: one["process_started_at"] for one in processes if one["process_group"]}
     pids = {record["pid"]: record["process_started_at"] for record in processes}
     found = []
     for process in psutil.process_iter():
