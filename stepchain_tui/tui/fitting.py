@@ -16,12 +16,14 @@ class Situation:
     Attributes:
         run: The run on the screen, None before it was started.
         step: The selected step.
+        asking: The step whose question is in sight, see `Session.asking`.
         plan_path: The plan's file, or empty.
         has_text: Whether the pane in sight holds text that can be searched and copied.
     """
 
     run: RunView | None = None
     step: StepView | None = None
+    asking: StepView | None = None
     plan_path: str = ""
     has_inputs: bool = False
     has_text: bool = True
@@ -102,7 +104,7 @@ def can_try_now(now: Situation) -> str | None:
 
 def can_answer(now: Situation) -> str | None:
     """Return why an answer does not fit now."""
-    if now.run is None or now.step is None or now.step.waiting is None:
+    if now.asking is None or now.asking.waiting is None:
         return "nobody waits for an answer here"
     return None
 
@@ -124,8 +126,8 @@ def can_break(now: Situation) -> str | None:
 
 def can_go_on(now: Situation) -> str | None:
     """Return why going on from a breakpoint does not fit now."""
-    if now.run is None or now.step is None or now.step.waiting is None or now.step.waiting.reason != BREAKPOINT:
-        return "no breakpoint holds this step"
+    if now.asking is None or now.asking.waiting is None or now.asking.waiting.reason != BREAKPOINT:
+        return "no breakpoint holds a step"
     return None
 
 

@@ -42,7 +42,7 @@ async def test_a_breakpoint_of_the_plan_stops_says_where_and_goes_on(desk: Desk)
     async with desk.app(plan=desk.plan(STOPS)) as person:
         await person.press("s")
         await person.step_is("second", "waiting")
-        await person.sees("● second stands before its work", "c goes on", "a changes its input", "S skips it")
+        await person.sees("● second stands before its work", "c go on", "a edit input", "S skip", "X cancel")
         await person.sees("⏸ second●", "● stops before")
         await person.press("c")
         await person.run_is("succeeded")
@@ -84,8 +84,8 @@ async def test_the_output_is_changed_at_a_breakpoint_after_the_work(desk: Desk) 
     async with desk.app(plan=desk.plan(STOPS.replace("breakpoint: before", "breakpoint: after"))) as person:
         await person.press("s")
         await person.step_is("second", "waiting")
-        await person.sees("● second stands after its work", "a changes its output")
-        assert "S skips" not in person.text
+        await person.sees("● second stands after its work", "a edit output")
+        assert "S skip" not in person.text
         await person.press("a")
         await person.sees("The output of second", '"stdout": "one two\\n"')
         write(person, '{"stdout": "other"}')
@@ -198,7 +198,7 @@ steps:
     ("key", "reason"),
     [
         ("b", "nothing runs yet: write `breakpoint: before` into the plan"),
-        ("c", "no breakpoint holds this step"),
+        ("c", "no breakpoint holds a step"),
         ("asterisk", "nothing runs yet"),
         ("m", "nothing runs yet"),
         ("S", "nothing runs yet"),

@@ -40,7 +40,7 @@ steps:
         await person.press("y")
         await person.step_is("effect", "waiting")
         person.run.select_step("effect")
-        await person.sees("effect was cut off", "a answers: run again, take as done, or skip")
+        await person.sees("effect was cut off", "a run again, take as done, or skip")
         await person.press("a")
         await person.sees("attempt 1 began ", "process ", "never reported", "run again [r]", "take as done [d]")
         yield person

@@ -410,16 +410,16 @@ async def test_the_tab_is_kept(desk: Desk) -> None:
     plan = desk.plan(THREE)
     async with desk.app(plan=plan) as person:
         await person.press("left_square_bracket")
-        assert person.run.step_pane.tab == "input"
+        assert person.run.step_pane.tab == "why"
     async with desk.app(plan=plan) as person:
-        assert person.run.step_pane.tab == "input"
+        assert person.run.step_pane.tab == "why"
 
 
 async def test_the_input_of_a_step_is_shown(desk: Desk) -> None:
     async with desk.app(plan=desk.plan(THREE)) as person:
         await person.press("s")
         await person.run_is("succeeded")
-        await person.press("left_square_bracket")
+        await person.press("left_square_bracket", "left_square_bracket")
         await person.sees("echo two three")
 
 

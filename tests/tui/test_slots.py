@@ -30,14 +30,14 @@ async def test_holders_are_shown_and_a_limit_is_changed_live(desk: Desk) -> None
         await person.step_is("two", "running")
         assert person.status("three") == "queued"
         await person.press("U")
-        await person.sees("Slots", "run                          2 of 2    taken", "limit api", "1 of 1")
+        await person.sees("Slots", "run                          2 of 2 taken", "limit api", "1 of 1")
         await person.sees("▶ one · attempt 1", "limit api", "▶ two · attempt 1", "1 step ready, waiting for a slot")
         await person.press("plus")
-        await person.sees("3 of 3    taken", "▶ three · attempt 1", "nobody waits for a slot")
+        await person.sees("3 of 3 taken", "▶ three · attempt 1", "nobody waits for a slot")
         await person.press("down", "plus")
-        await person.sees("1 of 2    taken")
+        await person.sees("1 of 2 taken")
         await person.press("minus", "minus", "minus")
-        await person.sees("1 of 1    taken")
+        await person.sees("1 of 1 taken")
         await person.press("escape")
         assert person.app.screen is person.run
         (desk.folder / "go").touch()

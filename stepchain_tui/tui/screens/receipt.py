@@ -62,8 +62,17 @@ class ReceiptScreen(Dialog[str]):
         return [*shown, *([f"! and {len(found) - len(shown):,} more"] if len(found) > len(shown) else [])]
 
     def on_mount(self) -> None:
-        """Take no more room than the steps need."""
-        self.query_one(ReceiptView).styles.max_height = max(1, len(self._receipt.steps)) + 1
+        """Take the room that there is, and no more than the steps need."""
+        self._fit()
+
+    def on_resize(self) -> None:
+        """Take the room that there is."""
+        self._fit()
+
+    def _fit(self) -> None:
+        around = sum(widget.outer_size.height for widget in self.query(".sums, .warnings, .header, .buttons"))
+        room = self.size.height * 9 // 10 - max(around, len(self._warnings()) + 5) - 4
+        self.query_one(ReceiptView).styles.height = max(3, min(len(self._receipt.steps) + 1, room))
 
     def on_key(self, event: events.Key) -> None:
         """Enter goes on unless a button has the focus, which it then presses; nothing reaches the screen below."""

@@ -79,7 +79,7 @@ class RunScreen(RunByHandActions, RunPaneActions, ActionScreen):
             yield Splitter(id="split-x")
             with Vertical(id="right"):
                 yield ApprovalBar()
-                yield ReceiptBar()
+                yield ReceiptBar(ascii_only=app.glyphs.ascii)
                 yield StepPane(app.state.tab, app.glyphs)
                 timeline = Pane(3, "Timeline", Timeline(app.now, id="timeline"), id="timeline-pane")
                 timeline.edge = "split-y"
@@ -181,7 +181,7 @@ class RunScreen(RunByHandActions, RunPaneActions, ActionScreen):
             ended = ended or session.view.last_at
         self.timeline.show(ended, session.selected)
         self._show_titles()
-        self.query_one(ApprovalBar).show(session.asking, self.chain.glyphs, now)
+        self._show_question()
         self.refresh_footer()
 
     def _show_titles(self) -> None:
@@ -190,13 +190,18 @@ class RunScreen(RunByHandActions, RunPaneActions, ActionScreen):
             self.step_pane.set_title(step_title(session.step, self.chain.glyphs, self.chain.now()))
         self.step_pane.set_note(self.find_note)
 
+    def _show_question(self) -> None:
+        asking = self.session.asking
+        selected = asking is self.session.step
+        self.query_one(ApprovalBar).show(asking, self.chain.glyphs, self.chain.now(), selected=selected)
+
     def _tick(self) -> None:
         """Let clocks go on while something happens."""
         view = self.session.view
         if view is not None and view.live and self.is_current:
             self.query_one(StatusLine).show(self.session)
             self._show_titles()
-            self.query_one(ApprovalBar).show(self.session.asking, self.chain.glyphs, self.chain.now())
+            self._show_question()
             self.step_pane.tick(self.chain.now())
             self.timeline.refresh()
 
@@ -206,6 +211,7 @@ class RunScreen(RunByHandActions, RunPaneActions, ActionScreen):
         return Situation(
             run=session.view,
             step=session.step,
+            asking=session.asking,
             plan_path=session.plan_path,
             has_inputs=bool(session.specs),
         )

@@ -36,14 +36,15 @@ class RunByHandActions(RunEngineActions):
             self._steer("breakpoint", step=step.id, place=_NEXT_PLACE[step.breakpoint])
 
     def do_step_go_on(self) -> None:
-        """Let the selected step go on from its breakpoint."""
-        self._steer("approve", step=self.session.selected, approved=True)
+        """Let the step whose question is in sight go on from its breakpoint."""
+        if self.session.asking is not None:
+            self._steer("approve", step=self.session.asking.id, approved=True)
 
     # --- answers
 
     def do_step_answer(self) -> None:
-        """Answer the question that the selected step asks; at a breakpoint change what it gets or gave."""
-        step = self.session.step
+        """Answer the question that is in sight; at a breakpoint change what the step gets or gave."""
+        step = self.session.asking
         if step is None or step.waiting is None:
             return
         if step.waiting.reason == BREAKPOINT:

@@ -166,7 +166,7 @@ def _named(name: str, size: int) -> Mapping[str, Any]:
 def _limit(name: str, found: Mapping[str, Any] | None, change: Callable[[int], Mapping[str, Any]]) -> Row:
     size = int(found["size"]) if found else 0
     taken = int(found["taken"]) if found else 0
-    return Row(name, f"{one_line(name, 24):<24}  {taken:>4} of {size:<4} taken", size, change)
+    return Row(name, f"{one_line(name, 24):<24}  {taken:>4} of {size} taken", size, change)
 
 
 def _breaker(found: Mapping[str, Any], glyphs: Glyphs, now: datetime) -> Row:

@@ -10,7 +10,7 @@ from textual.widgets import Static
 
 from stepchain_tui.tui.glyphs import Glyphs
 from stepchain_tui.tui.text import countdown, one_line
-from stepchain_tui.tui.views import StepView
+from stepchain_tui.tui.views import StepView, stands_after
 
 
 class ApprovalBar(Static):
@@ -23,53 +23,58 @@ class ApprovalBar(Static):
         padding: 0 1;
         border-title-color: $warning;
         border-title-style: bold;
+        border-subtitle-color: $warning;
+        border-subtitle-style: bold;
     }
     """
 
     def __init__(self) -> None:
         super().__init__("", markup=False)
         self.display = False
-        self._shown: tuple[str, Content] | None = None
+        self._shown: tuple[str, str, str, bool] | None = None
 
-    def show(self, step: StepView | None, glyphs: Glyphs, now: datetime) -> None:
-        """Show the question of a step, or nothing; call it again as time goes by, for a deadline counts down."""
+    def show(self, step: StepView | None, glyphs: Glyphs, now: datetime, *, selected: bool = True) -> None:
+        """Show the question of a step, or nothing; call it again as time goes by, for a deadline counts down.
+
+        Args:
+            step: The step.
+            glyphs: What to draw with.
+            now: The time.
+            selected: Whether it is the selected one: what is done to that is told too.
+        """
         waiting = step.waiting if step is not None else None
         if step is None or waiting is None:
             self._shown = None
             self.display = False
             return
-        glyph = glyphs.of("waiting")
+        asked, question = f"{glyphs.of('waiting')} {step.id}", waiting.question
         match waiting.reason:
             case "breakpoint":
-                title = f"{glyphs.stop} {step.id} stands {waiting.place} its work"
-                what = "input" if waiting.place == "before" else "output"
-                keys = [("c", "goes on"), ("a", f"changes its {what}"), ("X", "cancels the run")]
-                if waiting.place == "before":
-                    keys.insert(2, ("S", "skips it"))
+                title, question = f"{glyphs.stop} {step.id} stands {waiting.place} its work", ""
+                keys = [("c", "go on"), ("a", f"edit {'output' if stands_after(waiting) else 'input'}")]
+                keys += [("S", "skip")] if selected and not stands_after(waiting) else []
+                keys.append(("X", "cancel"))
             case "interrupted":
-                title = f"{glyph} {step.id} was cut off"
-                keys = [("a", "answers: run again, take as done, or skip")]
+                title, keys = f"{asked} was cut off", [("a", "run again, take as done, or skip")]
             case _:
-                title = f"{glyph} {step.id} asks"
                 fields = ", ".join(waiting.fields)
-                keys = [("a", f"answers{f' ({fields})' if fields else ''}")]
+                title, keys = f"{asked} asks", [("a", f"answers{f' ({fields})' if fields else ''}")]
         end = ""
         if waiting.deadline is not None:
             outcome = "approved" if waiting.on_timeout == "approve" else "denied"
             end = f"{outcome} in {countdown((waiting.deadline - now).total_seconds())}"
-        shown = (title, _content(waiting.question, keys, end, glyphs))
+        shown = (title, question, end, selected)
         if shown == self._shown:
             return
         self._shown = shown
         self.display = True
         self.border_title = Content(title).markup
-        self.update(shown[1])
+        self.border_subtitle = Content(end).markup
+        self.update(_content(question, keys))
 
 
-def _content(question: str, keys: Sequence[tuple[str, str]], end: str, glyphs: Glyphs) -> Content:
-    parts: list[tuple[str, str]] = [(one_line(question, 600), ""), ("\n", "")]
+def _content(question: str, keys: Sequence[tuple[str, str]]) -> Content:
+    parts: list[tuple[str, str]] = [(one_line(question, 600), ""), ("\n", "")] if question else []
     for place, (key, words) in enumerate(keys):
         parts += [("  " if place else "", ""), (key, "bold $accent"), (f" {words}", "dim")]
-    if end:
-        parts += [(f"  {glyphs.dot}  ", "dim"), (end, "bold $warning")]
     return Content.assemble(*parts)

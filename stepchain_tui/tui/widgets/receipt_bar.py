@@ -16,11 +16,12 @@ class ReceiptBar(Static):
         padding: 0 1;
         border-title-color: $accent;
         border-subtitle-color: $foreground 60%;
+        &.-ascii { border: ascii $accent 60%; }
     }
     """
 
-    def __init__(self) -> None:
-        super().__init__("", markup=False)
+    def __init__(self, *, ascii_only: bool) -> None:
+        super().__init__("", markup=False, classes="-ascii" if ascii_only else "")
         self.display = False
 
     def show(self, title: str, text: str) -> None:

@@ -118,7 +118,7 @@ class WhyView(Background, LineView):
         for place, one in enumerate(self._explanations):
             if place:
                 self._lines.append([])
-            self._lines.append([(_heading(one, self.glyphs), "why--question")])
+            self._lines += [[(line, "why--question")] for line in _broken(_heading(one, self.glyphs), width)]
             self._lines += [[(line, "why--answer")] for line in _broken(one.answer, width)]
             for fact in one.details:
                 self._lines += self._fact(one, fact, width)
@@ -146,7 +146,8 @@ class WhyView(Background, LineView):
 
 
 def _heading(one: Explanation, glyphs: Glyphs) -> str:
-    return f"{one.step_id or 'the run'} {glyphs.dot} {glyphs.label(one.status)} {glyphs.dot} {one.question}"
+    run = f"the run {glyphs.dot} {glyphs.label(one.status)} {glyphs.dot} "
+    return one.question if one.step_id else run + one.question
 
 
 def _broken(text: str, width: int) -> list[str]:
