@@ -152,7 +152,7 @@ class InputResolver:
         resolved, kept = self.resolve(work)
         environment = _NO_ENVIRONMENT
         if prepared.kind is ActionKind.SHELL or prepared.mode == "process":
-            environment = {**source.child_environment(step), **self._own_variables(work), **resolved.env}
+            environment = {**source.child_environment(prepared.definition), **self._own_variables(work), **resolved.env}
         work.ports = AttemptPorts(driver, work)
         call = StepCall(
             run_id=self._state.run_id,

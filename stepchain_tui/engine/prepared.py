@@ -210,11 +210,12 @@ class Resolved:
 
         Args:
             shown: `as_json` as the person saw it, without secrets; None where it was too large to be shown.
-            given: What the person made of it, in the same form; parts left as they were shown keep their true value.
+            given: What the person made of it, in the same form; parts that are left out, or left as they were shown,
+                keep their true value.
         """
         true = self.as_json()
         kind = self.prepared.kind.value
-        found = merge_by_hand(true, shown, given) if isinstance(given, dict) else {**true, kind: given}
+        found = {**true, **merge_by_hand(true, shown, given)}
         value = self.value if self.prepared.kind is ActionKind.FUNCTION else found.get(kind, self.value)
         options = {**self.options, **{key: found[key] for key in _SHOWN_OPTIONS if key in found}}
         env = {name: as_text(text) for name, text in (found.get("env") or {}).items()}

@@ -13,13 +13,14 @@ from stepchain_tui.core.errors import CommandRefusedError
 from stepchain_tui.engine.control import apply_command
 from stepchain_tui.engine.driver import Driver
 from stepchain_tui.engine.fork import create, fork
+from stepchain_tui.engine.graph import graph_of
 from stepchain_tui.engine.receipt import Decision, Receipt, planned
 from stepchain_tui.engine.recorder import Journal, Recorder
 from stepchain_tui.engine.revival import go_on, source_of
 from stepchain_tui.engine.source import RunSource
 from stepchain_tui.engine.steering import refusal
 from stepchain_tui.engine.takeover import record_death
-from stepchain_tui.plan import load_plan, resolve_inputs
+from stepchain_tui.plan import OnInterrupt, load_plan, resolve_inputs
 from stepchain_tui.run import events as e
 from stepchain_tui.run.state import RunState
 from stepchain_tui.run.status import StepStatus
@@ -152,7 +153,33 @@ class Rehearsal:
         return source_of(self._state, dict.fromkeys(self._state.secret_inputs, ""))
 
     def _receipt(self, command: str) -> Receipt:
-        return planned(command, self._state.run_id, self._before, self._state, self._recorder.events)
+        receipt = planned(command, self._state.run_id, self._before, self._state, self._recorder.events)
+        return self._with_interruptions(receipt)
+
+    def _with_interruptions(self, receipt: Receipt) -> Receipt:
+        """Tell what becomes of steps that were cut off and say what is to be done then (`on_interrupt`)."""
+        steps, source = self._state.steps, self._source()
+        pending = [step for step in steps.values() if step.interruptions and step.status is StepStatus.PENDING]
+        wanted = {step.id: source.definition(step.id).step.on_interrupt for step in pending}
+        told = {
+            step_id: (Decision.RUN, "it was cut off: you are asked first whether it runs again")
+            for step_id, what in wanted.items()
+            if what is OnInterrupt.ASK
+        }
+        skipped = [step_id for step_id, what in wanted.items() if what is OnInterrupt.SKIP]
+        graph = graph_of(source, self._state)
+        for step_id, cause in graph.followers(skipped).items():
+            if steps[step_id].status is StepStatus.PENDING and step_id not in graph.rules:
+                told[step_id] = (Decision.LEAVE, f"it follows {cause}, which is skipped")
+        for step_id in skipped:
+            told[step_id] = (Decision.LEAVE, "it was cut off, and its on_interrupt is skip")
+        lines = [
+            msgspec.structs.replace(line, decision=told[line.step_id][0], reason=told[line.step_id][1])
+            if line.step_id in told
+            else line
+            for line in receipt.steps
+        ]
+        return msgspec.structs.replace(receipt, steps=tuple(lines))
 
 
 def receipt_of_start(core: EngineCore, source: RunSource) -> Receipt:

@@ -186,9 +186,10 @@ class RunSource:
         given = {name: str(self.inputs[name]) for name in self.secret_inputs if name in self.inputs}
         return Redactor.of_environment(self.environment, named, given)
 
-    def child_environment(self, step: Step) -> dict[str, str]:
-        """Return the environment for a process of this step: without secrets but those that are named for it."""
-        return environment_without_secrets(self.environment, keep=(*self._secret_names, *step.secrets))
+    def child_environment(self, definition: Definition) -> dict[str, str]:
+        """Return the environment for a process of a step: without secrets but those its own plan or it names."""
+        named = (*definition.plan.secrets, *definition.step.secrets)
+        return environment_without_secrets(self.environment, keep=named)
 
     # --- what a run keeps
 

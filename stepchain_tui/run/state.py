@@ -235,7 +235,7 @@ class RunState:
                 step.output, step.error = event.output, None
                 step.reason, step.cause, step.origin = event.by and f"set by {event.by}", "", event.origin
                 step.interruptions = 0
-                if event.content_hash:
+                if not event.attempt:  # no attempt of this run made it
                     step.content_hash = event.content_hash
                 if step.marks and not event.attempt:
                     step.marks.discard(Mark.STALE)

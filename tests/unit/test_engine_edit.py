@@ -234,3 +234,22 @@ async def test_limits_and_slots_change_while_the_run_goes_on() -> None:
         assert await run.end() == "succeeded"
         refused = await run.tell("limits", limits={"nothing": 2})
         assert not refused["ok"]
+
+
+async def test_a_step_that_waits_in_the_queue_is_edited_and_waits_on() -> None:
+    world = World()
+    gate = world.gate("a")
+    limits = {"limits": {"one": 1}}
+
+    def plan(**args: Any) -> Plan:
+        return plan_of(world.step("a", limit="one"), world.step("b", limit="one", args=args), world.step("c"), **limits)
+
+    async with Bench() as bench:
+        run = await bench.start(plan())
+        await run.until_status("b", "queued")
+        assert (await run.tell("limits", priorities={"b": 5}))["ok"]
+        assert (await run.tell("edit", plan=as_json(plan(n=1))))["ok"]
+        gate.set()
+        assert await run.end() == "succeeded"
+        assert world.given["b"] == {"n": 1}
+        await run.check()

@@ -117,6 +117,16 @@ async def test_the_receipt_of_a_resume_says_what_is_reused_and_what_runs() -> No
         assert done.done
 
 
+async def test_a_result_by_hand_does_not_grow_stale_by_code(tmp_path: Path) -> None:
+    code = tmp_path / "code.py"
+    code.write_text("def f():\n    raise ValueError\n")
+    async with Bench(folder=tmp_path) as bench:
+        await bench.run(plan_of({"id": "a", "function": "./code.py:f", "mode": "inline"}), "r")
+        assert (await bench.tell("r", "mark", step="a", output=1))["ok"]
+        code.write_text("def f():\n    return 22\n")
+        assert decisions(await EngineService(bench.engine).receipt("r", "resume")) == {"a": "reuse"}
+
+
 async def test_the_receipt_of_a_rerun_names_what_becomes_stale() -> None:
     world = World()
     async with Bench() as bench:
@@ -248,6 +258,8 @@ async def test_a_step_can_say_that_it_is_left_out_when_it_was_cut_off() -> None:
         await world.called("a")
         await first.engine.close()
     async with Bench(store) as second:
+        receipt = await EngineService(second.engine).receipt("r", "resume")
+        assert decisions(receipt) == {"a": "leave", "b": "leave"}
         again = await second.resume("r")
         assert again.statuses == {"a": "skipped", "b": "skipped"}
         assert world.calls == ["a"]
