@@ -359,7 +359,8 @@ def test_a_terminal_sees_live_progress_and_a_table(cli: CommandLine) -> None:
     assert "done" in text
     assert "\x1b[K" in text
     *_, before_last, account = text.rpartition("run r1 failed")[0].splitlines()
-    assert "blocked" in text and account.strip().startswith("ran ")
+    assert "blocked" in text
+    assert account.strip().startswith("ran ")
     assert "aside" in before_last
 
 
