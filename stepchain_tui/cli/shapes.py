@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from stepchain_tui.cli.revisions import revision_records
-from stepchain_tui.run import RunState, StepState
+from stepchain_tui.run import Kept, RunState, StepState
 from stepchain_tui.run.state import AttemptState, Usage
 from stepchain_tui.store import RunSummary, SQLiteStore
 from stepchain_tui.store.blobs import FileBlobs
@@ -89,9 +89,17 @@ def _waiting_record(step: StepState) -> Record | None:
         "reason": waiting.reason,
         "question": waiting.question,
         "place": waiting.place or None,
+        "input": _shown(waiting.input),
         "fields": waiting.fields,
         "deadline": waiting.deadline,
     }
+
+
+def _shown(kept: Kept | None) -> Any:
+    """Return a value, or of a large one what is known without its file."""
+    if kept is None or kept.blob is None:
+        return None if kept is None else kept.value
+    return {"sha256": kept.blob.sha256, "bytes": kept.blob.bytes, "preview": kept.blob.preview}
 
 
 def _error_of(step: StepState) -> str | None:

@@ -127,6 +127,11 @@ def _put_details(step: StepState, output: Any, *, full: bool) -> None:
         put(f"{step.id}: {step.error.error_type}: {clean_block(step.error.message)}")
         if step.error.hint:
             put(f"  {clean_block(step.error.hint)}")
+    if step.waiting is not None and step.waiting.input is not None:
+        kept = step.waiting.input
+        text = kept.blob.preview if kept.blob is not None else encode_json(kept.value).decode()
+        put()
+        put(f"{step.id} would get: {clean_line(text, 2000)}")
     if full and output is not None:
         put()
         put(f"{step.id}:")

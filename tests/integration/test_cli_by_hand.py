@@ -48,6 +48,8 @@ def test_a_run_stops_at_breakpoints_and_goes_on_with_what_a_person_gives(cli: Co
     assert "stops before" in shown
     waiting = cli.show("r1")["steps"][1]["waiting"]
     assert (waiting["reason"], waiting["place"]) == ("breakpoint", "before")
+    assert waiting["input"] == {"shell": "echo b > b.txt"}
+    assert 'b would get: {"shell":"echo b > b.txt"}' in shown
 
     assert cli("approve", "r1", "b", "--with", '{"shell": "echo other > b.txt"}').code == 0
     stopped = cli("resume", "r1")
