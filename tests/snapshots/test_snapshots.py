@@ -13,6 +13,7 @@ import pytest
 from textual.pilot import Pilot
 
 from stepchain_tui.core.clock import FakeClock
+from stepchain_tui.engine.receipt import Decision, Receipt, ReceiptLine
 from stepchain_tui.run import events as e
 from stepchain_tui.run.failures import Failure
 from stepchain_tui.run.state import RunState
@@ -20,6 +21,7 @@ from stepchain_tui.run.status import AttemptStatus, ErrorType
 from stepchain_tui.run.values import Kept
 from stepchain_tui.store import Batch, LogLine, SQLiteStore
 from stepchain_tui.tui.app import StepChainApp
+from stepchain_tui.tui.screens.receipt import ReceiptScreen
 from stepchain_tui.tui.screens.run import RunScreen
 
 pytestmark = pytest.mark.needs("Python 3.11")
@@ -123,3 +125,22 @@ def test_a_run_in_ascii(snap_compare: Any, app: StepChainApp, monkeypatch: pytes
 def test_the_keys_of_a_run(snap_compare: Any, app: StepChainApp) -> None:
     """The menu of all keys over a run."""
     assert snap_compare(app, terminal_size=(120, 34), run_before=ready("question_mark"))
+
+
+def test_a_receipt(snap_compare: Any, app: StepChainApp) -> None:
+    """What runs, what is stale, what is left and what is taken again, with a warning above."""
+    lines = [
+        ReceiptLine(step_id="fetch", decision=Decision.REUSE, reason="it succeeded", seconds=252.0),
+        ReceiptLine(step_id="clean", decision=Decision.STALE, reason="it stands on fetch", cause="fetch", seconds=9.0),
+        ReceiptLine(step_id="enrich", decision=Decision.RUN, reason="its attempt 1 was cut off"),
+        ReceiptLine(step_id="report", decision=Decision.LEAVE, reason="skipped by ada"),
+    ]
+    warning = "enrich: attempt 1 began at 2026-01-01 12:00:04 UTC and never reported: its effect may have happened"
+    receipt = Receipt(run_id=RUN, command="edit", steps=tuple(lines), warnings=(warning,))
+
+    async def run_before(pilot: Pilot[Any]) -> None:
+        await ready()(pilot)
+        await app.push_screen(ReceiptScreen("Apply the edit?", receipt, app.glyphs, accept="apply"))
+        await pilot.pause(0.1)
+
+    assert snap_compare(app, terminal_size=(80, 24), run_before=run_before)

@@ -96,3 +96,29 @@ def test_a_plan_is_run_in_a_real_terminal(desk: Desk, terminal: Terminal) -> Non
     terminal.press("C-q")
     terminal.sees("exit code 0")
     assert "Traceback" not in terminal.text
+
+
+def test_a_breakpoint_is_answered_and_a_live_run_is_paused_on_quitting(desk: Desk, terminal: Terminal) -> None:
+    gate = f"while [ ! -e {desk.folder}/go ]; do sleep 0.02; done"
+    plan = desk.plan(
+        f"""
+steps:
+  - {{id: one, shell: "echo one", breakpoint: before}}
+  - {{id: two, shell: "{gate}", dependencies: [one]}}
+"""
+    )
+    terminal.begin(command(desk, plan), size=(80, 24))
+    terminal.sees("ready: s starts")
+    terminal.press("s")
+    terminal.sees("one stands before its work", "c go on")
+    terminal.press("a")
+    terminal.sees("The input of one", '"shell": "echo one"')
+    terminal.press("C-s")
+    terminal.sees("▶ two")
+    terminal.press("w")
+    terminal.sees("two has been running")
+    terminal.press("C-q")
+    terminal.sees("Quit?", "keep running [k]", "pause [p]", "cancel [c]")
+    terminal.press("p")
+    terminal.sees("exit code 0")
+    assert "Traceback" not in terminal.text
