@@ -226,3 +226,20 @@ async def test_a_refused_value_is_asked_for_again_with_the_reason(desk: Desk) ->
         await person.press("ctrl+s")
         await person.sees("nested")
         assert isinstance(person.app.screen, ValueEditor)
+
+
+@pytest.mark.parametrize(("key", "title"), [("asterisk", "Pin the output"), ("m", "Take first as succeeded?")])
+async def test_an_output_too_large_for_a_field_is_kept_as_it_is(desk: Desk, key: str, title: str) -> None:
+    plan = desk.plan("steps:\n  - {id: first, python: \"'x' * 300000\"}\n")
+    async with desk.app(plan=plan) as person:
+        await person.press("s")
+        await ended(person)
+        await person.press(key)
+        await person.sees(title, "empty: keep the 300,002 bytes that are there")
+        await person.press("ctrl+s")
+        await person.until(lambda: "first is " in person.toasts)
+        async with desk.store() as store:
+            state = await store.load_state(person.session.run_id)
+            kept = state.steps["first"].output
+            assert kept is not None
+            assert await store.load_value(kept) == "x" * 300_000

@@ -114,7 +114,8 @@ class RunByHandActions(RunEngineActions):
             lines.append(f"  attempt {one.n}{item} began {moment(one.started_at, now)}{process}, never reported")
         if len(attempts) > 10:
             lines.append(f"  and {len(attempts) - 10} more")
-        choices = [("again", "r", "run again"), ("done", "d", "take as done"), ("skip", "s", "skip")]
+        # What enter does comes first: it asks once more before anything is decided.
+        choices = [("done", "d", "take as done"), ("again", "r", "run again"), ("skip", "s", "skip")]
         answer = await self.chain.choose(f"{step.id} was cut off", "\n".join(lines), choices)
         if answer == "again":
             await self.send("approve", step=step.id, approved=True)

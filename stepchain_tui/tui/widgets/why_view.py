@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from datetime import datetime
 from functools import partial
 from typing import TYPE_CHECKING
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
 
 ASK_SECONDS = 1.0
 """How often it is asked again while the run goes on: the answer counts seconds."""
+PAUSE_SECONDS = 0.2
+"""How long an answer stands at least."""
 _TIME_WIDTH = 10
 
 
@@ -83,6 +86,8 @@ class WhyView(Background, LineView):
                 answers = await self.chain.library.ask(question)
                 if about == self._about:
                     self._show(answers, f"{step_id} is not in the plan")
+                if self._pending and about == self._about:
+                    await asyncio.sleep(PAUSE_SECONDS)  # a step may change more often than anybody can read
         except StepChainError:
             self._about = None  # told once, not every second
             raise
