@@ -1,7 +1,8 @@
-"""All runs there ever were: filtered as one types, by status, read by page, opened as they were."""
+"""All runs there ever were: filtered as one types, by status, read by page, opened as they were; as families too."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import ClassVar
@@ -16,6 +17,7 @@ from textual.widgets import DataTable, Input, Static
 from stepchain_tui.run.status import RunStatus
 from stepchain_tui.store.base import AbstractStore, RunSummary
 from stepchain_tui.tui.actions import Scope, bindings
+from stepchain_tui.tui.families import Member, on_their_own, with_families
 from stepchain_tui.tui.screens.base import ActionScreen
 from stepchain_tui.tui.text import count, duration, moment, one_line
 from stepchain_tui.tui.widgets.lines import ActionFooter, OneLine
@@ -26,6 +28,7 @@ PAGE = 100
 AHEAD = 20
 """Rows before the end at which the next page is read."""
 _COLUMNS = (
+    (" ", 1),
     ("status", 13),
     ("plan", 22),
     ("steps", 7),
@@ -35,6 +38,8 @@ _COLUMNS = (
     ("tokens", 7),
     ("goal", 60),
 )
+_FAMILY_WIDTH = 46
+"""Cells of the column of runs where forks stand below their parents."""
 
 
 class RunTable(DataTable[Text]):
@@ -63,7 +68,11 @@ class HistoryScreen(ActionScreen):
 
     def __init__(self) -> None:
         super().__init__()
-        self._runs: list[RunSummary] = []
+        self._members: list[Member] = []
+        self._read = 0
+        self._seen: set[str] = set()
+        self._marked: RunSummary | None = None
+        self._tree = False
         self._status: RunStatus | None = None
         self._complete = False
         self._edition = 0
@@ -81,9 +90,13 @@ class HistoryScreen(ActionScreen):
 
     def on_mount(self) -> None:
         """Make the columns and read the first page."""
-        for name, width in _COLUMNS:
-            self.table.add_column(name, width=width, key=name)
+        self._make_columns()
         self.read_anew()
+
+    def _make_columns(self) -> None:
+        self.table.clear(columns=True)
+        for name, width in _COLUMNS:
+            self.table.add_column(name, width=_FAMILY_WIDTH if self._tree and name == "run" else width, key=name)
 
     def on_screen_resume(self) -> None:
         """What is shown may be old."""
@@ -95,31 +108,53 @@ class HistoryScreen(ActionScreen):
     def read_anew(self) -> None:
         """Read the first page with the filters as they are."""
         self._edition += 1
-        self.only_latest("history", self._read, self._edition, 0)
+        self.only_latest("history", self._read_page, self._edition, 0)
 
-    async def _read(self, edition: int, offset: int) -> None:
-        statuses = [self._status] if self._status is not None else []
-
-        async def question(store: AbstractStore, text: str) -> list[RunSummary]:
-            return await store.list_runs(limit=PAGE, offset=offset, text=text, statuses=statuses)
-
-        found = await self.chain.library.ask(partial(question, text=self.field.value.strip()))
+    async def _read_page(self, edition: int, offset: int) -> None:
+        found, complete = await self.chain.library.ask(
+            partial(
+                _page,
+                offset=offset,
+                text=self.field.value.strip(),
+                statuses=[self._status] if self._status is not None else [],
+                seen=frozenset() if offset == 0 else frozenset(self._seen),
+                families=self._tree,
+            )
+        )
         if edition != self._edition:
             return
         table = self.table
         if offset == 0:
-            at = table.cursor_row
-            table.clear()
-            self._runs = []
-        self._runs += found
-        self._complete = len(found) < PAGE
-        for run in found:
-            table.add_row(*self._cells(run), key=run.run_id)
+            row = table.cursor_row
+            here = self._members[row].run_id if row < len(self._members) else ""
+            self._make_columns()
+            self._members, self._seen = [], set()
+        self._members += found
+        self._seen.update(member.run_id for member in found)
+        self._read, self._complete = offset + PAGE, complete
+        for member in found:
+            table.add_row(*self._cells(member), key=member.run_id)
         if offset == 0 and found:
-            table.move_cursor(row=min(at, len(found) - 1))
-        self.query_one("#history-pane", Pane).set_note(f"{len(self._runs)}{'' if self._complete else '+'} runs")
+            same = next((place for place, member in enumerate(found) if member.run_id == here), row)
+            table.move_cursor(row=min(same, len(found) - 1))
+        self._show_note()
 
-    def _cells(self, run: RunSummary) -> list[Text]:
+    def _show_note(self) -> None:
+        runs = f"{len(self._members)}{'' if self._complete else '+'} runs"
+        marked = f"{self._marked.run_id} is marked: c compares  " if self._marked is not None else ""
+        self.query_one("#history-pane", Pane).set_note(f"{marked}{runs}")
+
+    def _cells(self, member: Member) -> list[Text]:
+        run, line = member.run, self._family_line(member)
+        if run is None:
+            return [
+                Text(""),
+                Text("deleted", style="dim"),
+                *(Text("") for _ in range(4)),
+                Text(line),
+                Text(""),
+                Text(""),
+            ]
         now, status = self.chain.now(), run.shown_status
         took = ""
         if run.started_at is not None and run.finished_at is not None:
@@ -127,21 +162,30 @@ class HistoryScreen(ActionScreen):
         tokens = run.input_tokens + run.output_tokens
         colour = self.chain.theme_variables.get(f"status-{status}", "")
         return [
+            Text(_MARK if self._marked is not None and self._marked.run_id == run.run_id else ""),
             Text(self.chain.glyphs.label(status), style=colour.split()[0] if colour.startswith("#") else ""),
             Text(Path(run.plan_path).stem if run.plan_path else ""),
             Text(f"{run.steps_done}/{run.steps_total}"),
             Text(moment(run.started_at or run.created_at, now)),
             Text(took),
-            Text(run.run_id),
+            Text(line),
             Text(count(tokens) if tokens else ""),
             Text(one_line(run.goal, 120)),
         ]
 
+    def _family_line(self, member: Member) -> str:
+        """Return a run's id, below its parent with the step that it was forked at."""
+        if not member.depth:
+            return member.run_id
+        corner = "`-" if self.chain.glyphs.ascii else "└"
+        at = f"  at {member.forked_at}" if member.forked_at else ""
+        return f"{'  ' * (member.depth - 1)}{corner} {member.run_id}{at}"
+
     @on(DataTable.RowHighlighted)
     def _moved(self, event: DataTable.RowHighlighted) -> None:
-        if not self._complete and event.cursor_row >= len(self._runs) - AHEAD:
+        if not self._complete and event.cursor_row >= len(self._members) - AHEAD:
             self._complete = True  # until the page that is being read says otherwise
-            self.background("history page", self._read, self._edition, len(self._runs))
+            self.background("history page", self._read_page, self._edition, self._read)
 
     @on(Input.Changed, "#filter")
     def _typed(self) -> None:
@@ -154,8 +198,8 @@ class HistoryScreen(ActionScreen):
     # --- what can be done
 
     @on(DataTable.RowSelected)
-    def _selected(self, event: DataTable.RowSelected) -> None:
-        self.chain.open_run(str(event.row_key.value))
+    def _selected(self) -> None:
+        self.do_history_open()
 
     def action_open(self) -> None:
         """Open the run under the cursor."""
@@ -163,12 +207,40 @@ class HistoryScreen(ActionScreen):
 
     def _run(self) -> RunSummary | None:
         row = self.table.cursor_row
-        return self._runs[row] if 0 <= row < len(self._runs) else None
+        return self._members[row].run if 0 <= row < len(self._members) else None
 
     def do_history_open(self) -> None:
         """Open the run under the cursor."""
         if (run := self._run()) is not None:
             self.chain.open_run(run.run_id)
+        elif self._members:
+            self.notify("this run was deleted: only its forks are left", severity="warning", timeout=3, markup=False)
+
+    def do_history_mark(self) -> None:
+        """Mark the run under the cursor, to compare another with it."""
+        if (run := self._run()) is None:
+            return
+        before, self._marked = self._marked, None if run == self._marked else run
+        for one in (before, self._marked):
+            if one is not None and one.run_id in self._seen:
+                self.table.update_cell(one.run_id, " ", Text(_MARK if one is self._marked else ""))
+        self._show_note()
+
+    def do_history_compare(self) -> None:
+        """Compare the marked run with the one under the cursor."""
+        run = self._run()
+        if self._marked is None or run is None or run.run_id == self._marked.run_id:
+            why = "space marks a run to compare with" if self._marked is None else "go to another run"
+            self.notify(why, severity="warning", timeout=3, markup=False)
+            return
+        # The older one is on the left, whichever was marked: what is told is what changed since.
+        left, right = sorted((self._marked, run), key=lambda one: one.created_at)
+        self.chain.open_comparison(left.run_id, right.run_id)
+
+    def do_history_tree(self) -> None:
+        """Show forks below the runs that they were made from, or each run by itself."""
+        self._tree = not self._tree
+        self.read_anew()
 
     def do_history_find(self) -> None:
         """Go to the filter."""
@@ -201,3 +273,21 @@ class HistoryScreen(ActionScreen):
             self.read_anew()
             return True
         return False
+
+
+_MARK = ">"
+
+
+async def _page(
+    store: AbstractStore,
+    *,
+    offset: int,
+    text: str,
+    statuses: Sequence[RunStatus],
+    seen: frozenset[str],
+    families: bool,
+) -> tuple[list[Member], bool]:
+    """Return a page of the history, and whether it was the last one."""
+    runs = await store.list_runs(limit=PAGE, offset=offset, text=text, statuses=statuses)
+    members = await with_families(store, runs, seen) if families else on_their_own(runs, seen)
+    return members, len(runs) < PAGE
