@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from tui_desk import Desk, Person
 
+from stepchain_tui.core.settings import Settings
 from stepchain_tui.tui.screens.by_hand import ValueEditor
 from stepchain_tui.tui.widgets.approval import ApprovalBar
 
@@ -243,3 +244,55 @@ async def test_an_output_too_large_for_a_field_is_kept_as_it_is(desk: Desk, key:
             kept = state.steps["first"].output
             assert kept is not None
             assert await store.load_value(kept) == "x" * 300_000
+
+
+async def test_a_fork_asks_for_secrets_again(desk: Desk) -> None:
+    plan = desk.plan(
+        """
+inputs: {token: {type: secret}}
+steps:
+  - {id: first, shell: "echo one"}
+  - {id: second, shell: "test {{ inputs.token }} = open", dependencies: [first]}
+"""
+    )
+    async with desk.app(plan=plan, inputs={"token": "open"}) as person:
+        await person.press("s")
+        await ended(person)
+        parent = person.session.run_id
+        await person.press("F", "y")
+        await person.sees("Secret inputs", "needed again")
+        await person.press("escape")
+        assert person.session.run_id == parent
+        await person.press("F", "y")
+        await person.sees("Secret inputs")
+        await person.type("open")
+        await person.press("ctrl+s")
+        await person.until(lambda: person.session.run_id not in ("", parent))
+        await ended(person)
+
+
+async def test_a_poor_terminal_gets_ascii_only(desk: Desk) -> None:
+    async with desk.app(plan=desk.plan(STOPS), size=(80, 24), settings=Settings(ascii=True)) as person:
+        await person.press("s")
+        await person.step_is("second", "waiting")
+        await person.sees("^ second stands before its work", "? second^")
+        for key, seen in (
+            ("w", "why is it waiting?"),
+            ("a", "The input of"),
+            ("U", "Slots"),
+            ("S", "Skip second?"),
+        ):
+            await person.press(key)
+            await person.sees(seen)
+            assert person.text.isascii(), person.text
+            if person.app.is_asking:
+                await person.press("escape")
+        await person.press("c")
+        await ended(person)
+        await person.press("R")
+        await person.sees("Rerun from", "> run", "= reuse")
+        assert person.text.isascii(), person.text
+        person.run.step_pane.tab = "output"
+        await person.press("escape", "r")
+        await person.sees("what was run")
+        assert person.text.isascii(), person.text
