@@ -289,10 +289,10 @@ async def test_a_poor_terminal_gets_ascii_only(desk: Desk) -> None:
                 await person.press("escape")
         await person.press("c")
         await ended(person)
+        person.run.step_pane.tab = "output"
         await person.press("R")
         await person.sees("Rerun from", "> run", "= reuse")
         assert person.text.isascii(), person.text
-        person.run.step_pane.tab = "output"
         await person.press("escape", "r")
         await person.sees("what was run")
         assert person.text.isascii(), person.text
