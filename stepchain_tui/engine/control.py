@@ -48,6 +48,8 @@ def apply_command(driver: Driver, command: Command) -> Answer:
             raise UsageError(f"there is no command '{command.command}'", hint=hint)
         answer: Answer = {"ok": True, "message": handler(order), **order.told}
         driver.settle()
+    except InternalError as error:
+        return _bug(driver, error)
     except StepChainError as error:
         driver.emit(
             e.CommandRefused,
@@ -59,8 +61,13 @@ def apply_command(driver: Driver, command: Command) -> Answer:
         )
         answer = {"ok": False, "message": error.message, "hint": error.hint, "kind": error.kind}
     except Exception as error:  # noqa: BLE001 - a bug of ours must end the run with its traceback, not hang it
-        driver.abort(error)
-        bug = InternalError(f"{type(error).__name__}: {error}")
-        return {"ok": False, "message": bug.message, "hint": bug.hint, "kind": bug.kind}
+        return _bug(driver, error)
     driver.core.recorder.answer(command.id, answer)
     return answer
+
+
+def _bug(driver: Driver, error: Exception) -> Answer:
+    """End a run in whose middle we broke: what it is now is not what its events say."""
+    driver.abort(error)
+    bug = error if isinstance(error, InternalError) else InternalError(f"{type(error).__name__}: {error}")
+    return {"ok": False, "message": bug.message, "hint": bug.hint, "kind": bug.kind}

@@ -104,9 +104,9 @@ _P, _Q, _R, _Y, _W = (
 
 STEP_MOVES: dict[StepStatus, frozenset[StepStatus]] = {
     _P: frozenset(StepStatus) - {_P, _Y},
-    _Q: frozenset({_P, _R, _W, StepStatus.SKIPPED, StepStatus.CANCELLED, StepStatus.BLOCKED, StepStatus.FAILED}),
+    _Q: frozenset(StepStatus) - {_Q, _Y, StepStatus.TIMED_OUT},
     _R: frozenset(StepStatus) - {_Q, StepStatus.BLOCKED},
-    _Y: frozenset({_P, _Q, _R, StepStatus.FAILED, StepStatus.TIMED_OUT, StepStatus.CANCELLED, StepStatus.SKIPPED}),
+    _Y: frozenset(StepStatus) - {_Y, StepStatus.BLOCKED},
     _W: frozenset(StepStatus) - {_Q, StepStatus.BLOCKED, _Y, _W},
     **{ended: frozenset({_P, StepStatus.SKIPPED, StepStatus.SUCCEEDED}) for ended in STEP_ENDED},
     StepStatus.SUCCEEDED: frozenset({_P, _W, StepStatus.SKIPPED, StepStatus.SUCCEEDED}),

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
 from typing import Any
+
+import pytest
 
 from stepchain_tui.core.values import encode_json
 from tests.support.engines import Bench, plan_of
@@ -28,3 +31,45 @@ async def test_a_map_of_plans_that_wait_for_an_answer_is_called_off(tmp_path: Pa
         assert await run.end() == "cancelled"
         assert run.statuses["outer"] == "cancelled"
         await run.check()
+
+
+async def test_a_step_that_waits_for_its_next_try_is_marked_succeeded() -> None:
+    world = World()
+    world.will("a", ValueError("x"))
+    async with Bench() as bench:
+        bench.clock.may_jump = False
+        run = await bench.start(plan_of(world.step("a", retry={"max_attempts": 2, "initial_delay": 60.0})))
+        await run.until_status("a", "retrying")
+        answer = await run.tell("mark", step="a", output=1)
+        assert answer["ok"], answer
+        assert await run.end() == "succeeded"
+        assert (run.outputs["a"], world.count("a")) == (1, 1)
+        await run.check()
+
+
+@pytest.mark.parametrize("command", ["mark", "pin"])
+async def test_a_step_that_waits_for_a_slot_gets_its_result_by_hand(command: str) -> None:
+    world = World()
+    gate = world.gate("a")
+    async with Bench() as bench:
+        run = await bench.start(plan_of(world.step("a"), world.step("b"), max_concurrent=1))
+        await run.until_status("b", "queued")
+        answer = await run.tell(command, step="b", output=1)
+        assert answer["ok"], answer
+        gate.set()
+        assert await run.end() == "succeeded"
+        assert (run.outputs["b"], world.count("b")) == (1, 0)
+        await run.check()
+
+
+async def test_a_fork_gives_a_result_to_the_parts_of_a_plan_that_was_marked_succeeded(tmp_path: Path) -> None:
+    world = World()
+    world.will("part", ValueError("x"))
+    plan = inner(tmp_path, world.step("part"), world.step("other", "part"))
+    async with Bench(folder=tmp_path) as bench:
+        run = await bench.run(plan_of({"id": "outer", "plan": plan}, world.step("b", "outer")))
+        assert (await bench.tell(run.run_id, "mark", step="outer"))["ok"]
+        child = await bench.engine.fork(run.run_id, "b")
+        assert await asyncio.wait_for(child.wait(), 10) == "succeeded"
+        statuses = {step_id: step.status.value for step_id, step in child.state.steps.items()}
+        assert statuses == {"outer": "succeeded", "outer/part": "skipped", "outer/other": "skipped", "b": "succeeded"}
