@@ -223,26 +223,6 @@ class RunPaneActions(Background):
         else:
             self.notify("there is nothing to show", severity="warning", timeout=2, markup=False)
 
-    # --- the plan
-
-    def do_plan_edit(self) -> None:
-        """Edit the plan: that of a run as its next revision, else the file."""
-        if self.session.run_id:
-            self.chain.edit_run(self.session.run_id)
-        else:
-            self.chain.open_editor(self.chain.folder / self.session.plan_path)
-
-    def do_plan_edit_outside(self) -> None:
-        """Edit the plan in $EDITOR: that of a run as its next revision, else the file."""
-        if self.session.run_id:
-            self.chain.edit_run(self.session.run_id, outside=True)
-        else:
-            self.background("edit", self.chain.edit_outside, self.chain.folder / self.session.plan_path)
-
-    def do_run_revisions(self) -> None:
-        """Show the revisions of the run's plan."""
-        self.chain.open_revisions(self.session.run_id)
-
     # --- sizes
 
     def do_split_left(self) -> None:
