@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 
 from stepchain_tui.cli.receipts import plan_words
 from stepchain_tui.cli.text import local_time, to_type
 from stepchain_tui.engine.attempts import ASK_AFTER_INTERRUPTIONS
 from stepchain_tui.engine.receipt import planned
-from stepchain_tui.plan import OnInterrupt
+from stepchain_tui.engine.revival import source_of
+from stepchain_tui.plan import OnInterrupt, Step
 from stepchain_tui.run import AttemptStatus, Event, RunState, StepState
 from stepchain_tui.run import events as e
 from stepchain_tui.run.status import STEP_ENDED
@@ -16,6 +17,8 @@ from stepchain_tui.run.why_words import numbered
 
 _TOLD = 20
 """Steps of one sort that are told one by one; the rest is counted."""
+_NO_EFFECT = ("plan", "approve")
+"""Kinds of steps that do nothing themselves."""
 
 
 class Beginning:
@@ -71,34 +74,30 @@ class Beginning:
 
 
 def _cut_off(state: RunState) -> Iterator[str]:
-    found = [step for step in state.steps.values() if step.interruptions and step.status not in STEP_ENDED]
+    found = [
+        step
+        for step in state.steps.values()
+        if step.interruptions and step.status not in STEP_ENDED and step.outline.kind not in _NO_EFFECT
+    ]
     if not found:
         return
     what = "its effect" if len(found) == 1 else "their effects"
     yield f"  {numbered(len(found), 'attempt')} never reported: {what} may have happened"
-    written = _written(state, found)
+    source = source_of(state, dict.fromkeys(state.secret_inputs, ""))
     for step in found[:_TOLD]:
         last = next((one for one in reversed(step.attempts.values()) if one.status is AttemptStatus.INTERRUPTED), None)
         if last is not None:
             item = f"[{last.item}]" if last.item is not None else ""
             began = f"attempt {last.n} began at {local_time(last.started_at)}"
-            yield f"    {step.id}{item}: {began}; {_what_follows(step, written.get(step.id, ''))}"
+            yield f"    {step.id}{item}: {began}; {_what_follows(step, source.definition(step.id).step)}"
     yield from _more(len(found))
 
 
-def _written(state: RunState, steps: Iterable[StepState]) -> dict[str, str]:
-    """Return what the plan says about an interruption of its own steps; parts of sub-plans are left out."""
-    wanted = {step.id for step in steps if not step.outline.part_of}
-    rows = state.plan.get("steps", ())
-    return {row["id"]: str(row["on_interrupt"]) for row in rows if row["id"] in wanted and "on_interrupt" in row}
-
-
-def _what_follows(step: StepState, written: str) -> str:
-    if step.outline.part_of:
-        return "it goes on as its plan says"
-    if written == OnInterrupt.SKIP:
+def _what_follows(step: StepState, written: Step) -> str:
+    if written.on_interrupt is OnInterrupt.SKIP:
         return "it is skipped"
-    if written == OnInterrupt.ASK or (not written and step.interruptions >= ASK_AFTER_INTERRUPTIONS):
+    of_itself = "on_interrupt" not in written.model_fields_set and step.interruptions >= ASK_AFTER_INTERRUPTIONS
+    if written.on_interrupt is OnInterrupt.ASK or of_itself:
         return "you are asked before it is run again"
     return "it is run again"
 
