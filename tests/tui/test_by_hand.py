@@ -51,6 +51,17 @@ async def test_a_breakpoint_of_the_plan_stops_says_where_and_goes_on(desk: Desk)
         await person.sees('"stdout": "one two three')
 
 
+async def test_keys_answer_the_question_in_sight_whatever_is_selected(desk: Desk) -> None:
+    async with desk.app(plan=desk.plan(STOPS)) as person:
+        await person.press("s")
+        await person.step_is("second", "waiting")
+        person.run.select_step("first")
+        await person.sees("● second stands before its work", "c go on", "X cancel")
+        assert "S skip" not in person.text
+        await person.press("c")
+        await person.run_is("succeeded")
+
+
 async def test_b_turns_a_breakpoint_before_then_after_then_off(desk: Desk) -> None:
     async with desk.app(plan=desk.plan(TWO)) as person:
         await person.press("s")
@@ -158,8 +169,9 @@ async def test_a_skip_shows_what_it_means_first(desk: Desk) -> None:
         await person.step_is("third", "skipped")
 
 
-async def test_a_fork_takes_over_what_is_upstream_and_is_a_run_of_its_own(desk: Desk) -> None:
-    async with desk.app(plan=desk.plan(TWO)) as person:
+@pytest.mark.parametrize("in_process", [True, False])
+async def test_a_fork_takes_over_what_is_upstream_and_is_a_run_of_its_own(desk: Desk, in_process: bool) -> None:
+    async with desk.app(plan=desk.plan(TWO), in_process=in_process) as person:
         await person.press("s")
         await ended(person)
         parent = person.session.run_id

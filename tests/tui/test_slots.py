@@ -54,6 +54,18 @@ async def test_the_picture_goes_on_with_the_run(desk: Desk) -> None:
         await person.sees("no slot is taken")
 
 
+async def test_the_limits_of_a_run_that_stopped_can_be_seen_and_changed(desk: Desk) -> None:
+    plan = desk.plan("max_concurrent: 2\nsteps:\n  - {id: one, shell: 'exit 3'}\n")
+    async with desk.app(plan=plan) as person:
+        await person.press("s")
+        await person.run_is("failed")
+        await person.run_is_left()
+        await person.press("U")
+        await person.sees("0 of 2 taken")
+        await person.press("plus")
+        await person.sees("0 of 3 taken")
+
+
 async def test_an_open_breaker_is_shown_and_reset(desk: Desk) -> None:
     given: list[tuple[str, object]] = []
     breaker = {
