@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from stepchain_tui.core.errors import InputError
 from stepchain_tui.engine.body import failed, timed_out
-from stepchain_tui.engine.calling_off import call_off
+from stepchain_tui.engine.calling_off import call_off, open_attempt, withdraw
 from stepchain_tui.engine.scheduler import Slots
 from stepchain_tui.engine.work import Ending, Result, Work
 from stepchain_tui.plan.inputs import resolve_inputs
@@ -204,17 +204,33 @@ class Groups:
         driver = self._driver
         if step.status is StepStatus.WAITING:
             return
+        did_not_run = step.status in _BAD
+        why = "was skipped" if step.status is StepStatus.SKIPPED else "has a result without it"
         for step_id in driver.graph.all_inside(step.id):
             part = driver.state.steps[step_id]
-            if part.status is not StepStatus.PENDING:
+            if part.status in STEP_ENDED:
                 continue
-            if step.status in _BAD:
+            if part.waiting is not None and part.waiting.place == "after":
+                driver.approvals.go_on(step_id, by=f"the end of {step.id}")
+                continue
+            withdraw(driver, part)
+            begun = part.status is not StepStatus.PENDING  # it waits for an answer to an earlier engine, or for a retry
+            if did_not_run and begun:
+                driver.emit(
+                    e.StepCancelled, step_id=step_id, reason=f"{step.id} did not run", attempt=open_attempt(part)
+                )
+            elif did_not_run:
                 driver.emit(
                     e.StepBlocked, step_id=step_id, cause=step.cause or step.id, reason=f"{step.id} did not run"
                 )
             else:
-                why = "was skipped" if step.status is StepStatus.SKIPPED else "has a result without it"
-                driver.emit(e.StepSkipped, step_id=step_id, cause=step.id, reason=f"{step.id} {why}")
+                driver.emit(
+                    e.StepSkipped,
+                    step_id=step_id,
+                    cause=step.id,
+                    reason=f"{step.id} {why}",
+                    attempt=open_attempt(part),
+                )
 
     # --- stopping
 

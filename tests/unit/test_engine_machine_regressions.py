@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from stepchain_tui.core.values import encode_json
+from stepchain_tui.store import MemoryStore
 from tests.support.engines import Bench, plan_of
 from tests.support.world import World
 
@@ -73,3 +74,18 @@ async def test_a_fork_gives_a_result_to_the_parts_of_a_plan_that_was_marked_succ
         assert await asyncio.wait_for(child.wait(), 10) == "succeeded"
         statuses = {step_id: step.status.value for step_id, step in child.state.steps.items()}
         assert statuses == {"outer": "succeeded", "outer/part": "skipped", "outer/other": "skipped", "b": "succeeded"}
+
+
+async def test_a_part_that_stands_at_a_breakpoint_ends_with_its_plan_that_gets_a_result_by_hand(tmp_path: Path) -> None:
+    world = World()
+    plan = inner(tmp_path, world.step("a", breakpoint="before"))
+    store = MemoryStore()
+    async with Bench(store, tmp_path) as bench:
+        run = await bench.start(plan_of({"id": "outer", "plan": plan}))
+        await run.until_status("outer/a", "waiting")
+    async with Bench(store, tmp_path) as bench:
+        assert (await bench.tell(run.run_id, "mark", step="outer"))["ok"]
+        again = await bench.resume(run.run_id)
+        assert again.statuses == {"outer": "succeeded", "outer/a": "skipped"}
+        assert again.state.status == "succeeded"
+        await again.check()
