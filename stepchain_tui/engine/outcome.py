@@ -11,7 +11,8 @@ _UNSUCCESSFUL = (StepStatus.FAILED, StepStatus.TIMED_OUT, StepStatus.CANCELLED, 
 def run_outcome(state: RunState, cancelled: str | None = None) -> tuple[RunStatus, str]:
     """Return the status of a run whose steps have all ended, and the reason a person reads.
 
-    It succeeded when every step succeeded, was skipped, or failed with `on_failure: continue`.
+    It succeeded when every step of its plan succeeded, was skipped, or failed with `on_failure: continue`. The parts of
+    a sub-plan count through the step that runs it: that may go on without them, or have a result by hand.
 
     Args:
         state: The run.
@@ -21,14 +22,14 @@ def run_outcome(state: RunState, cancelled: str | None = None) -> tuple[RunStatu
         return RunStatus.CANCELLED, cancelled
     if not any(state.counts.get(status) for status in _UNSUCCESSFUL):
         return RunStatus.SUCCEEDED, ""
-    bad = [
-        step.id
-        for step in state.steps.values()
-        if step.status in _UNSUCCESSFUL
-        and not (step.outline.continues and step.status in (StepStatus.FAILED, StepStatus.TIMED_OUT))
-    ]
+    bad: dict[str, None] = {}
+    for step in state.steps.values():  # a sub-plan's step comes before its parts
+        goes_on = step.outline.continues and step.status in (StepStatus.FAILED, StepStatus.TIMED_OUT)
+        counts = not step.outline.part_of or step.outline.part_of in bad
+        if step.status in _UNSUCCESSFUL and not goes_on and counts:
+            bad[step.id] = None
     if not bad:
         return RunStatus.SUCCEEDED, ""
-    first = [step_id for step_id in bad if state.steps[step_id].status is not StepStatus.BLOCKED] or bad
+    first = [step_id for step_id in bad if state.steps[step_id].status is not StepStatus.BLOCKED] or list(bad)
     words = {step_id: state.steps[step_id].status.value.replace("_", " ") for step_id in first}
     return RunStatus.FAILED, ", ".join(f"{step_id} {words[step_id]}" for step_id in first[:5])

@@ -18,6 +18,7 @@ from stepchain_tui.run.state import RunState
 from stepchain_tui.run.status import RunStatus, StepStatus
 
 _TRIED_ANEW = (StepStatus.FAILED, StepStatus.TIMED_OUT, StepStatus.BLOCKED, StepStatus.CANCELLED)
+_NOT_OPENED = (StepStatus.SUCCEEDED, StepStatus.SKIPPED)
 
 
 def source_of(state: RunState, given: dict[str, Any] | None = None) -> RunSource:
@@ -58,12 +59,18 @@ def start_over(journal: Journal) -> None:
 def give_fresh_tries(journal: Journal, graph: RunGraph) -> list[str]:
     """Make what failed, timed out, was blocked or cancelled pending again; returns the ids.
 
-    What succeeded stays done; where it stands on something that is tried anew, it is marked stale.
+    What succeeded stays done; where it stands on something that is tried anew, it is marked stale. A sub-plan that has
+    its result, or was skipped, is not opened again for what became of its parts.
     """
     state = journal.state
     if state.status not in (RunStatus.FAILED, RunStatus.CANCELLED):
         return []
-    anew = [step.id for step in state.steps.values() if step.status in _TRIED_ANEW]
+    anew = [
+        step.id
+        for step in state.steps.values()
+        if step.status in _TRIED_ANEW
+        and not any(state.steps[outer].status in _NOT_OPENED for outer in graph.all_around(step.id))
+    ]
     for step_id in anew:
         journal.emit(e.StepInvalidated, step_id=step_id, reason="resume", keep_items=True)
     mark_stale(journal, graph, anew, "resume")

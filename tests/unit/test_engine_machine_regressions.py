@@ -89,3 +89,27 @@ async def test_a_part_that_stands_at_a_breakpoint_ends_with_its_plan_that_gets_a
         assert again.statuses == {"outer": "succeeded", "outer/a": "skipped"}
         assert again.state.status == "succeeded"
         await again.check()
+
+
+async def test_a_resume_does_not_open_a_plan_that_has_its_result_for_the_parts_that_failed(tmp_path: Path) -> None:
+    world = World()
+    world.will("a", ValueError("x"))
+    world.will("b", ValueError("x"), 1)
+    plan = inner(tmp_path, world.step("a"))
+    async with Bench(folder=tmp_path) as bench:
+        run = await bench.run(plan_of({"id": "outer", "plan": plan}, world.step("b")))
+        assert run.state.status == "failed"
+        assert (await bench.tell(run.run_id, "mark", step="outer"))["ok"]
+        again = await bench.resume(run.run_id)
+        assert again.statuses == {"outer": "succeeded", "outer/a": "failed", "b": "succeeded"}
+        assert again.state.status == "succeeded"
+
+
+async def test_a_plan_that_fails_with_continue_does_not_fail_the_run_through_its_parts(tmp_path: Path) -> None:
+    world = World()
+    world.will("a", ValueError("x"))
+    plan = inner(tmp_path, world.step("a"))
+    async with Bench(folder=tmp_path) as bench:
+        run = await bench.run(plan_of({"id": "outer", "plan": plan, "on_failure": "continue"}))
+        assert run.statuses == {"outer": "failed", "outer/a": "failed"}
+        assert run.state.status == "succeeded"
