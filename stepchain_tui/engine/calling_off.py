@@ -32,6 +32,7 @@ def call_off(driver: Driver, step: StepState, reason: str) -> None:
         driver.approvals.go_on(step.id, by=reason)  # it is done: only what follows is called off
         return
     withdraw(driver, step)
+    end_question(driver, step, reason)
     driver.emit(e.StepCancelled, step_id=step.id, reason=reason, attempt=open_attempt(step))
     driver.frontier.step_ended(step.id)
 
@@ -42,6 +43,13 @@ def withdraw(driver: Driver, step: StepState) -> None:
     if (alarm := driver.alarms.waiting.pop((step.id, None), None)) is not None:
         alarm[1].cancel()
     driver.approvals.withdraw(step.id)
+
+
+def end_question(driver: Driver, step: StepState, reason: str) -> None:
+    """End the item that asks of a map which an earlier engine left waiting: it ends with its map."""
+    asks = step.waiting
+    if asks is not None and asks.item is not None and asks.attempt:
+        driver.emit(e.ItemCancelled, step_id=step.id, item=asks.item, attempt=asks.attempt, reason=reason)
 
 
 def open_attempt(step: StepState) -> int | None:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from stepchain_tui.core.errors import InputError
 from stepchain_tui.engine.body import failed, timed_out
-from stepchain_tui.engine.calling_off import call_off, open_attempt, withdraw
+from stepchain_tui.engine.calling_off import call_off, end_question, open_attempt, withdraw
 from stepchain_tui.engine.scheduler import Slots
 from stepchain_tui.engine.work import Ending, Result, Work
 from stepchain_tui.plan.inputs import resolve_inputs
@@ -214,6 +214,7 @@ class Groups:
                 driver.approvals.go_on(step_id, by=f"the end of {step.id}")
                 continue
             withdraw(driver, part)
+            end_question(driver, part, f"the end of {step.id}")
             begun = part.status is not StepStatus.PENDING  # it waits for an answer to an earlier engine, or for a retry
             if did_not_run and begun:
                 driver.emit(

@@ -6,6 +6,7 @@ from stepchain_tui.core.errors import CommandRefusedError, UsageError
 from stepchain_tui.engine.calling_off import (
     call_back,
     call_off,
+    end_question,
     is_pinned,
     open_attempt,
     reach_of,
@@ -121,6 +122,7 @@ def skip(order: Order) -> str:
     if driver.maps.is_open(step.id):
         driver.maps.skip_by_hand(step.id, reason)
         return f"{step.id} skipped"
+    end_question(driver, step, reason)
     driver.emit(e.StepSkipped, step_id=step.id, reason=reason, attempt=open_attempt(step))
     if ended:
         call_back(driver, driver.graph.children[step.id], "its parent was skipped", step.id)

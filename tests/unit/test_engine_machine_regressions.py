@@ -113,3 +113,15 @@ async def test_a_plan_that_fails_with_continue_does_not_fail_the_run_through_its
         run = await bench.run(plan_of({"id": "outer", "plan": plan, "on_failure": "continue"}))
         assert run.statuses == {"outer": "failed", "outer/a": "failed"}
         assert run.state.status == "succeeded"
+
+
+@pytest.mark.parametrize("command", ["cancel", "skip"])
+async def test_a_map_of_questions_that_nobody_carries_out_ends_with_the_question_it_asks(command: str) -> None:
+    store = MemoryStore()
+    async with Bench(store) as bench:
+        run = await bench.start(plan_of({"id": "ask", **ASK, "for_each": [0, 1]}))
+        await run.until_status("ask", "waiting")
+    async with Bench(store) as bench:
+        assert (await bench.tell(run.run_id, command, step="ask"))["ok"]
+        state = await store.load_state(run.run_id)
+        assert [attempt.status for attempt in state.steps["ask"].attempts.values()] == ["cancelled", "cancelled"]
