@@ -98,3 +98,4 @@ def revive_followers(driver: Driver, step_id: str, reason: str) -> None:
     for other_id in anew:
         driver.emit(e.StepInvalidated, step_id=other_id, reason=reason, cause=step_id, keep_items=True)
     driver.frontier.recount([step_id, *anew])
+    driver.maps.reopen_items()

@@ -129,6 +129,20 @@ class Maps:
             for item in self._driver.state.steps[step_id].items or ():
                 if (step_id, item.index) not in self._driver.bodies:
                     self._queue(found.work, item)
+            found.left = sum(item.status in _LIVE for item in self._driver.state.steps[step_id].items or ())
+
+    def reopen_items(self) -> None:
+        """Queue the items of the open maps of plans that are undone again: a part of theirs is to run anew."""
+        driver = self._driver
+        for step_id, found in self._open.items():
+            if found.work.step.kind is not ActionKind.PLAN:
+                continue
+            begun = {work.item for work in driver.frontier.queue.waiting() if work.step.id == step_id}
+            items = driver.state.steps[step_id].items or ()
+            for item in items:
+                if item.index not in begun and (step_id, item.index) not in driver.bodies:
+                    self._queue(found.work, item)
+            found.left = sum(item.status in _LIVE for item in items)
 
     def _queue(self, work: Work, item: ItemState) -> None:
         again = Work(work.step, item.index, item.tries)

@@ -69,6 +69,7 @@ def rerun(order: Order) -> str:
         driver.paused = False
         driver.emit(e.RunResumed, reason=f"rerun of {step.id}")
     driver.frontier.recount([*targets, *reach.around])
+    driver.maps.reopen_items()
     more = len(set(targets) - {step.id, *reach.inside})
     what = f"the failed items of {step.id}" if failed else step.id
     return f"rerunning {what}" + (f" and {more} that follow" if more else "")

@@ -534,7 +534,7 @@ class RunState:
         """Take an item of a map of plans for undone, because a part of it is to run anew."""
         items, index = self.steps[part.part_of].items, part.part_of_item
         if items and index is not None and index < len(items) and items[index].status in STEP_ENDED:
-            items[index].status = StepStatus.PENDING
+            items[index].status, items[index].tries = StepStatus.PENDING, 0
 
     def _move(self, step: StepState, to: StepStatus) -> None:
         before = step.status

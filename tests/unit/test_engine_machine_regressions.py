@@ -125,3 +125,24 @@ async def test_a_map_of_questions_that_nobody_carries_out_ends_with_the_question
         assert (await bench.tell(run.run_id, command, step="ask"))["ok"]
         state = await store.load_state(run.run_id)
         assert [attempt.status for attempt in state.steps["ask"].attempts.values()] == ["cancelled", "cancelled"]
+
+
+@pytest.mark.parametrize("command", ["mark", "rerun"])
+async def test_a_part_of_an_item_that_is_done_runs_again_while_its_map_goes_on(tmp_path: Path, command: str) -> None:
+    world = World()
+    plan = inner(
+        tmp_path, world.step("a", when="{{ inputs.n < 1 }}"), world.step("b", "a"), inputs={"n": {"type": "integer"}}
+    )
+    outer = {"id": "outer", "plan": plan, "for_each": [1, 0], "max_concurrent": 1, "args": {"n": "{{ item }}"}}
+    gate = world.gate("a")
+    async with Bench(folder=tmp_path) as bench:
+        run = await bench.start(plan_of(outer))
+        await world.called("a")
+        assert run.statuses["outer[0]/b"] == "skipped"
+        answer = await run.tell(command, step="outer[0]/a" if command == "mark" else "outer[0]/b")
+        assert answer["ok"], answer
+        gate.set()
+        assert await run.end() == "succeeded"
+        assert run.statuses["outer[0]/b"] == ("succeeded" if command == "mark" else "skipped")
+        assert world.count("b") == (2 if command == "mark" else 1)
+        await run.check()
