@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from stepchain_tui.run import AttemptError, ErrorType
+from stepchain_tui.tools.context import StepContext
 
 _workshops: dict[str, Workshop] = {}
 _numbers = itertools.count(1)
@@ -73,7 +74,7 @@ class Workshop:
         """Forget this workshop."""
         _workshops.pop(self.key, None)
 
-    def begin(self, name: str, ctx: Any) -> tuple[Call, str, int]:
+    def begin(self, name: str, ctx: StepContext) -> tuple[Call, str, int]:
         """Record a call; returns it, what it is to come to, and its number among the calls of the step."""
         call = Call(ctx.run_id, ctx.step_id, ctx.item, ctx.attempt, ctx.idempotency_key, self.life)
         self.running.append(call)
@@ -93,7 +94,7 @@ class Workshop:
         self.running.clear()
 
 
-async def body(world: str, name: str, ctx: Any, **_: Any) -> list[int]:
+async def body(world: str, name: str, ctx: StepContext, **_: Any) -> list[int]:
     """Do what was drawn, or what the test says later."""
     here = _workshops[world]
     call, outcome, n = here.begin(name, ctx)

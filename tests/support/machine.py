@@ -7,6 +7,7 @@ loop runs until nothing can happen by itself.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import itertools
 import tempfile
 import threading
@@ -103,6 +104,7 @@ class House:
 
     Attributes:
         witnesses: What is seen of each run, by its id.
+        cut_off: The runs whose engine was killed, whatever became of them later.
         handles: The runs that were begun or gone on with by the engine that lives.
     """
 
@@ -120,9 +122,10 @@ class House:
         self.workshop = Workshop(sketch.outcomes)
         self.workshop.on_begin = self._body_begins
         self.plan = self.tell_functions(sketch.plan)
-        for name, found in sketch.files.items():
-            (self.folder / name).write_bytes(encode_json(self.tell_functions(found)))
+        self.files: dict[str, dict[str, Any]] = {}
+        self.write_files({name: self.tell_functions(found) for name, found in sketch.files.items()})
         self.witnesses: dict[str, Witness] = {}
+        self.cut_off: set[str] = set()
         self.handles: dict[str, RunHandle] = {}
         self._numbers = itertools.count(1)
         self.engine = self._make_engine()
@@ -145,6 +148,12 @@ class House:
             return step
         args = {**step.get("args", {}), "world": self.workshop.key, "name": step["id"]}
         return {**step, "mode": "inline", "args": args}
+
+    def write_files(self, files: dict[str, dict[str, Any]]) -> None:
+        """Write the sub-plans as they are from now on."""
+        for name, found in files.items():
+            (self.folder / name).write_bytes(encode_json(found))
+        self.files = files
 
     def _loop_failed(self, _: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
         self.problems.append(f"{context.get('message')}: {context.get('exception')!r}")
@@ -170,9 +179,9 @@ class House:
             await asyncio.wait({task})
         await self.settle()
         if self._is_dead:
+            await asyncio.gather(task, return_exceptions=True)  # whatever it was, nobody is told any more
             await self._bury()
-            if task.cancelled() or task.exception() is not None:
-                raise Died
+            raise Died
         return task.result()
 
     @property
@@ -240,10 +249,10 @@ class House:
     async def _run_ids(self) -> list[str]:
         return [found.run_id for found in await self.store.list_runs()]
 
-    async def start(self, run_id: str) -> None:
+    async def start(self, run_id: str, *, detach: bool) -> None:
         """Start the run of the plan."""
         self.watch(run_id)
-        self.handles[run_id] = await self.engine.start(self.source(), run_id=run_id)
+        self.handles[run_id] = await self.engine.start(self.source(), run_id=run_id, detach=detach)
 
     def source(self) -> RunSource:
         """Return what a run of the plan is made from."""
@@ -301,7 +310,8 @@ class House:
         """Take away what is left of an engine that was killed, and open another one."""
         engine = self.engine
         core = engine.core
-        for driver in engine._drivers.values():
+        for run_id, driver in engine._drivers.items():
+            self.cut_off.add(run_id)
             driver.over = True
             driver._drop_alarms()
             for work in [*driver.bodies.values(), *driver.aside]:
@@ -337,7 +347,8 @@ class House:
             for call in list(self.workshop.running):
                 if not call.outcome.done():
                     call.outcome.set_result("ok")
-            self.loop.run_until_complete(self.engine.close())
+            with contextlib.suppress(Died):
+                self.run(self.engine.close())
         finally:
             self.workshop.close()
             self.loop.run_until_complete(self.loop.shutdown_default_executor())

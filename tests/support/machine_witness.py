@@ -18,15 +18,13 @@ from stepchain_tui.engine.source import RunSource
 from stepchain_tui.plan import ActionKind, OnInterrupt, Step
 from stepchain_tui.run import Event, RunState, StepState
 from stepchain_tui.run import events as e
-from stepchain_tui.run.failures import Failure
-from stepchain_tui.run.ids import is_inside, parent_path, split_id
+from stepchain_tui.run.ids import parent_path, split_id
 from stepchain_tui.run.state import AttemptState
-from stepchain_tui.run.status import AttemptStatus, ErrorType, Mark, RunStatus, StepStatus
+from stepchain_tui.run.status import STEP_ENDED, AttemptStatus, ErrorType, Mark, RunStatus, StepStatus
 from tests.support.random_runs import may_start, went_well
 
 Place = tuple[str, int | None]
 """A step, or one item of it."""
-_UNLICENSED = ("rerun", "edit", "fresh start", "expanded anew")
 _FOLLOWS_A_COMMAND = (
     e.StepInvalidated,
     e.StepSkipped,
@@ -46,6 +44,8 @@ class Witness:
         holding: Steps and items whose body holds a slot, by the events.
         problems: What was found wrong.
         answered: How often each command was answered by an event.
+        cancel_asked: Somebody called the run off, and no engine has gone on with it since.
+        paused: Nothing may start.
     """
 
     def __init__(self, run_id: str) -> None:
@@ -56,8 +56,8 @@ class Witness:
         self.problems: list[str] = []
         self.answered: Counter[str] = Counter()
         self.cancel_asked = False
+        self.paused = False
         self._source: RunSource | None = None
-        self._paused = False
         self._command: e.CommandApplied | None = None
         self._used: Counter[Place] = Counter()
         self._last: Counter[Place] = Counter()
@@ -107,10 +107,15 @@ class Witness:
             self._wrong(f"the key of {place} changed from {known[2]} to {key} without a rerun")
         self._keys[place] = (self._renewed[step_id], content, key)
 
+    @property
+    def source(self) -> RunSource:
+        """The run's plan as it is now."""
+        assert self._source is not None
+        return self._source
+
     def step_of(self, step_id: str) -> Step:
         """Return a step as the run's plan has it now."""
-        assert self._source is not None
-        return self._source.definition(step_id).step
+        return self.source.definition(step_id).step
 
     def _wrong(self, problem: str) -> None:
         self.problems.append(f"run {self.run_id}, event {self.state.last_seq + 1}: {problem}")
@@ -161,12 +166,12 @@ class Witness:
         self._check_try(event, place, step)
         if step.status is not StepStatus.RUNNING:
             self._wrong(f"item {place} started while its map is {step.status}")
-        if step.items is not None and step.items[event.item].status is StepStatus.SUCCEEDED:
-            self._wrong(f"rule 1: item {place} started after it succeeded")
+        if step.items is not None and step.items[event.item].status in STEP_ENDED:
+            self._wrong(f"rule 1: item {place} started after it ended")
         self._promised.pop(place, None)
 
     def _check_try(self, event: e.StepStarted | e.ItemStarted, place: Place, step: StepState) -> None:
-        if self._paused:
+        if self.paused:
             self._wrong(f"rule 9: {place} started in a pause")
         if Mark.PINNED in step.marks:
             self._wrong(f"{place} started although it is pinned")
@@ -197,6 +202,11 @@ class Witness:
             self._used[place] = 0
             self._promised.pop(place, None)
         self._promised.pop((step.id, None), None)
+        if step.outline.part_of_item is not None:  # its item is undone with it
+            outer = self.state.steps[step.outline.part_of]
+            index = step.outline.part_of_item
+            if outer.items and index < len(outer.items) and outer.items[index].status in STEP_ENDED:
+                self._used[outer.id, index] = 0
         if event.again:
             self._renewed[step.id] += 1
 
@@ -207,6 +217,8 @@ class Witness:
         retry = self.step_of(event.step_id).retry
         if retry is not None and retry.max_attempts is not None and event.tries >= retry.max_attempts:
             self._wrong(f"rule 7: {place} is retried after {event.tries} of {retry.max_attempts} tries")
+        if event.error.details.get("probe_out"):  # waiting for another call to find out costs no try
+            self._used[place] -= 1
         self._promised[place] = event.retry_at
         self._revised_since.discard(place)
 
@@ -217,9 +229,9 @@ class Witness:
             self._source = source_of(self.state)
             self._revised_since.update(self._used)
         elif isinstance(event, e.RunPaused):
-            self._paused = True
+            self.paused = True
         elif isinstance(event, e.RunResumed | e.RunStarted):
-            self._paused = False
+            self.paused = False
             if event.owner is not None:
                 self.cancel_asked = False
         elif isinstance(event, e.CommandApplied | e.CommandRefused):
@@ -237,6 +249,10 @@ class Witness:
                 self._done_keys[known[2]] = f"event {event.seq}"
         elif isinstance(event, e.RunFinished):
             self._check_end(event)
+        elif isinstance(event, e.StepExpanded):  # the list is another one: its items begin anew
+            for place in [place for place in self._used if place[0] == event.step_id and place[1] is not None]:
+                self._used[place] = 0
+                self._promised.pop(place, None)
         self._count_slots(event)
         self._check_attempts(event)
 
@@ -283,10 +299,9 @@ class Witness:
         if len(self.holding) > state.max_concurrent:
             self._wrong(f"rule 5: {len(self.holding)} run at once, {state.max_concurrent} may")
         definition = self.step_of(step.id)
-        assert self._source is not None
         if definition.limit is not None:
-            same = [place for place in self.holding if self._limit_of(place[0]) == self._limit_of(step.id)]
-            size = limits_of(self._source, state)[self._limit_of(step.id)]
+            same = [place for place in self.holding if self.limit_of(place[0]) == self.limit_of(step.id)]
+            size = limits_of(self.source, state)[self.limit_of(step.id)]
             if len(same) > size:
                 self._wrong(f"rule 5: {same} run at once under the limit of {size}")
         if definition.max_concurrent is not None:
@@ -296,15 +311,15 @@ class Witness:
         path = parent_path(step.id)
         while path:
             outer = split_id(path)[0]
-            subplan = self._source.subplan_of(self._source.definition(outer)).plan
+            subplan = self.source.subplan_of(self.source.definition(outer)).plan
             inside = [place for place in self.holding if place[0].startswith(f"{path}/")]
             if "max_concurrent" in subplan.model_fields_set and len(inside) > subplan.max_concurrent:
                 self._wrong(f"rule 5: {inside} run at once, {path} says {subplan.max_concurrent}")
             path = parent_path(outer)
 
-    def _limit_of(self, step_id: str) -> str:
-        assert self._source is not None
-        definition = self._source.definition(step_id)
+    def limit_of(self, step_id: str) -> str:
+        """Return the name of the limit that a step counts against, as the run calls it; empty for none."""
+        definition = self.source.definition(step_id)
         name = definition.step.limit or ""
         return name if definition.path is None or not name else f"{definition.path.name}:{name}"
 
@@ -318,6 +333,8 @@ class Witness:
             known = self._ended.get((step_id, item, n))
             if known is not None and known != attempt:
                 self._wrong(f"rule 10: the ended attempt {n} of {(step_id, item)} changed")
+            if attempt.status is AttemptStatus.RUNNING and step is not None and step.ended:
+                self._wrong(f"{step_id} is {step.status} and its attempt {(item, n)} runs")
             if attempt.status is not AttemptStatus.RUNNING and known is None:
                 self._ended[step_id, item, n] = msgspec.structs.replace(attempt)
 
@@ -325,21 +342,14 @@ class Witness:
         """Return how many attempts each step has had, its items' included."""
         return {step.id: len(step.attempts) for step in self.state.steps.values()}
 
-    def failure(self) -> Failure | None:
-        """Return the first failure of a step, for messages."""
-        return next((step.error for step in self.state.steps.values() if step.error is not None), None)
-
     def told(self) -> str:
         """Return the end of the history."""
         lines: list[str] = []
         for event in self.events[-40:]:
             fields: dict[str, Any] = msgspec.to_builtins(event)
-            for name in ("run_id", "at", "plan", "steps", "plans", "input", "error", "owner", "plan_text"):
+            for name in ("run_id", "at", "plan", "steps", "plans", "input", "owner", "plan_text", "content_hash"):
                 fields.pop(name, None)
+            if "error" in fields:
+                fields["error"] = fields["error"]["message"]
             lines.append(" ".join(f"{name}={value}" for name, value in fields.items()))
         return "\n".join(lines)
-
-
-def inside(step_id: str, outer: str) -> bool:
-    """Return whether a step is a part of another one."""
-    return is_inside(step_id, outer)

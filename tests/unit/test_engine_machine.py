@@ -1,33 +1,56 @@
 """The rules of the engine under random plans, failures, commands, time and kills, as a hypothesis state machine.
 
 Every event is held against the rules when it becomes durable (`tests.support.machine_witness`), what the engine
-counts is held against what really runs after every move, and what is stored is folded anew after every reopening.
-`STEPCHAIN_MACHINE_EXAMPLES=5000` makes a long run of it.
+counts is held against what really runs after every move (`machine_rest`), what is stored is folded anew after every
+reopening, and in the end every run must come to an end. `STEPCHAIN_MACHINE_EXAMPLES=5000` makes a long run of it.
 """
 
 from __future__ import annotations
 
 import os
+import sys
 from typing import Any
 
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from stepchain_tui.core.errors import StepChainError
-from stepchain_tui.run import RunStatus, StepStatus
+from stepchain_tui.core.errors import PlanError, RunLockedError, StepChainError
+from stepchain_tui.core.values import encode_json
+from stepchain_tui.engine import Engine, revision_arguments
+from stepchain_tui.run import StepStatus
 from stepchain_tui.run import events as e
+from stepchain_tui.run.status import RUN_ENDED
 from tests.support.bodies import ERRORS
 from tests.support.machine import Died, House
+from tests.support.machine_rest import check_rest
 from tests.support.machine_witness import Witness
-from tests.support.random_plans import Sketch, sketches
+from tests.support.random_edits import Edit, edited, edits
+from tests.support.random_plans import LIMIT, Sketch, sketches
 
 EXAMPLES = int(os.environ.get("STEPCHAIN_MACHINE_EXAMPLES", "0"))
 RUN = "run"
 WHICH = st.integers(0, 40)
-REFUSALS = ("refused", "usage", "unknown_step")
-OF_AN_ENDED_RUN = ("resume", "rerun")
-"""Commands that need an engine to go on with the run; for another run they are asked of the engine itself."""
+NOBODY = 40
+"""The step of this number does not exist."""
+REFUSALS = ("refused", "usage", "unknown_step", "plan")
+NEED_AN_ENGINE = ("resume", "rerun")
+"""Commands that go on with a run; for one that nobody carries out they are asked of the engine itself."""
+ANSWERS = st.sampled_from(
+    (
+        {},
+        {},
+        {"fields": {"why": "because"}},
+        {"fields": {"why": "because", "n": 4}},
+        {"fields": {"n": "four"}},
+        {"fields": {"other": 1}},
+        {"fields": "because"},
+        {"approved": False},
+        {"input": {"function": "tests.support.bodies:body"}},
+        {"output": [1]},
+    )
+)
+SIZES = st.sampled_from((None, None, 1, 2, 5, -1))
 
 
 class EngineMachine(RuleBasedStateMachine):
@@ -39,13 +62,23 @@ class EngineMachine(RuleBasedStateMachine):
         super().__init__()
         self.forks = 0
 
-    @initialize(sketch=sketches(), on_disk=st.sampled_from((False, False, False, True)), cap=st.integers(1, 5))
-    def begin(self, sketch: Sketch, on_disk: bool, cap: int) -> None:
+    @initialize(
+        sketch=sketches(),
+        on_disk=st.sampled_from((False, False, False, False, True)),
+        cap=st.integers(1, 5),
+        detach=st.booleans(),
+    )
+    def begin(self, sketch: Sketch, on_disk: bool, cap: int, detach: bool) -> None:
         self.house = House(sketch, on_disk=on_disk, cap=cap)
-        self.do(self.house.start(RUN))
+        self.do(self.house.start(RUN, detach=detach))
 
     def teardown(self) -> None:
-        if hasattr(self, "house"):
+        if not hasattr(self, "house"):
+            return
+        try:
+            if sys.exc_info()[0] is None:
+                self.to_the_end()
+        finally:
             self.house.end()
 
     # --- how things are done
@@ -63,42 +96,43 @@ class EngineMachine(RuleBasedStateMachine):
 
     def a_step(self, run_id: str, which: int) -> str:
         steps = list(self.house.witnesses[run_id].state.steps)
-        return steps[which % len(steps)]
+        return "nobody" if which == NOBODY else steps[which % len(steps)]
 
-    def tell(self, which: int, command: str, **arguments: Any) -> None:
+    def tell(self, which: int, command: str, **arguments: Any) -> dict[str, Any] | None:
         """Give a command to a run, and hold its answer against what comes of it."""
         run_id = self.a_run(which)
         if isinstance(arguments.get("step"), int):
             arguments["step"] = self.a_step(run_id, arguments["step"])
         house = self.house
-        if command in OF_AN_ENDED_RUN and not house.is_live(run_id):
+        if command in NEED_AN_ENGINE and not house.is_live(run_id):
             self.go_on_with(run_id, command, arguments)
-            return
+            return None
         witness, live = house.witnesses[run_id], house.is_live(run_id)
         before = witness.state.last_seq
         order = house.command(run_id, command, arguments)
-        answer = self.do(house.apply(order))
+        answer: dict[str, Any] | None = self.do(house.apply(order))
         if answer is None:
-            return
+            return None
         self.look(run_id)
         said = [event for event in witness.events if getattr(event, "command_id", "") == order.id]
         assert len(said) == (command != "slots" or not answer["ok"]), f"{len(said)} answers to {order}"
         if answer["ok"]:
             assert command == "slots" or isinstance(said[0], e.CommandApplied)
-            return
+            return answer
         assert answer["kind"] in REFUSALS, answer
         assert isinstance(said[0], e.CommandRefused)
         others = [event for event in witness.events[before:] if event is not said[0]]
         burial = (e.StepInterrupted, e.ItemInterrupted, e.RunInterrupted)
         assert all(not live and isinstance(event, burial) for event in others), f"refused, yet {others}"
+        return answer
 
-    def go_on_with(self, run_id: str, command: str, arguments: dict[str, Any]) -> None:
-        engine = self.house.engine
+    def go_on_with(self, run_id: str, command: str, arguments: dict[str, Any]) -> bool:
+        engine, detach = self.house.engine, bool(arguments.pop("detach", False))
         if command == "resume":
-            work = engine.resume(run_id)
+            work = engine.resume(run_id, detach=detach)
         else:
             more = {name: value for name, value in arguments.items() if name != "step"}
-            work = engine.rerun(run_id, arguments["step"], **more)
+            work = engine.rerun(run_id, arguments["step"], detach=detach, **more)
         kind, handle = "refused", None
         try:
             handle = self.do(work)
@@ -107,10 +141,45 @@ class EngineMachine(RuleBasedStateMachine):
         assert kind in REFUSALS, kind
         if handle is not None:
             self.house.handles[run_id] = handle
+        self.look(run_id)
+        return handle is not None
 
     def look(self, run_id: str) -> Witness:
-        witness: Witness = self.house.run(self.house.see(run_id))
-        return witness
+        self.do(self.house.see(run_id))
+        return self.house.witnesses[run_id]
+
+    def to_the_end(self) -> None:
+        """Let everything go well from now on: every run must come to an end."""
+        house = self.house
+        house.workshop.all_well, house.mortal.left = True, None
+        for run_id, witness in house.witnesses.items():
+            if not witness.events:
+                continue
+            for turn in range(100):
+                self.the_rules_hold()
+                if witness.state.status in RUN_ENDED and not house.is_live(run_id):
+                    break
+                self.nudge(run_id, witness, turn)
+            else:
+                raise AssertionError(f"{run_id} does not come to an end:\n{witness.told()}")
+
+    def nudge(self, run_id: str, witness: Witness, turn: int) -> None:
+        """Do whatever the run may wait for."""
+        house = self.house
+        if not house.is_live(run_id):
+            self.go_on_with(run_id, "resume", {})
+        elif witness.paused:
+            self.do(house.apply(house.command(run_id, "resume", {})))
+        for call in list(house.workshop.running):
+            if not call.outcome.done():
+                call.outcome.set_result("ok")
+        self.do(house.settle())
+        for step in list(witness.state.steps.values()):
+            if step.status is StepStatus.WAITING and house.is_live(run_id):
+                fields = {"why": "because"} if step.waiting is not None and step.waiting.fields else {}
+                answer = self.do(house.apply(house.command(run_id, "approve", {"step": step.id, "fields": fields})))
+                assert answer["ok"] or step.status is not StepStatus.WAITING, answer
+        self.do(house.advance(0.2 if turn % 2 else 5000.0))
 
     # --- what happens by itself
 
@@ -126,15 +195,45 @@ class EngineMachine(RuleBasedStateMachine):
     def time_passes(self, seconds: float) -> None:
         self.do(self.house.advance(seconds))
 
+    @rule(commits=st.integers(0, 5), last_counts=st.booleans())
+    def the_engine_is_killed(self, commits: int, last_counts: bool) -> None:
+        """At once, or while it stores something later."""
+        if commits:
+            self.house.mortal.left, self.house.mortal.last_counts = commits, last_counts
+        else:
+            self.do(self.house.kill())
+
+    @rule()
+    def the_engine_is_closed(self) -> None:
+        self.do(self.house.reopen())
+
+    @rule(which=WHICH)
+    def another_engine_is_refused(self, which: int) -> None:
+        """One engine per run, whoever asks."""
+        run_id, house = self.a_run(which), self.house
+        if not house.is_live(run_id):
+            return
+
+        async def try_it() -> None:
+            async with Engine(house.store, clock=house.clock) as other:
+                refused = False
+                try:
+                    await other.resume(run_id)
+                except RunLockedError as error:
+                    refused = error.message.endswith(str(os.getpid())) or str(os.getpid()) in error.message
+                assert refused, "a second engine took the run"
+
+        self.do(try_it())
+
     # --- commands
 
     @rule(which=WHICH, now=st.booleans())
     def pause(self, which: int, now: bool) -> None:
         self.tell(which, "pause", now=now)
 
-    @rule(which=WHICH)
-    def resume(self, which: int) -> None:
-        self.tell(which, "resume")
+    @rule(which=WHICH, detach=st.booleans())
+    def resume(self, which: int, detach: bool) -> None:
+        self.tell(which, "resume", detach=detach)
 
     @rule(which=WHICH, step=WHICH)
     def cancel_a_step(self, which: int, step: int) -> None:
@@ -152,6 +251,78 @@ class EngineMachine(RuleBasedStateMachine):
     def skip(self, which: int, step: int) -> None:
         self.tell(which, "skip", step=step)
 
+    @rule(which=WHICH, step=WHICH, answer=ANSWERS)
+    def approve(self, which: int, step: int, answer: dict[str, Any]) -> None:
+        run_id = self.a_run(which)
+        waiting = [one.id for one in self.house.witnesses[run_id].state.steps.values() if one.waiting is not None]
+        if waiting and step % 4:
+            self.tell(which, "approve", **{**answer, "step": waiting[step % len(waiting)]})
+        else:
+            self.tell(which, "approve", **{**answer, "step": step})
+
+    @rule(which=WHICH, step=WHICH)
+    def try_now(self, which: int, step: int) -> None:
+        self.tell(which, "try_now", step=step)
+
+    @rule(which=WHICH, step=WHICH, place=st.sampled_from(("before", "after", None, "beside")))
+    def set_breakpoint(self, which: int, step: int, place: str | None) -> None:
+        self.tell(which, "breakpoint", step=step, place=place)
+
+    @rule(which=WHICH, step=WHICH, more=st.sampled_from(({}, {"output": [1, 2]}, {"off": True})))
+    def pin(self, which: int, step: int, more: dict[str, Any]) -> None:
+        self.tell(which, "pin", step=step, **more)
+
+    @rule(which=WHICH, step=WHICH, more=st.sampled_from(({}, {"output": [3]})))
+    def mark(self, which: int, step: int, more: dict[str, Any]) -> None:
+        self.tell(which, "mark", step=step, **more)
+
+    @rule(which=WHICH, slots=SIZES, limit=SIZES, cap=SIZES, step=WHICH, name=st.sampled_from((LIMIT, LIMIT, "other")))
+    def limits(self, which: int, slots: int | None, limit: int | None, cap: int | None, step: int, name: str) -> None:
+        more: dict[str, Any] = {} if limit is None else {"limits": {name: limit}}
+        if step % 2:
+            more["priorities"] = {self.a_step(self.a_run(which), step): limit or 0}
+        self.tell(which, "limits", max_concurrent=slots, max_running=cap, **more)
+
+    @rule(which=WHICH, command=st.sampled_from(("slots", "dance", "rerun", "skip", "edit", "approve")))
+    def nonsense(self, which: int, command: str) -> None:
+        if self.house.is_live(self.a_run(which)):
+            self.tell(which, command)
+
+    @rule(which=WHICH, changes=edits(), rerun=st.booleans(), revision=st.sampled_from((None, 0, 0, 1)))
+    def edit(self, which: int, changes: list[Edit], rerun: bool, revision: int | None) -> None:
+        house, run_id = self.house, self.a_run(which)
+        state = house.witnesses[run_id].state
+        plan, files = edited(state.plan, house.files, changes)
+        plan = house.tell_functions(plan)
+        before = house.files
+        house.write_files({name: house.tell_functions(found) for name, found in files.items()})
+        try:
+            arguments = revision_arguments(encode_json(plan).decode(), "plan.json", house.folder)
+        except PlanError:
+            arguments = {"plan": plan}
+        if revision is not None:
+            arguments["revision"] = state.revision + revision
+        answer = self.tell(which, "edit", rerun=rerun, **arguments)
+        if answer is None or not answer["ok"]:
+            house.write_files(before)
+
+    @precondition(lambda self: self.forks < 2)
+    @rule(which=WHICH, step=WHICH)
+    def fork(self, which: int, step: int) -> None:
+        house, parent = self.house, self.a_run(which)
+        self.forks += 1
+        child = f"fork-{self.forks}"
+        house.watch(child)
+        kind, handle = "refused", None
+        try:
+            handle = self.do(house.engine.fork(parent, self.a_step(parent, step), new_run_id=child))
+        except StepChainError as error:
+            kind = error.kind
+        assert kind in REFUSALS, kind
+        if handle is not None:
+            house.handles[child] = handle
+            assert self.look(child).state.parent_run_id == parent
+
     # --- what always holds
 
     @invariant()
@@ -163,26 +334,22 @@ class EngineMachine(RuleBasedStateMachine):
         for witness in house.witnesses.values():
             if witness.problems:
                 raise AssertionError("\n".join([*witness.problems, "--- the history", witness.told()]))
-        taken = 0
-        for run_id, driver in house.engine._drivers.items():
-            witness = house.witnesses[run_id]
-            assert driver.state == witness.state, f"the engine's state of {run_id} is not what is stored"
-            assert driver.slots.taken == len(driver.bodies) + len(driver.aside)
-            calls = [(call.step_id, call.item) for call in house.workshop.running if call.run_id == run_id]
-            assert sorted(calls, key=str) == sorted(driver.bodies, key=str), f"slots {driver.bodies}, calls {calls}"
-            taken += driver.slots.taken
-        assert house.engine.core.slots.taken == taken
         for handle in house.handles.values():
             if handle._driver is not None and handle._driver.done.done():
                 handle._driver.done.result()
+        try:
+            check_rest(house)
+        except AssertionError as problem:
+            told = "\n".join(f"--- {name}\n{witness.told()}" for name, witness in house.witnesses.items())
+            raise AssertionError(f"{problem}\n{told}") from None
 
 
 EngineMachine.TestCase.settings = settings(
     max_examples=EXAMPLES or 40,
     stateful_step_count=30,
     deadline=None,
+    derandomize=not EXAMPLES,
     suppress_health_check=list(HealthCheck),
     print_blob=True,
 )
 TestEngineMachine = EngineMachine.TestCase
-_ = (RunStatus, StepStatus)
