@@ -74,6 +74,7 @@ class Driver:
         self.slots = Slots(self.state.max_concurrent)
         self.limits = {name: Slots(size) for name, size in limits_of(source, self.state).items()}
         self.graph = graph_of(source, self.state)
+        self._places = self.graph.places
         self.bodies: dict[tuple[str, int | None], Work] = {}
         """Work that holds a slot."""
         self.aside: set[Work] = set()
@@ -124,8 +125,9 @@ class Driver:
         """Return a step compiled for this run's revision of the plan."""
         found = self._prepared.get(step_id)
         if found is None:
-            definition, place = self.source.definition(step_id), self.graph.places[step_id]
-            found = self._prepared[step_id] = PreparedStep(definition, place, self.core.settings)
+            definition = self.source.definition(step_id)
+            found = PreparedStep(definition, self._places[step_id], self.core.settings)
+            self._prepared[step_id] = found
         return found
 
     def adopt(self, source: RunSource) -> None:
@@ -150,6 +152,7 @@ class Driver:
     def lay_out(self) -> None:
         """Take note that the run has other steps than before."""
         self.graph = graph_of(self.source, self.state)
+        self._places = self.graph.places
         self.frontier.count()
 
     def resize(self) -> None:

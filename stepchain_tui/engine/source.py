@@ -9,6 +9,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
 from stepchain_tui.core.secrets import Redactor, environment_without_secrets
 from stepchain_tui.core.values import decode_json
 from stepchain_tui.plan import (
@@ -27,8 +29,7 @@ from stepchain_tui.run.events import StepOutline
 from stepchain_tui.run.ids import parent_path, split_id
 
 
-@dataclass(frozen=True, slots=True)
-class Definition:
+class Definition(msgspec.Struct, frozen=True, eq=False):
     """What one step of a run is to do: the step with the id it has in the run, and the plan that it is written in.
 
     Attributes:
