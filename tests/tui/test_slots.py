@@ -28,7 +28,7 @@ async def test_holders_are_shown_and_a_limit_is_changed_live(desk: Desk) -> None
     async with desk.app(plan=desk.plan(crowd(str(desk.folder)))) as person:
         await person.press("s")
         await person.step_is("two", "running")
-        assert person.status("three") == "queued"
+        await person.step_is("three", "queued")
         await person.press("U")
         await person.sees("Slots", "run                          2 of 2 taken", "limit api", "1 of 1")
         await person.sees("▶ one · attempt 1", "limit api", "▶ two · attempt 1", "1 step ready, waiting for a slot")
