@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -41,6 +42,17 @@ def _decisions(cli: CommandLine, *words: str) -> dict[str, str]:
 
 def _failed(cli: CommandLine) -> None:
     assert cli("run", "plan.yaml", "--run-id", "r1").code == 1
+
+
+def _cut_off(cli: CommandLine) -> None:
+    """Kill an engine whose first step has had its effect and not reported it."""
+    process = cli.start("run", "long.yaml", "--run-id", "r1", "--json")
+    cli.until(process, "step.spawned", "first")
+    deadline = time.monotonic() + PATIENCE
+    while not (cli.folder / "tries").exists():
+        assert time.monotonic() < deadline
+    process.kill()
+    process.wait(PATIENCE)
 
 
 def test_a_dry_run_of_a_plan_names_its_steps_and_makes_no_store(cli: CommandLine) -> None:
@@ -176,10 +188,7 @@ def test_a_program_hears_events_only(cli: CommandLine) -> None:
 
 
 def test_what_was_cut_off_is_told_and_asked_about_and_may_be_taken_as_done(cli: CommandLine) -> None:
-    process = cli.start("run", "long.yaml", "--run-id", "r1", "--json")
-    cli.until(process, "step.spawned", "first")
-    process.kill()
-    process.wait(PATIENCE)
+    _cut_off(cli)
 
     warned = cli("resume", "r1", "--dry-run").err
     assert "never reported: its effect may have happened" in warned
@@ -197,10 +206,7 @@ def test_what_was_cut_off_is_told_and_asked_about_and_may_be_taken_as_done(cli: 
 
 
 def test_what_was_cut_off_is_run_again_if_a_person_says_so(cli: CommandLine) -> None:
-    process = cli.start("run", "long.yaml", "--run-id", "r1", "--json")
-    cli.until(process, "step.spawned", "first")
-    process.kill()
-    process.wait(PATIENCE)
+    _cut_off(cli)
     assert cli("resume", "r1", "--json").code == 3
 
     cli.write("go", "")
