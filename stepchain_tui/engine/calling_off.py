@@ -9,10 +9,13 @@ from stepchain_tui.engine.graph import Reach
 from stepchain_tui.engine.work import Stop
 from stepchain_tui.run import events as e
 from stepchain_tui.run.state import StepState
-from stepchain_tui.run.status import Mark, StepStatus
+from stepchain_tui.run.status import STEP_ENDED, Mark, StepStatus
 
 if TYPE_CHECKING:
     from stepchain_tui.engine.driver import Driver
+
+OPENED_AGAIN = (StepStatus.FAILED, StepStatus.TIMED_OUT, StepStatus.CANCELLED)
+"""What a `plan` step comes to through its parts, or without some of them: it is opened again for a part of it."""
 
 
 def call_off(driver: Driver, step: StepState, reason: str) -> None:
@@ -89,12 +92,12 @@ def revive_followers(driver: Driver, step_id: str, reason: str) -> None:
     for other_id in (*reach.around, *reach.following):
         other = steps[other_id]
         held_up = other.status is StepStatus.BLOCKED or (other.status is StepStatus.SKIPPED and other.cause != "")
-        failed_around = other_id in reach.around and other.status in (StepStatus.FAILED, StepStatus.CANCELLED)
-        if held_up or failed_around:
+        if held_up or (other_id in reach.around and other.status in OPENED_AGAIN):
             anew.append(other_id)
         elif other.status is StepStatus.SUCCEEDED and Mark.STALE not in other.marks:
             driver.emit(e.StepInvalidated, step_id=other_id, reason=reason, cause=step_id, stale=True)
     call_back(driver, (*driver.graph.children[step_id],), reason, step_id)
+    anew = driver.graph.that_can_begin(anew, lambda outer: steps[outer].status in STEP_ENDED)
     for other_id in anew:
         driver.emit(e.StepInvalidated, step_id=other_id, reason=reason, cause=step_id, keep_items=True)
     driver.frontier.recount([step_id, *anew])

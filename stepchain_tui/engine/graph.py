@@ -55,6 +55,22 @@ class RunGraph(PlanGraph):
     def _has_parts(self, step_id: str) -> bool:
         return step_id in self.parts or f"{step_id}[0]" in self.parts
 
+    def that_can_begin(self, step_ids: Iterable[str], has_result: Callable[[str], bool]) -> list[str]:
+        """Return those of some steps that may be made pending together: a part only with the steps around it.
+
+        A sub-plan whose step has a result is not opened again for a part, which would then never be carried out.
+
+        Args:
+            step_ids: The steps.
+            has_result: Tells of a step whether it has one.
+        """
+        anew = dict.fromkeys(step_ids)
+        return [
+            step_id
+            for step_id in anew
+            if not any(has_result(outer) and outer not in anew for outer in self.all_around(step_id))
+        ]
+
     def followers(self, step_ids: Iterable[str], *, stop_at: Callable[[str], bool] = lambda _: False) -> dict[str, str]:
         """Return all that stands on some steps, each with the one of them that it stands on, in plan order.
 

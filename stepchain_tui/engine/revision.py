@@ -14,6 +14,7 @@ from pydantic import ValidationError
 
 from stepchain_tui.core.errors import CommandRefusedError, InputError, UsageError
 from stepchain_tui.core.values import encode_json
+from stepchain_tui.engine.calling_off import OPENED_AGAIN
 from stepchain_tui.engine.graph import RunGraph, graph_of
 from stepchain_tui.engine.hashes import StepHasher
 from stepchain_tui.engine.recorder import Journal
@@ -207,7 +208,9 @@ def revise(
     ]
     if rerun:
         _run_again(journal, graph, done)
+        _close_new_parts(journal, graph)
         return
+    _close_new_parts(journal, graph)
     words = {step_id: "edit" if step_id in changes.written else "code" for step_id in done}
     for step_id in done:
         if Mark.STALE not in state.steps[step_id].marks:
@@ -237,25 +240,39 @@ def _try_anew(journal: Journal, graph: RunGraph, changes: Changes) -> None:
     """Make pending what did not succeed and is written otherwise now, and what was held up by it."""
     steps = journal.state.steps
     touched = dict.fromkeys((*changes.written, *changes.added, *changes.content))
+    anew: dict[str, str] = {}
     for step_id in touched:
         step, other_content = steps[step_id], step_id in changes.content
         if step.status in STEP_ENDED:
-            wanted, again = step.status is not StepStatus.SUCCEEDED, other_content
+            wanted = step.status is not StepStatus.SUCCEEDED
         else:
             about_to_begin = step.status is StepStatus.QUEUED or _stands_before(step)
-            wanted, again = about_to_begin or (step.status is StepStatus.RETRYING and other_content), False
+            wanted = about_to_begin or (step.status is StepStatus.RETRYING and other_content)
         if wanted:
-            journal.emit(e.StepInvalidated, step_id=step_id, reason="edit", cause=step_id, keep_items=True, again=again)
+            anew[step_id] = step_id
     behind = graph.followers(touched)
     if changes.removed:  # what was held up by a step that is gone has no edge to it any more
         behind |= dict.fromkeys((step_id for step_id in graph.order if step_id not in behind), "")
-    opened_again = set(graph.around.values())
+    around = set(graph.around.values())
     for step_id, cause in behind.items():
         step = steps[step_id]
         held_up = step.status is StepStatus.BLOCKED or (step.status is StepStatus.SKIPPED and step.cause != "")
-        failed_around = step_id in opened_again and step.status in (StepStatus.FAILED, StepStatus.CANCELLED)
-        if held_up or (failed_around and cause):
-            journal.emit(e.StepInvalidated, step_id=step_id, reason="edit", cause=cause, keep_items=True)
+        if held_up or (step_id in around and cause and step.status in OPENED_AGAIN):
+            anew.setdefault(step_id, cause)
+    for step_id in graph.that_can_begin(anew, lambda outer: steps[outer].status in STEP_ENDED):
+        again = step_id in changes.content and steps[step_id].status in STEP_ENDED
+        cause = anew[step_id]
+        journal.emit(e.StepInvalidated, step_id=step_id, reason="edit", cause=cause, keep_items=True, again=again)
+
+
+def _close_new_parts(journal: Journal, graph: RunGraph) -> None:
+    """Give a result to new parts of sub-plans that have theirs and are not opened again."""
+    steps = journal.state.steps
+    for step_id in graph.around:
+        outer = next((one for one in graph.all_around(step_id) if steps[one].status in STEP_ENDED), None)
+        if outer is not None and steps[step_id].status is StepStatus.PENDING:
+            reason = f"{outer} has a result without it"
+            journal.emit(e.StepSkipped, step_id=step_id, cause=outer, reason=reason)
 
 
 def _stands_before(step: StepState) -> bool:
@@ -266,12 +283,18 @@ def _run_again(journal: Journal, graph: RunGraph, changed: list[str]) -> None:
     steps = journal.state.steps
     behind = graph.followers(changed, stop_at=lambda other: Mark.PINNED in steps[other].marks)
     around = {outer for step_id in (*changed, *behind) for outer in graph.all_around(step_id)}
-    for step_id, cause in {**behind, **dict.fromkeys(changed, "")}.items():
-        if steps[step_id].status in STEP_ENDED:
-            opened = step_id in around and step_id not in changed
-            journal.emit(
-                e.StepInvalidated, step_id=step_id, reason="edit", cause=cause, keep_items=opened, again=not opened
-            )
+    causes = {**behind, **dict.fromkeys(changed, "")}
+    ended = [step_id for step_id in causes if steps[step_id].status in STEP_ENDED]
+    for step_id in graph.that_can_begin(ended, lambda outer: steps[outer].status in STEP_ENDED):
+        opened = step_id in around and step_id not in changed
+        journal.emit(
+            e.StepInvalidated,
+            step_id=step_id,
+            reason="edit",
+            cause=causes[step_id],
+            keep_items=opened,
+            again=not opened,
+        )
 
 
 def mark_stale(journal: Journal, graph: RunGraph, changed: Iterable[str], reason: str) -> None:

@@ -15,10 +15,9 @@ from stepchain_tui.engine.source import RunSource
 from stepchain_tui.plan import plan_from_json, subplans_from_json
 from stepchain_tui.run import events as e
 from stepchain_tui.run.state import RunState
-from stepchain_tui.run.status import RunStatus, StepStatus
+from stepchain_tui.run.status import STEP_ENDED, RunStatus, StepStatus
 
 _TRIED_ANEW = (StepStatus.FAILED, StepStatus.TIMED_OUT, StepStatus.BLOCKED, StepStatus.CANCELLED)
-_NOT_OPENED = (StepStatus.SUCCEEDED, StepStatus.SKIPPED)
 
 
 def source_of(state: RunState, given: dict[str, Any] | None = None) -> RunSource:
@@ -65,12 +64,8 @@ def give_fresh_tries(journal: Journal, graph: RunGraph) -> list[str]:
     state = journal.state
     if state.status not in (RunStatus.FAILED, RunStatus.CANCELLED):
         return []
-    anew = [
-        step.id
-        for step in state.steps.values()
-        if step.status in _TRIED_ANEW
-        and not any(state.steps[outer].status in _NOT_OPENED for outer in graph.all_around(step.id))
-    ]
+    failed = [step.id for step in state.steps.values() if step.status in _TRIED_ANEW]
+    anew = graph.that_can_begin(failed, lambda outer: state.steps[outer].status in STEP_ENDED)
     for step_id in anew:
         journal.emit(e.StepInvalidated, step_id=step_id, reason="resume", keep_items=True)
     mark_stale(journal, graph, anew, "resume")

@@ -42,6 +42,11 @@ def rerun(order: Order) -> str:
     reach = reach_of(driver, step.id)
     downstream, failed = bool(order.arguments.get("downstream")), bool(order.arguments.get("failed"))
     targets = [*reach.inside, *(reach.following if downstream else ())]
+    pinned_around = next((one for one in driver.graph.all_around(step.id) if is_pinned(order.state.steps[one])), None)
+    if pinned_around is not None:
+        raise CommandRefusedError(
+            f"'{step.id}' is a part of '{pinned_around}', whose output is pinned", hint="Unpin that to run it again."
+        )
     if is_pinned(step):
         if not downstream:
             raise CommandRefusedError(f"the output of '{step.id}' is pinned", hint="Unpin it to run it again.")

@@ -8,7 +8,10 @@ from typing import Any
 
 import pytest
 
+from stepchain_tui.core.errors import CommandRefusedError
 from stepchain_tui.core.values import encode_json
+from stepchain_tui.engine import revision_arguments
+from stepchain_tui.plan import plan_to_json
 from stepchain_tui.store import MemoryStore
 from tests.support.engines import Bench, plan_of
 from tests.support.world import World
@@ -146,3 +149,41 @@ async def test_a_part_of_an_item_that_is_done_runs_again_while_its_map_goes_on(t
         assert run.statuses["outer[0]/b"] == ("succeeded" if command == "mark" else "skipped")
         assert world.count("b") == (2 if command == "mark" else 1)
         await run.check()
+
+
+async def test_a_part_is_not_made_pending_in_a_plan_that_was_skipped(tmp_path: Path) -> None:
+    world = World()
+    plan = inner(tmp_path, world.step("a"), world.step("b", "a"))
+    async with Bench(folder=tmp_path) as bench:
+        run = await bench.run(plan_of({"id": "outer", "plan": plan, "when": False}, world.step("z")))
+        assert (await bench.tell(run.run_id, "mark", step="outer/a"))["ok"]
+        again = await bench.resume(run.run_id)
+        assert again.state.status == "succeeded"
+        assert again.statuses == {"outer": "skipped", "outer/a": "succeeded", "outer/b": "skipped", "z": "succeeded"}
+
+
+async def test_a_new_part_of_a_plan_that_has_its_result_has_one_too(tmp_path: Path) -> None:
+    world = World()
+    plan = inner(tmp_path, world.step("a"))
+    async with Bench(folder=tmp_path) as bench:
+        run = await bench.run(plan_of({"id": "outer", "plan": plan}))
+        inner(tmp_path, world.step("a"), world.step("b"))
+        text = plan_to_json(plan_of({"id": "outer", "plan": plan})).decode()
+        assert (await bench.tell(run.run_id, "edit", **revision_arguments(text, "plan.json", tmp_path)))["ok"]
+        again = await bench.resume(run.run_id)
+        assert again.state.status == "succeeded"
+        assert again.statuses == {"outer": "succeeded", "outer/a": "succeeded", "outer/b": "skipped"}
+        assert again.state.steps["outer"].marks == {"stale"}
+        await bench.rerun(run.run_id, "outer")
+        assert (world.count("a"), world.count("b")) == (2, 1)
+
+
+async def test_a_part_of_a_plan_whose_output_is_pinned_is_not_run_again(tmp_path: Path) -> None:
+    world = World()
+    plan = inner(tmp_path, world.step("a"))
+    async with Bench(folder=tmp_path) as bench:
+        run = await bench.run(plan_of({"id": "outer", "plan": plan}))
+        assert (await bench.tell(run.run_id, "pin", step="outer"))["ok"]
+        with pytest.raises(CommandRefusedError, match="outer', whose output is pinned"):
+            await bench.rerun(run.run_id, "outer/a")
+        assert (await bench.store.load_state(run.run_id)).status == "succeeded"
