@@ -31,6 +31,9 @@ from stepchain_tui.tui.themes import DEFAULT_THEME, STATUS_DEFAULTS, load_themes
 
 WARM_SECONDS = 0.15
 """How long after its start the app starts its engine: the first paint goes first."""
+COLLECT_AFTER = (10_000, 5, 1_000)
+"""When Python looks for garbage. Painting makes and drops objects by the thousand: with its own thresholds all that a
+large run consists of would be looked through several times a second, for 20 to 60 ms each time."""
 QUIET_SECONDS = 0.02
 """How often it is looked at whether everything is quiet, where nothing tells."""
 
@@ -128,6 +131,7 @@ class StepChainApp(OpenScreens, Dialogs, App[int]):
 
     def _warm_up(self) -> None:
         if not gc.isenabled():
+            gc.set_threshold(*COLLECT_AFTER)
             gc.enable()
             gc.freeze()  # what was loaded stays: no collection needs to look at it while somebody waits for a frame
         if self._finished:

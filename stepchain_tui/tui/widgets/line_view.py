@@ -14,6 +14,8 @@ from textual.strip import Strip
 
 from stepchain_tui.tui.actions import Scope, bindings
 
+EMPTY_SECONDS = 0.1
+"""How long there may be no lines before the bars beside them go."""
 Piece = tuple[str, str]
 """Text that is safe to show, and the component class that styles it, or an empty string."""
 
@@ -73,8 +75,26 @@ class LineView(ScrollView, can_focus=True):
     def set_lines(self, count: int, width: int) -> None:
         """Tell how many lines there are, and how wide the widest may be."""
         self._count = count
-        self.virtual_size = Size(max(1, width), max(1, count))
+        size = Size(max(1, width), max(1, count))
+        if self.styles.auto_dimensions:
+            self.virtual_size = size
+        elif count or not self.container_size:
+            self._take_size(size)
+        else:  # other lines come at once, as a rule: bars need not go for a moment
+            self.set_timer(EMPTY_SECONDS, self._take_emptiness)
         self.refresh()
+
+    def _take_size(self, size: Size) -> None:
+        if size != self.virtual_size:
+            # Set as usual it would have the whole screen laid out and painted anew, for each line of a log. Only the
+            # bars depend on it, and they ask for a layout themselves where one comes or goes.
+            self.set_reactive(LineView.virtual_size, size)
+            if self.container_size:
+                self._scroll_update(size)
+
+    def _take_emptiness(self) -> None:
+        if not self._count:
+            self._take_size(Size(1, 1))
 
     async def find(self, text: str, *, backwards: bool = False, again: bool = False) -> bool:
         """Go to the next line that contains `text`, whatever its case; say whether there is one.
