@@ -46,7 +46,9 @@ def apply_command(driver: Driver, command: Command) -> Answer:
         if handler is None:
             hint = did_you_mean(command.command, COMMANDS)
             raise UsageError(f"there is no command '{command.command}'", hint=hint)
-        answer: Answer = {"ok": True, "message": handler(order), **order.told}
+        with driver.at_once():
+            message = handler(order)
+        answer: Answer = {"ok": True, "message": message, **order.told}
         driver.settle()
     except InternalError as error:
         return _bug(driver, error)

@@ -7,7 +7,8 @@ events go out through the journal, bodies start once their event is durable.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine, Iterable
+import contextlib
+from collections.abc import Callable, Coroutine, Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from stepchain_tui.engine.alarms import Alarms
@@ -176,6 +177,15 @@ class Driver:
             self._settling = False
         self._look_for_end()
 
+    @contextlib.contextmanager
+    def at_once(self) -> Iterator[None]:
+        """Follow nothing up before all that is done inside has happened: its half is no state to decide from."""
+        before, self._settling = self._settling, True
+        try:
+            yield
+        finally:
+            self._settling = before
+
     # --- slots
 
     def _has_room(self, lane: Lane) -> bool:
@@ -329,13 +339,12 @@ class Driver:
             self._end_interrupted()
         elif self.paused:
             self._let_go()
-        elif self.approvals.open and not self.alarms.waiting and self._has_only_questions():
+        elif self.approvals.open and not self.alarms.waiting and not self._could_begin_anything():
             self._wait_for_people()
 
-    def _has_only_questions(self) -> bool:
-        """Return whether all queued work is the next question of a map whose last one is open."""
-        open_ones = self.approvals.open
-        return all(work.item is not None and work.step.id in open_ones for work in self.frontier.queue.waiting())
+    def _could_begin_anything(self) -> bool:
+        """Return whether queued work waits for other runs only, and not for items and parts that ask a person."""
+        return any(self._has_room(work.lane) for work in self.frontier.queue.waiting())
 
     def _finish(self) -> None:
         status, reason = run_outcome(self.state, self.cancelling)

@@ -139,7 +139,8 @@ class Groups:
         opened.deadline = None
         if self._open.get(opened.path) is opened:
             opened.overdue = True
-            self._call_off(opened, "its plan ran longer than its timeout")
+            with self._driver.at_once():
+                self._call_off(opened, "its plan ran longer than its timeout")
             self._driver.settle()
 
     # --- ending

@@ -187,3 +187,29 @@ async def test_a_part_of_a_plan_whose_output_is_pinned_is_not_run_again(tmp_path
         with pytest.raises(CommandRefusedError, match="outer', whose output is pinned"):
             await bench.rerun(run.run_id, "outer/a")
         assert (await bench.store.load_state(run.run_id)).status == "succeeded"
+
+
+async def test_a_run_is_not_let_go_of_in_the_middle_of_being_called_off(tmp_path: Path) -> None:
+    world = World()
+    world.will("later", ValueError("x"))
+    plan = inner(tmp_path, {"id": "ask", **ASK})
+    async with Bench(folder=tmp_path) as bench:
+        bench.clock.may_jump = False
+        later = world.step("later", retry={"max_attempts": 2, "initial_delay": 3600.0})
+        run = await bench.start(plan_of(later, {"id": "outer", "plan": plan, "for_each": [0, 1]}), detach=True)
+        await run.until_status("outer[1]/ask", "waiting")
+        await run.until_status("later", "retrying")
+        answer = await run.tell("cancel")
+        assert answer["ok"], answer
+        assert await run.end() == "cancelled"
+        assert "run.waiting" not in await run.names()
+        await run.check()
+
+
+async def test_a_run_waits_for_people_also_if_an_item_waits_for_its_turn_behind_a_question(tmp_path: Path) -> None:
+    plan = inner(tmp_path, {"id": "ask", **ASK})
+    async with Bench(folder=tmp_path) as bench:
+        outer = {"id": "outer", "plan": plan, "for_each": [0, 1], "max_concurrent": 1}
+        run = await bench.run(plan_of(outer), detach=True)
+        assert run.state.status == "waiting"
+        await run.check()
