@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from textual.widgets import Input
 from tui_desk import Desk, Person
 
 from stepchain_tui.tui.screens.editor import EditorScreen
@@ -160,3 +161,25 @@ class _Lent:
 
 def _lent(_: object) -> _Lent:
     return _Lent()
+
+
+async def test_a_step_is_filled_in_as_a_form(desk: Desk) -> None:
+    async with desk.app(plan=desk.plan(PLAN), size=(140, 40)) as person:
+        await person.press("e")
+        screen = await opened(person)
+        screen.graph.focus()
+        await person.press("enter")
+        await person.sees("Step hello", "shell", "echo hello", "timeout", "on_failure")
+        field = person.app.screen.query_one("#field-timeout", Input)
+        field.value = "12"
+        await person.press("ctrl+s")
+        await person.until(lambda: "timeout: 12" in screen.area.text)
+        assert screen.area.text.startswith("# mine")
+        screen.area.undo()
+        assert screen.area.text == PLAN
+        screen.area.load_text(PLAN.replace("shell", "shel"))
+        await person.sees("Problems (1)")
+        screen.graph.focus()
+        await person.press("enter")
+        await person.until(lambda: "mend the problems first" in person.toasts)
+        screen.saved = screen.area.text

@@ -16,7 +16,7 @@ from textual.widgets import DataTable, Input, Static
 
 from stepchain_tui.run.status import RunStatus
 from stepchain_tui.store.base import AbstractStore, RunSummary
-from stepchain_tui.tui.actions import Scope, bindings
+from stepchain_tui.tui.actions import ACTIONS, Action, Scope, bindings
 from stepchain_tui.tui.families import Member, on_their_own, with_families
 from stepchain_tui.tui.screens.base import ActionScreen
 from stepchain_tui.tui.text import count, duration, moment, one_line
@@ -76,6 +76,13 @@ class HistoryScreen(ActionScreen):
         self._status: RunStatus | None = None
         self._complete = False
         self._edition = 0
+
+    def shown_actions(self) -> list[Action]:
+        """Return the actions for the footer: what there is to do with two runs follows what there is with one."""
+        more = ["history.tree", "history.mark", *(["history.compare"] if self._marked is not None else [])]
+        own = [action for action in super().shown_actions() if action.scope is Scope.HISTORY]
+        rest = [action for action in super().shown_actions() if action.scope is not Scope.HISTORY]
+        return [*own, *(ACTIONS[name] for name in more), *rest]
 
     def compose(self) -> ComposeResult:
         """A field to filter by, and the table."""
@@ -225,6 +232,7 @@ class HistoryScreen(ActionScreen):
             if one is not None and one.run_id in self._seen:
                 self.table.update_cell(one.run_id, " ", Text(_MARK if one is self._marked else ""))
         self._show_note()
+        self.refresh_footer()
 
     def do_history_compare(self) -> None:
         """Compare the marked run with the one under the cursor."""

@@ -8,12 +8,14 @@ from __future__ import annotations
 import os
 import tempfile
 from collections.abc import Mapping
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from stepchain_tui.core import paths
 from stepchain_tui.core.errors import PlanError, StepChainError
+from stepchain_tui.run.ids import parent_path, split_id
 from stepchain_tui.store.base import AbstractStore, RunSummary
 from stepchain_tui.tui.actions import ACTIONS, Action
 from stepchain_tui.tui.graph.faces import DECISIONS, Face
@@ -24,6 +26,8 @@ from stepchain_tui.tui.screens.plan_text import PlanTextScreen
 if TYPE_CHECKING:
     from stepchain_tui.engine.receipt import Receipt
 
+Parents = Mapping[str, tuple[str, ...]]
+"""Step id -> its parents."""
 _CAME_AND_WENT = {False: {"new": "+", "gone": "×"}, True: {"new": "+", "gone": "x"}}
 """Whether only ASCII is used -> the glyphs of steps that the edit brings and takes away."""
 
@@ -120,7 +124,7 @@ class RunEditorScreen(PlanTextScreen):
         self._show_radius(receipt, made.parents)
         return receipt
 
-    def _show_radius(self, receipt: Receipt, parents: Mapping[str, tuple[str, ...]]) -> None:
+    def _show_radius(self, receipt: Receipt, parents: Parents) -> None:
         from stepchain_tui.tui.widgets.receipt_view import GLYPHS
 
         ascii_only, before = self.chain.glyphs.ascii, self.edited.parents
@@ -150,9 +154,12 @@ class RunEditorScreen(PlanTextScreen):
         self.graph.set_statuses({step_id: Face(glyphs.of(status), status) for step_id, status in statuses.items()})
 
     def show_graph(self, checked: CheckedText) -> None:
-        """Leave the graph alone while it shows what the text would do."""
-        if self.receipt is None:
-            super().show_graph(checked)
+        """Show the items that maps of plans have in the run too; what the text would do is left as it is shown."""
+        if self.receipt is not None:
+            return
+        if checked.parents is not None:
+            checked = replace(checked, parents=_with_items(checked.parents, self.edited.parents))
+        super().show_graph(checked)
 
     def text_changed(self) -> None:
         """What was shown is of another text."""
@@ -282,6 +289,15 @@ class RunEditorScreen(PlanTextScreen):
                 await self._apply()
         elif first:
             self.dismiss(None)
+
+
+def _with_items(parents: Parents, known: Parents) -> dict[str, tuple[str, ...]]:
+    """Return a graph with the parts of items, which no plan's text tells, as a run has them."""
+    found = dict(parents)
+    for step_id, above in known.items():
+        if "[" in step_id and step_id not in found and split_id(parent_path(step_id))[0] in found:
+            found[step_id] = above
+    return {step_id: tuple(one for one in above if one in found) for step_id, above in found.items()}
 
 
 def _text_of(path: Path) -> str | None:

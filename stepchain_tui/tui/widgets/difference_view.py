@@ -32,4 +32,4 @@ class DifferenceView(TextView):
     def pieces(self, index: int) -> list[Piece]:
         """Return one line."""
         line = self.content.lines[index]
-        return [(line, "" if self.plain else _COLOURS.get(line.lstrip()[:1], ""))]
+        return [(line, "" if self.plain else _COLOURS.get(line[:1], ""))]
