@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 from stepchain_tui.core.errors import NotAvailableError
 from stepchain_tui.core.settings import Settings
-from stepchain_tui.engine.engine import Engine, RunHandle
+from stepchain_tui.engine.engine import Engine
 from stepchain_tui.engine.results import StepResult, step_results
+from stepchain_tui.engine.runs import RunHandle
 from stepchain_tui.engine.scheduler import Scheduler
 from stepchain_tui.engine.source import RunSource
 from stepchain_tui.plan import DEFAULT_MAX_CONCURRENT, Plan, resolve_inputs

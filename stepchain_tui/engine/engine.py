@@ -5,17 +5,12 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
-import socket
-from collections.abc import Callable
-from functools import partial
 from types import TracebackType
 from typing import Any, Self
 from weakref import WeakKeyDictionary
 
-import psutil
-
 from stepchain_tui.core.clock import Clock, SystemClock
-from stepchain_tui.core.errors import CommandRefusedError, InternalError, StoreError, UnknownRunError
+from stepchain_tui.core.errors import CommandRefusedError, InternalError, StoreError
 from stepchain_tui.core.ids import check_run_id
 from stepchain_tui.core.ids import new_run_id as new_run_id_at
 from stepchain_tui.core.settings import Settings
@@ -24,59 +19,23 @@ from stepchain_tui.engine.control import apply_command
 from stepchain_tui.engine.core import EngineCore
 from stepchain_tui.engine.driver import Driver
 from stepchain_tui.engine.fork import create, fork
-from stepchain_tui.engine.recorder import Journal, Listener, Recorder
+from stepchain_tui.engine.recorder import Recorder
 from stepchain_tui.engine.rehearsal import Rehearsal
-from stepchain_tui.engine.revival import go_on, source_of
+from stepchain_tui.engine.revival import source_of
+from stepchain_tui.engine.runs import OwnedRuns, RunHandle
 from stepchain_tui.engine.scheduler import Scheduler
 from stepchain_tui.engine.source import RunSource
-from stepchain_tui.engine.steering import refusal
-from stepchain_tui.engine.takeover import end_what_was_left, record_death
 from stepchain_tui.executors.factory import Executors
 from stepchain_tui.plan.check import require_valid
-from stepchain_tui.run import events as e
 from stepchain_tui.run.state import RunState
-from stepchain_tui.run.status import RunStatus
-from stepchain_tui.store.base import AbstractStore, Command, RunLock
+from stepchain_tui.store.base import AbstractStore, Command
 
 COMMAND_POLL = 0.05
 """Seconds between two looks for commands of other processes."""
-_NEED_AN_ENGINE = ("resume", "rerun")
-"""Commands that only begin something: of no use to a run that nobody carries out."""
-STALE_COMMAND = 30.0
-"""Seconds after which a command that nobody took is refused: its sender has long gone."""
 
 
 _engines_of: WeakKeyDictionary[AbstractStore, int] = WeakKeyDictionary()
 """How many open engines of this process use a store."""
-
-
-class RunHandle:
-    """One run as whoever started it sees it."""
-
-    def __init__(self, driver: Driver | None, state: RunState, recorder: Recorder) -> None:
-        self._driver = driver
-        self._recorder = recorder
-        self.state = state
-        self.run_id = state.run_id
-
-    async def wait(self) -> RunStatus:
-        """Return the status in which this process let go of the run.
-
-        Raises:
-            StoreError: The store failed; what was reported before is in it.
-        """
-        if self._driver is None:
-            return self.state.status
-        return await asyncio.shield(self._driver.done)
-
-    @property
-    def live(self) -> bool:
-        """Whether this process is still carrying the run out."""
-        return self._driver is not None and not self._driver.done.done()
-
-    def subscribe(self, listener: Listener) -> Callable[[], None]:
-        """Call `listener` with events once they are durable; returns what ends it."""
-        return self._recorder.subscribe(self.run_id, listener)
 
 
 class Engine:
@@ -105,8 +64,7 @@ class Engine:
         self._scheduler = scheduler or Scheduler()
         self._client = client
         self._core: EngineCore | None = None
-        self._drivers: dict[str, Driver] = {}
-        self._locks: dict[str, RunLock] = {}
+        self._owned: OwnedRuns | None = None
         self._watcher: asyncio.Task[None] | None = None
 
     @property
@@ -115,6 +73,16 @@ class Engine:
         if self._core is None:
             raise InternalError("the engine is not open")
         return self._core
+
+    @property
+    def _runs(self) -> OwnedRuns:
+        if self._owned is None:
+            raise InternalError("the engine is not open")
+        return self._owned
+
+    @property
+    def _drivers(self) -> dict[str, Driver]:
+        return self._owned.drivers if self._owned is not None else {}
 
     @property
     def live_runs(self) -> tuple[str, ...]:
@@ -149,6 +117,7 @@ class Engine:
             scheduler=self._scheduler,
         )
         self._core.breakers = Breakers(await self.store.read_breakers(), self._settings, recorder, self.clock)
+        self._owned = OwnedRuns(self._core)
         self._watcher = asyncio.get_running_loop().create_task(self._watch_commands(), name="commands")
         self._watcher.add_done_callback(self._watcher_ended)
 
@@ -214,21 +183,16 @@ class Engine:
         run_id = check_run_id(run_id) if run_id else new_run_id_at(self.clock.now())
         lock = self.store.acquire_run(run_id)
         try:
-            state = await self._known_state(run_id)
+            state = await self._runs.known_state(run_id)
             if state is not None:
-                return await self._revive(state, lock, source, fresh=fresh or not resume, detach=detach)
-            journal = self._journal(run_id, RunState())
+                return await self._runs.revive(state, lock, source, fresh=fresh or not resume, detach=detach)
+            journal = self._runs.journal(run_id, RunState())
             journal.set_redactor(source.redactor)
             create(journal, source)
-            return self._begin(journal, source, lock, detach=detach)
+            return self._runs.begin(journal, source, lock, detach=detach)
         except BaseException:
-            self._let_go(run_id, lock)
+            self._runs.let_go(run_id, lock)
             raise
-
-    def _begin(self, journal: Journal, source: RunSource, lock: RunLock, *, detach: bool) -> RunHandle:
-        self.core.recorder.touch_all(journal.run_id, journal.state)
-        journal.emit(e.RunStarted, owner=_this_process(), version=_version())
-        return self._drive(journal, source, lock, detach=detach)
 
     async def fork(
         self,
@@ -260,14 +224,14 @@ class Engine:
         new_run_id = check_run_id(new_run_id) if new_run_id else new_run_id_at(self.clock.now())
         lock = self.store.acquire_run(new_run_id)
         try:
-            if await self._known_state(new_run_id) is not None:
+            if await self._runs.known_state(new_run_id) is not None:
                 raise CommandRefusedError(f"there is a run '{new_run_id}' already", hint="Give another id.")
-            journal = self._journal(new_run_id, RunState())
+            journal = self._runs.journal(new_run_id, RunState())
             journal.set_redactor(source.redactor)
             fork(journal, source, parent, step_id)
-            return self._begin(journal, source, lock, detach=detach)
+            return self._runs.begin(journal, source, lock, detach=detach)
         except BaseException:
-            self._let_go(new_run_id, lock)
+            self._runs.let_go(new_run_id, lock)
             raise
 
     async def rehearsal(self, run_id: str) -> Rehearsal:
@@ -322,24 +286,7 @@ class Engine:
             answer = apply_command(driver, command)
             await self.core.recorder.settle()
             return answer
-        lock = self.store.acquire_run(command.run_id)
-        try:
-            state = await self.store.load_state(command.run_id)
-            if command.command in _NEED_AN_ENGINE:
-                message = f"nobody carries run '{command.run_id}' out"
-                return {"ok": False, "kind": "refused", "message": message, "hint": "Resume or rerun it from here."}
-            journal = self._journal(command.run_id, state)
-            await self._bury_owner(journal)
-            source = source_of(state, dict.fromkeys(state.secret_inputs, ""))
-            journal.set_redactor(source.redactor)
-            driver = Driver(self.core, source, journal, detach=True, passive=True)
-            driver.start()
-            answer = apply_command(driver, command)
-            await self.core.recorder.settle()
-            return answer
-        finally:
-            self.store.set_redactor(command.run_id, None)
-            lock.release()
+        return await self._runs.apply_at_rest(command)
 
     def detach(self) -> None:
         """Let go of runs that only a person's answer can go on with: whoever started them has gone."""
@@ -357,96 +304,10 @@ class Engine:
         try:
             state = await self.store.load_state(run_id)
             source = source_of(state, inputs)
-            return await self._revive(state, lock, source, detach=detach, command=command)
+            return await self._runs.revive(state, lock, source, detach=detach, command=command)
         except BaseException:
-            self._let_go(run_id, lock)
+            self._runs.let_go(run_id, lock)
             raise
-
-    async def _revive(
-        self,
-        state: RunState,
-        lock: RunLock,
-        source: RunSource,
-        *,
-        detach: bool,
-        fresh: bool = False,
-        command: Command | None = None,
-    ) -> RunHandle:
-        run_id = state.run_id
-        journal = self._journal(run_id, state)
-        journal.set_redactor(source.redactor)
-        await self._bury_owner(journal)
-        await self._refuse_old_commands(journal)
-        anything = go_on(journal, source, self.core.hasher, fresh=fresh, tries=command is None)
-        if command is None and not anything:
-            await self.core.recorder.settle()
-            self._let_go(run_id, lock)
-            return RunHandle(None, state, self.core.recorder)
-        reason = "fresh start" if fresh else "resumed"
-        if command is None:
-            journal.emit(e.RunResumed, reason=reason, owner=_this_process())
-            return self._drive(journal, source, lock, detach=detach)
-        return await self._drive_command(journal, source, lock, command, detach=detach)
-
-    async def _drive_command(
-        self, journal: Journal, source: RunSource, lock: RunLock, command: Command, *, detach: bool
-    ) -> RunHandle:
-        """Begin with a command that is checked first: if it is refused, the run stays as it was."""
-        driver = Driver(self.core, source, journal, detach=detach, passive=True)
-        driver.start()
-        answer = apply_command(driver, command)
-        if not answer["ok"]:
-            await self.core.recorder.settle()
-            raise refusal(answer)
-        reason = f"{command.command} of {command.arguments['step']}"
-        journal.emit(e.RunResumed, reason=reason, owner=_this_process())
-        return self._drive(journal, source, lock, detach=detach)
-
-    def _drive(self, journal: Journal, source: RunSource, lock: RunLock, *, detach: bool) -> RunHandle:
-        run_id = journal.run_id
-        recorder = self.core.recorder
-        recorder.owner(run_id, _this_process())
-        recorder.workers([run_id], self.core.executors.workers())
-        driver = Driver(self.core, source, journal, detach=detach)
-        self._drivers[run_id] = driver
-        self._locks[run_id] = lock
-        driver.on_left = partial(self._run_left, run_id)
-        try:
-            driver.start()
-        except BaseException as error:
-            driver.abort(error)  # else closing the engine would wait for a run that never ends
-            raise
-        return RunHandle(driver, journal.state, recorder)
-
-    async def _known_state(self, run_id: str) -> RunState | None:
-        try:
-            return await self.store.load_state(run_id)
-        except UnknownRunError:
-            return None
-
-    async def _bury_owner(self, journal: Journal) -> None:
-        """End what a dead owner left running, then record its death."""
-        state = journal.state
-        summary = await self.store.get_run(state.run_id)
-        if summary.owner is None and state.status is not RunStatus.RUNNING:
-            return
-        ended = await end_what_was_left(self.store, state)
-        record_death(journal)
-        self.core.recorder.touch_all(state.run_id, state)
-        self.core.recorder.owner(state.run_id, None)
-        self.core.recorder.workers([state.run_id], [])
-        if ended:
-            await self.core.recorder.settle()
-
-    async def _refuse_old_commands(self, journal: Journal) -> None:
-        now = self.clock.now()
-        for command in await self.store.pending_commands([journal.run_id]):
-            if (now - command.sent_at).total_seconds() > STALE_COMMAND:
-                answer = {"ok": False, "message": "nobody took this command in time", "kind": "refused"}
-                self.core.recorder.answer(command.id, answer)
-
-    def _journal(self, run_id: str, state: RunState) -> Journal:
-        return Journal(run_id, state, self.core.recorder, self.clock)
 
     def _command(self, run_id: str, name: str, arguments: dict[str, Any], sender: str) -> Command:
         now = self.clock.now()
@@ -458,16 +319,6 @@ class Engine:
             sender=sender or f"process {os.getpid()}",
             sent_at=now,
         )
-
-    def _run_left(self, run_id: str) -> None:
-        if self._drivers.pop(run_id, None) is not None:
-            self.store.set_redactor(run_id, None)
-        if (lock := self._locks.pop(run_id, None)) is not None:
-            lock.release()
-
-    def _let_go(self, run_id: str, lock: RunLock) -> None:
-        if run_id not in self._drivers:
-            lock.release()
 
     # --- what the outside tells
 
@@ -507,13 +358,3 @@ class Engine:
     def _store_failed(self, error: BaseException) -> None:
         for driver in list(self._drivers.values()):
             driver.abort(error)
-
-
-def _this_process() -> e.OwnerRecord:
-    return e.OwnerRecord(pid=os.getpid(), process_started_at=psutil.Process().create_time(), host=socket.gethostname())
-
-
-def _version() -> str:
-    from stepchain_tui import __version__
-
-    return __version__

@@ -14,8 +14,9 @@ from typing import Any
 
 from stepchain_tui.core.errors import StepChainError
 from stepchain_tui.core.values import decode_json
-from stepchain_tui.engine.engine import Engine, RunHandle
+from stepchain_tui.engine.engine import Engine
 from stepchain_tui.engine.receipt import Receipt, account
+from stepchain_tui.engine.runs import RunHandle
 from stepchain_tui.engine.source import RunSource
 from stepchain_tui.engine.steering import await_answer, refusal
 from stepchain_tui.plan import (

@@ -326,8 +326,8 @@ class House:
         await self.settle()
         core.recorder.close()
         await core.executors.close()
-        for lock in engine._locks.values():
-            lock.release()
+        for driver in list(engine._drivers.values()):
+            driver.on_left()  # gives the lock back, as the end of a process does
         engine._core = None
         await engine._close_store()
         await self._open_anew()
