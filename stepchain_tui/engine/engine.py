@@ -25,6 +25,7 @@ from stepchain_tui.engine.revival import source_of
 from stepchain_tui.engine.runs import OwnedRuns, RunHandle
 from stepchain_tui.engine.scheduler import Scheduler
 from stepchain_tui.engine.source import RunSource
+from stepchain_tui.engine.takeover import is_owner_dead
 from stepchain_tui.executors.factory import Executors
 from stepchain_tui.plan.check import require_valid
 from stepchain_tui.run.state import RunState
@@ -243,8 +244,9 @@ class Engine:
         run_id = (await self.store.get_run(run_id)).run_id
         if run_id in self._drivers:
             await self.core.recorder.settle()
-        state = await self.store.load_state(run_id)
-        return Rehearsal(self.core, state, owned=run_id in self._drivers or self.store.owner_alive(run_id))
+        summary, state = await self.store.get_run(run_id), await self.store.load_state(run_id)
+        owned = run_id in self._drivers or self.store.owner_alive(run_id)
+        return Rehearsal(self.core, state, owned=owned, died=not owned and is_owner_dead(summary, state))
 
     async def resume(self, run_id: str, *, inputs: dict[str, Any] | None = None, detach: bool = False) -> RunHandle:
         """Go on with a run, with the plan it keeps; a run that succeeded is left as it is.

@@ -64,16 +64,17 @@ class Rehearsal:
         core: The engine's shared parts.
         state: The run as it is stored; it is changed.
         owned: A living engine carries the run out.
+        died: The engine that carried it out is dead: whoever goes on records that first.
     """
 
-    def __init__(self, core: EngineCore, state: RunState, *, owned: bool = False) -> None:
+    def __init__(self, core: EngineCore, state: RunState, *, owned: bool = False, died: bool = False) -> None:
         self._recorder = _NothingStored(core)
         self._core = core.with_recorder(self._recorder)
         self._state = state
         self._owned = owned
         self._before = {step.id: step.status for step in state.steps.values()}
         self._journal = Journal(state.run_id, state, self._recorder, core.clock)
-        if not owned:
+        if died:
             record_death(self._journal)
 
     def resume(self, source: RunSource | None = None, *, fresh: bool = False) -> Receipt:

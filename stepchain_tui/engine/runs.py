@@ -19,7 +19,7 @@ from stepchain_tui.engine.recorder import Journal, Listener, Recorder
 from stepchain_tui.engine.revival import go_on, source_of
 from stepchain_tui.engine.source import RunSource
 from stepchain_tui.engine.steering import refusal
-from stepchain_tui.engine.takeover import end_what_was_left, record_death
+from stepchain_tui.engine.takeover import end_what_was_left, is_owner_dead, record_death
 from stepchain_tui.run import events as e
 from stepchain_tui.run.state import RunState
 from stepchain_tui.run.status import RunStatus
@@ -183,7 +183,7 @@ class OwnedRuns:
         """End what a dead owner left running, then record its death."""
         state, recorder = journal.state, self._core.recorder
         summary = await self._store.get_run(state.run_id)
-        if summary.owner is None and state.status is not RunStatus.RUNNING:
+        if not is_owner_dead(summary, state):
             return
         ended = await end_what_was_left(self._store, state)
         record_death(journal)

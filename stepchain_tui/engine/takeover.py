@@ -10,6 +10,7 @@ from stepchain_tui.run import events as e
 from stepchain_tui.run.state import RunState
 from stepchain_tui.run.status import AttemptStatus, RunStatus, StepStatus
 from stepchain_tui.store.base import AbstractStore
+from stepchain_tui.store.records import RunSummary
 from stepchain_tui.tools.leftovers import end_leftovers
 
 
@@ -31,6 +32,11 @@ async def end_what_was_left(store: AbstractStore, state: RunState) -> list[dict[
     """End the processes that a dead owner of the run left behind; returns those that were ended."""
     records = [*processes_of(state), *await store.read_workers(state.run_id)]
     return await asyncio.to_thread(end_leftovers, records) if records else []
+
+
+def is_owner_dead(summary: RunSummary, state: RunState) -> bool:
+    """Return whether a run that nobody carries out was not let go of: its owner died."""
+    return summary.owner is not None or state.status is RunStatus.RUNNING
 
 
 def record_death(journal: Journal) -> bool:

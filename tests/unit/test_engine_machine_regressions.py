@@ -10,7 +10,7 @@ import pytest
 
 from stepchain_tui.core.errors import CommandRefusedError
 from stepchain_tui.core.values import encode_json
-from stepchain_tui.engine import revision_arguments
+from stepchain_tui.engine import EngineService, revision_arguments
 from stepchain_tui.plan import plan_to_json
 from stepchain_tui.store import MemoryStore
 from tests.support.engines import Bench, plan_of
@@ -213,3 +213,16 @@ async def test_a_run_waits_for_people_also_if_an_item_waits_for_its_turn_behind_
         run = await bench.run(plan_of(outer), detach=True)
         assert run.state.status == "waiting"
         await run.check()
+
+
+async def test_a_receipt_of_a_run_that_was_let_go_of_does_not_take_its_questions_for_cut_off() -> None:
+    store = MemoryStore()
+    async with Bench(store) as bench:
+        run = await bench.start(plan_of({"id": "ask", **ASK, "for_each": [0, 1]}))
+        await run.until_status("ask", "waiting")
+    async with Bench(store) as bench:
+        service = EngineService(bench.engine)
+        with pytest.raises(CommandRefusedError, match="'ask' is waiting"):
+            await service.receipt(run.run_id, "pin", {"step": "ask"})
+        refused = await bench.tell(run.run_id, "pin", step="ask")
+        assert refused["message"] == "step 'ask' is waiting"
