@@ -9,7 +9,7 @@ from stepchain_tui.engine.body import carry_out, failed, timed_out
 from stepchain_tui.engine.breakers import refused_by_breaker, waits_for_probe
 from stepchain_tui.engine.reuse import ask_cache, is_cached, keep_result, origin_of
 from stepchain_tui.engine.work import Ending, Result, Stop, Work
-from stepchain_tui.plan import ActionKind, OnInterrupt
+from stepchain_tui.plan import ActionKind, OnInterrupt, Step
 from stepchain_tui.resilience.retry import RetryDecision
 from stepchain_tui.run import events as e
 from stepchain_tui.run.failures import AttemptError, Failure
@@ -71,14 +71,13 @@ class Attempts:
 
     def _held_after_interruption(self, work: Work, step: StepState) -> bool:
         """Return whether a step that was cut off is not simply tried again: its effect may have happened (rule 2)."""
-        wanted = work.step.step.on_interrupt
+        wanted = what_after_interruption(work.step.step, step)
         if wanted is OnInterrupt.SKIP:
             self._driver.release(work)
             self._emit(e.StepSkipped, step_id=step.id, reason="it was cut off, and its on_interrupt is skip")
             self._driver.frontier.step_ended(step.id)
             return True
-        written = "on_interrupt" in work.step.step.model_fields_set
-        if wanted is OnInterrupt.ASK or (step.interruptions >= ASK_AFTER_INTERRUPTIONS and not written):
+        if wanted is OnInterrupt.ASK:
             self._driver.release(work)
             self._driver.approvals.ask_before_another_try(step)
             return True
@@ -382,3 +381,10 @@ class Attempts:
         self._emit(e.StepInterrupted, **where, reason=reason, asked=work.stop is Stop.PAUSE)
         if work.stop is Stop.PAUSE:
             self._driver.frontier.consider(work.step.id)
+
+
+def what_after_interruption(step: Step, state: StepState) -> OnInterrupt:
+    """Return what is to be done with a step that was cut off: what it says, or to ask where that happens too often."""
+    if "on_interrupt" not in step.model_fields_set and state.interruptions >= ASK_AFTER_INTERRUPTIONS:
+        return OnInterrupt.ASK
+    return step.on_interrupt

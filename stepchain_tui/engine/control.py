@@ -9,6 +9,7 @@ from stepchain_tui.core.errors import InternalError, StepChainError, UsageError,
 from stepchain_tui.engine import run_commands, step_commands
 from stepchain_tui.engine.order import Order
 from stepchain_tui.run import events as e
+from stepchain_tui.run.status import RunStatus
 from stepchain_tui.store.base import Command
 
 if TYPE_CHECKING:
@@ -33,6 +34,8 @@ COMMANDS: dict[str, Callable[[Order], str]] = {
     "mark": step_commands.mark,
 }
 """Every command by its name; a handler returns what is told to whoever sent it."""
+_GO_ON = ("rerun", "resume")
+"""Commands after which the run goes on at once."""
 
 
 def apply_command(driver: Driver, command: Command) -> Answer:
@@ -49,6 +52,8 @@ def apply_command(driver: Driver, command: Command) -> Answer:
         with driver.at_once():
             message = handler(order)
         answer: Answer = {"ok": True, "message": message, **order.told}
+        if driver.passive and command.command not in _GO_ON:
+            _say_what_is_unfinished(order)
         driver.settle()
     except InternalError as error:
         return _bug(driver, error)
@@ -66,6 +71,13 @@ def apply_command(driver: Driver, command: Command) -> Answer:
         return _bug(driver, error)
     driver.core.recorder.answer(command.id, answer)
     return answer
+
+
+def _say_what_is_unfinished(order: Order) -> None:
+    """Take a run that succeeded for paused, when a command at rest has given it something more to do."""
+    state = order.state
+    if state.status is RunStatus.SUCCEEDED and not all(step.ended for step in state.steps.values()):
+        order.driver.emit(e.RunPaused, reason=f"{order.command.command} by {order.by}; resume goes on")
 
 
 def _bug(driver: Driver, error: Exception) -> Answer:

@@ -8,15 +8,15 @@ from stepchain_tui.core.errors import CommandRefusedError, UsageError
 from stepchain_tui.core.values import to_json_value
 from stepchain_tui.run import events as e
 from stepchain_tui.run.state import StepState
-from stepchain_tui.run.status import RunStatus
+from stepchain_tui.run.status import RunStatus, StepStatus
 from stepchain_tui.run.values import Kept
 from stepchain_tui.store.base import Command
 
 if TYPE_CHECKING:
     from stepchain_tui.engine.driver import Driver
 
-_NOT_KEPT = frozenset(("plan", "plans", "text"))
-"""Arguments that the command's own effect keeps, and its event need not."""
+_NOT_KEPT = frozenset(("plan", "plans", "text", "inputs"))
+"""Arguments that the command's own effect keeps, and its event need not; inputs may be secret."""
 
 
 class Order:
@@ -79,6 +79,7 @@ class Order:
             raise CommandRefusedError("the run is being cancelled")
 
 
-def as_told(status: RunStatus) -> str:
+def as_told(status: RunStatus | StepStatus) -> str:
     """Return a status as it follows "it" in a sentence."""
-    return f"has {status}" if status in (RunStatus.SUCCEEDED, RunStatus.FAILED) else f"is {status}"
+    words = status.value.replace("_", " ")
+    return f"has {words}" if status.value in ("succeeded", "failed", "timed_out") else f"is {words}"

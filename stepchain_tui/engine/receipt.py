@@ -159,7 +159,7 @@ def _why_run(step: StepState, was: StepStatus | None, said: e.Event | None) -> t
     if isinstance(said, e.StepInterrupted):
         return f"its attempt {said.attempt} was cut off", ""
     if isinstance(said, e.StepInvalidated):
-        if said.reason == "edit" and said.cause == step.id:
+        if said.reason == "edit" and said.cause in ("", step.id):
             return "what it does was edited", ""
         if said.cause and said.cause != step.id:
             return f"it follows {said.cause}", said.cause
@@ -189,7 +189,12 @@ def _told(status: StepStatus) -> str:
 
 
 def seconds_of(step: StepState) -> float | None:
-    """Return how long the attempt took that a step's result is of, or None where it is not known."""
+    """Return how long the attempt took that a step's result is of, or None where it is not known.
+
+    A `plan` step has none: its parts have theirs, which must not be counted twice.
+    """
+    if step.outline.kind == "plan":
+        return None
     for attempt in reversed(step.attempts.values()):
         if attempt.item is None and attempt.status is AttemptStatus.SUCCEEDED and attempt.finished_at is not None:
             return (attempt.finished_at - attempt.started_at).total_seconds()

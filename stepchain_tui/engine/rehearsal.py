@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from stepchain_tui.core.errors import CommandRefusedError
+from stepchain_tui.engine.attempts import what_after_interruption
 from stepchain_tui.engine.control import apply_command
 from stepchain_tui.engine.driver import Driver
 from stepchain_tui.engine.fork import create, fork
@@ -155,32 +156,37 @@ class Rehearsal:
 
     def _receipt(self, command: str) -> Receipt:
         receipt = planned(command, self._state.run_id, self._before, self._state, self._recorder.events)
-        return self._with_interruptions(receipt)
+        return with_interruptions(receipt, self._state, self._source())
 
-    def _with_interruptions(self, receipt: Receipt) -> Receipt:
-        """Tell what becomes of steps that were cut off and say what is to be done then (`on_interrupt`)."""
-        steps, source = self._state.steps, self._source()
-        pending = [step for step in steps.values() if step.interruptions and step.status is StepStatus.PENDING]
-        wanted = {step.id: source.definition(step.id).step.on_interrupt for step in pending}
-        told = {
-            step_id: (Decision.RUN, "it was cut off: you are asked first whether it runs again")
-            for step_id, what in wanted.items()
-            if what is OnInterrupt.ASK
-        }
-        skipped = [step_id for step_id, what in wanted.items() if what is OnInterrupt.SKIP]
-        graph = graph_of(source, self._state)
-        for step_id, cause in graph.followers(skipped).items():
-            if steps[step_id].status is StepStatus.PENDING and step_id not in graph.rules:
-                told[step_id] = (Decision.LEAVE, f"it follows {cause}, which is skipped")
-        for step_id in skipped:
-            told[step_id] = (Decision.LEAVE, "it was cut off, and its on_interrupt is skip")
-        lines = [
-            msgspec.structs.replace(line, decision=told[line.step_id][0], reason=told[line.step_id][1])
-            if line.step_id in told
-            else line
-            for line in receipt.steps
-        ]
-        return msgspec.structs.replace(receipt, steps=tuple(lines))
+
+def with_interruptions(receipt: Receipt, state: RunState, source: RunSource) -> Receipt:
+    """Return a receipt that tells what becomes of steps that were cut off and are asked about, or skipped.
+
+    Args:
+        receipt: What was rehearsed.
+        state: The run after that.
+        source: Its source, whose steps say what is to be done (`on_interrupt`).
+    """
+    told: dict[str, tuple[Decision, str]] = {}
+    graph = graph_of(source, state)
+    pending = [step for step in state.steps.values() if step.interruptions and step.status is StepStatus.PENDING]
+    for step in pending:
+        what = what_after_interruption(source.definition(step.id).step, step)
+        if what is OnInterrupt.ASK:
+            told[step.id] = (Decision.RUN, "it was cut off: you are asked first whether it runs again")
+        elif what is OnInterrupt.SKIP:
+            told[step.id] = (Decision.LEAVE, "it was cut off, and its on_interrupt is skip")
+            around = graph.all_around(step.id)
+            for other in graph.followers([step.id], stop_at=around.__contains__):
+                if state.steps[other].status is StepStatus.PENDING and other not in graph.rules:
+                    told.setdefault(other, (Decision.LEAVE, f"it follows {step.id}, which is skipped"))
+    lines = [
+        msgspec.structs.replace(line, decision=told[line.step_id][0], reason=told[line.step_id][1])
+        if line.step_id in told
+        else line
+        for line in receipt.steps
+    ]
+    return msgspec.structs.replace(receipt, steps=tuple(lines))
 
 
 def receipt_of_start(core: EngineCore, source: RunSource) -> Receipt:

@@ -184,7 +184,8 @@ def revise(
     """
     state = journal.state
     if not changes.same:
-        inputs = after.stored_inputs if after.stored_inputs != state.inputs else None
+        others = after.stored_inputs != state.inputs or after.secret_inputs != state.secret_inputs
+        inputs = after.stored_inputs if others else None
         journal.emit(
             e.RunRevised,
             revision=state.revision + 1,

@@ -57,7 +57,7 @@ def cancel(order: Order) -> str:
     if driver.cancelling is not None:
         raise CommandRefusedError("the run is being cancelled already")
     if state.status in RUN_ENDED:
-        raise CommandRefusedError(f"the run is over: it {state.status}")
+        raise CommandRefusedError(f"the run is over: it {as_told(state.status)}")
     order.accept()
     reason = f"cancelled by {order.by}"
     driver.cancelling = reason

@@ -12,7 +12,7 @@ from collections.abc import Awaitable, Mapping
 from pathlib import Path
 from typing import Any
 
-from stepchain_tui.core.errors import StepChainError
+from stepchain_tui.core.errors import CommandRefusedError, StepChainError
 from stepchain_tui.core.values import decode_json
 from stepchain_tui.engine.engine import Engine
 from stepchain_tui.engine.receipt import Receipt, account
@@ -20,6 +20,7 @@ from stepchain_tui.engine.runs import RunHandle
 from stepchain_tui.engine.source import RunSource
 from stepchain_tui.engine.steering import await_answer, refusal
 from stepchain_tui.plan import (
+    InputType,
     load_plan,
     load_subplans,
     parse_plan,
@@ -176,6 +177,7 @@ class EngineService:
             sent_at=self.engine.clock.now(),
         )
         if run_id not in self.engine.live_runs and store.owner_alive(run_id):
+            _refuse_to_store_secrets(order)
             await store.send_command(order)
             answer = await await_answer(store, order)
         else:
@@ -212,6 +214,19 @@ def load_source(
         checked=True,
         max_concurrent=max_concurrent,
     )
+
+
+def _refuse_to_store_secrets(order: Command) -> None:
+    """Raise if a command that is to be stored holds a value that never is."""
+    plan = order.arguments.get("plan")
+    specs = plan.get("inputs") if isinstance(plan, dict) else None
+    for name in order.arguments.get("inputs") or {}:
+        spec = specs.get(name) if isinstance(specs, dict) else None
+        if isinstance(spec, dict) and spec.get("type") == InputType.SECRET.value:
+            raise CommandRefusedError(
+                f"the secret input '{name}' is not sent to another process, because that would store it",
+                hint="Pause the run, edit it, and give the input when you resume it.",
+            )
 
 
 def revision_arguments(text: str, name: str, folder: Path) -> dict[str, Any]:

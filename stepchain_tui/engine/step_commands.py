@@ -13,7 +13,7 @@ from stepchain_tui.engine.calling_off import (
     revive_followers,
     withdraw,
 )
-from stepchain_tui.engine.order import Order
+from stepchain_tui.engine.order import Order, as_told
 from stepchain_tui.run import events as e
 from stepchain_tui.run.state import StepState
 from stepchain_tui.run.status import STEP_ENDED, RunStatus, StepStatus
@@ -30,7 +30,7 @@ def cancel_step(order: Order) -> str:
     """Call one step off."""
     step = order.step()
     if step.status in STEP_ENDED:
-        raise CommandRefusedError(f"step '{step.id}' is over: it is {step.status}")
+        raise CommandRefusedError(f"step '{step.id}' is over: it {as_told(step.status)}")
     order.accept()
     call_off(order.driver, step, f"cancelled by {order.by}")
     return f"{step.id} cancelled"

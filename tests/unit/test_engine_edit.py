@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from stepchain_tui.core.errors import CommandRefusedError, InputError
 from stepchain_tui.core.values import decode_json
+from stepchain_tui.engine import Engine, EngineService
 from stepchain_tui.plan import Plan, plan_to_json
+from stepchain_tui.store import SQLiteStore
 from tests.support.engines import Bench, plan_of
 from tests.support.world import World
 
@@ -119,6 +123,8 @@ async def test_a_run_that_succeeded_gets_another_step_and_goes_on() -> None:
         run = await bench.run(plan_of(world.step("a")))
         longer = plan_of(world.step("a"), chained(world, "b", "a"))
         assert (await bench.tell(run.run_id, "edit", plan=as_json(longer)))["ok"]
+        edited = await bench.store.load_state(run.run_id)
+        assert (edited.status, edited.reason) == ("paused", "edit by Ada; resume goes on")
         again = await bench.resume(run.run_id)
         assert again.statuses == {"a": "succeeded", "b": "succeeded"}
         assert world.calls == ["a", "b"]
@@ -253,3 +259,41 @@ async def test_a_step_that_waits_in_the_queue_is_edited_and_waits_on() -> None:
         assert await run.end() == "succeeded"
         assert world.given["b"] == {"n": 1}
         await run.check()
+
+
+async def test_an_input_that_a_revision_brings_gets_its_value_and_a_secret_one_is_never_stored(tmp_path: Path) -> None:
+    world = World()
+    inputs = {"n": {"type": "integer"}, "key": {"type": "secret"}}
+    async with Bench(SQLiteStore(tmp_path / "runs.db")) as bench:
+        gate = world.gate("a")
+        run = await bench.start(plan_of(world.step("a")))
+        await world.called("a")
+        plan = plan_of(
+            world.step("a"), world.step("b", "a", args={"n": "{{ inputs.n }}", "k": "{{ inputs.key }}"}), inputs=inputs
+        )
+        refused = await run.tell("edit", plan=as_json(plan))
+        assert "missing inputs: n, key" in refused["message"]
+        assert (await run.tell("edit", plan=as_json(plan), inputs={"n": 4, "key": "verysecret99"}))["ok"]
+        gate.set()
+        assert await run.end() == "succeeded"
+        assert world.given["b"] == {"n": 4, "k": "verysecret99"}
+        assert (run.state.inputs, run.state.secret_inputs) == ({"n": 4}, ("key",))
+        await run.check()
+        with pytest.raises(InputError, match="key"):
+            await bench.engine.resume(run.run_id)
+    assert b"verysecret99" not in b"".join(path.read_bytes() for path in tmp_path.rglob("*") if path.is_file())
+
+
+async def test_a_secret_input_does_not_go_to_another_process_through_the_store(tmp_path: Path) -> None:
+    world = World()
+    gate = world.gate("a")
+    plan = plan_of(world.step("a"), inputs={"key": {"type": "secret"}})
+    async with Bench(SQLiteStore(tmp_path / "runs.db")) as bench:
+        run = await bench.start(plan_of(world.step("a")))
+        await world.called("a")
+        async with Engine(SQLiteStore(tmp_path / "runs.db")) as other:
+            arguments = {"plan": as_json(plan), "inputs": {"key": "verysecret99"}}
+            with pytest.raises(CommandRefusedError, match="secret input 'key' is not sent to another process"):
+                await EngineService(other).steer(run.run_id, "edit", arguments)
+        gate.set()
+        assert await run.end() == "succeeded"
