@@ -50,6 +50,7 @@ def rerun(order: Order) -> str:
     if is_pinned(step):
         if not downstream:
             raise CommandRefusedError(f"the output of '{step.id}' is pinned", hint="Unpin it to run it again.")
+        targets = list(reach.following)
     else:
         targets.insert(0, step.id)
     _refuse_busy(order, [*targets, *(() if is_pinned(step) else reach.around)], reach.around)

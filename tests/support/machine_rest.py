@@ -74,17 +74,19 @@ def _forgotten(house: House, driver: Driver, witness: Witness) -> Iterator[str]:
         waits = step.status is StepStatus.RETRYING and step.retry_at is not None
         late = waits and step.retry_at is not None and step.retry_at <= now
         if (due or late) and driver.cancelling is None:
-            if _has_room(witness, definition, step) and cap.free:
-                yield f"{step.id} is {step.status} and could begin"
-            goes_on = True
+            if _has_room(witness, definition, step):
+                if cap.free:
+                    yield f"{step.id} is {step.status} and could begin"
+                goes_on = True
         goes_on = goes_on or waits
         for item in step.items or () if step.status is StepStatus.RUNNING else ():
             late = item.retry_at is not None and item.retry_at <= now
             if item.status is StepStatus.PENDING or (item.status is StepStatus.RETRYING and late):
-                if _has_room(witness, definition, step, item=True) and cap.free:
-                    yield f"item {item.index} of {step.id} is {item.status} and could begin"
-                goes_on = goes_on or step.outline.kind != "approve"
-            goes_on = goes_on or item.status is StepStatus.RETRYING
+                if _has_room(witness, definition, step, item=True):
+                    if cap.free:
+                        yield f"item {item.index} of {step.id} is {item.status} and could begin"
+                    goes_on = True
+            goes_on = goes_on or (item.status is StepStatus.RETRYING and not late)
     if not goes_on and not asks:
         yield "nothing can happen any more, and it is not over"
     if not goes_on and asks and state.status is not RunStatus.WAITING:

@@ -7,6 +7,7 @@ reopening, and in the end every run must come to an end. `STEPCHAIN_MACHINE_EXAM
 
 from __future__ import annotations
 
+import copy
 import os
 import sys
 from typing import Any
@@ -17,12 +18,14 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 from stepchain_tui.core.errors import PlanError, RunLockedError, StepChainError
 from stepchain_tui.core.values import encode_json
-from stepchain_tui.engine import Engine, revision_arguments
+from stepchain_tui.engine import Engine, Receipt, revision_arguments
+from stepchain_tui.plan import Step
 from stepchain_tui.run import StepStatus
 from stepchain_tui.run import events as e
 from stepchain_tui.run.status import RUN_ENDED
 from tests.support.bodies import ERRORS
 from tests.support.machine import Died, House
+from tests.support.machine_claims import check_edit, check_fork, check_receipt, check_rerun
 from tests.support.machine_rest import check_rest
 from tests.support.machine_witness import Witness
 from tests.support.random_edits import Edit, edited, edits
@@ -36,6 +39,8 @@ NOBODY = 40
 REFUSALS = ("refused", "usage", "unknown_step", "plan")
 NEED_AN_ENGINE = ("resume", "rerun")
 """Commands that go on with a run; for one that nobody carries out they are asked of the engine itself."""
+REHEARSED = ("rerun", "edit", "skip", "mark", "pin", "cancel", "resume")
+"""Commands that there is a receipt for."""
 ANSWERS = st.sampled_from(
     (
         {},
@@ -61,6 +66,7 @@ class EngineMachine(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         self.forks = 0
+        self.last_receipt: Receipt | None = None
 
     @initialize(
         sketch=sketches(),
@@ -110,14 +116,22 @@ class EngineMachine(RuleBasedStateMachine):
         witness, live = house.witnesses[run_id], house.is_live(run_id)
         before = witness.state.last_seq
         order = house.command(run_id, command, arguments)
+        receipt = None if command == "resume" else self.receipt_of(run_id, command, order.arguments)
         answer: dict[str, Any] | None = self.do(house.apply(order))
         if answer is None:
             return None
         self.look(run_id)
+        if receipt is not None:
+            said = receipt if isinstance(receipt, StepChainError) else None
+            assert answer["ok"] == (said is None), f"the receipt says {receipt}, the answer is {answer}"
+            assert said is None or said.message == answer["message"], f"{said.message}, then {answer['message']}"
+            self.last_receipt = None if said is not None else receipt
         said = [event for event in witness.events if getattr(event, "command_id", "") == order.id]
         assert len(said) == (command != "slots" or not answer["ok"]), f"{len(said)} answers to {order}"
         if answer["ok"]:
             assert command == "slots" or isinstance(said[0], e.CommandApplied)
+            if command == "rerun":
+                check_rerun(witness, said[0])
             return answer
         assert answer["kind"] in REFUSALS, answer
         assert isinstance(said[0], e.CommandRefused)
@@ -125,6 +139,38 @@ class EngineMachine(RuleBasedStateMachine):
         burial = (e.StepInterrupted, e.ItemInterrupted, e.RunInterrupted)
         assert all(not live and isinstance(event, burial) for event in others), f"refused, yet {others}"
         return answer
+
+    def receipt_of(self, run_id: str, command: str, arguments: dict[str, Any]) -> Receipt | StepChainError | None:
+        """Return what a command would do, or why it would be refused; it must change nothing."""
+        house, before = self.house, self.house.witnesses[run_id].state.last_seq
+        if command not in REHEARSED:
+            return None
+        try:
+            found: Receipt | StepChainError = self.do(house.service.receipt(run_id, command, arguments))
+        except StepChainError as error:
+            found = error
+        assert self.look(run_id).state.last_seq == before, "a receipt was asked for, and something happened"
+        return found
+
+    def quietly(self, run_id: str, receipt: Receipt | None, since: int) -> None:
+        """Let the run end with all well, and hold the receipt against what was carried out."""
+        house = self.house
+        if receipt is None or not house.is_live(run_id):
+            return
+        witness, armed = house.witnesses[run_id], house.mortal.left
+        house.workshop.all_well, house.mortal.left = True, None
+        for turn in range(100):
+            if not house.is_live(run_id):
+                break
+            self.nudge(run_id, witness, turn)
+            self.the_rules_hold()
+        house.workshop.all_well, house.mortal.left = False, armed
+        if witness.state.status not in RUN_ENDED:  # it was let go of at a question
+            return
+        try:
+            check_receipt(receipt, witness, since)
+        except AssertionError as problem:
+            raise AssertionError(f"{problem}\n{witness.told()}") from None
 
     def go_on_with(self, run_id: str, command: str, arguments: dict[str, Any]) -> bool:
         engine, detach = self.house.engine, bool(arguments.pop("detach", False))
@@ -247,6 +293,31 @@ class EngineMachine(RuleBasedStateMachine):
     def rerun(self, which: int, step: int, downstream: bool, failed: bool) -> None:
         self.tell(which, "rerun", step=step, downstream=downstream, failed=failed)
 
+    @rule(
+        which=WHICH,
+        step=WHICH,
+        command=st.sampled_from(("rerun", "rerun", "resume", "skip", "mark", "cancel")),
+        downstream=st.booleans(),
+        failed=st.booleans(),
+    )
+    def a_command_and_nothing_else(self, which: int, step: int, command: str, downstream: bool, failed: bool) -> None:
+        """Its receipt says what is carried out from here to the end."""
+        house, run_id = self.house, self.a_run(which)
+        witness = house.witnesses[run_id]
+        since, armed = witness.state.last_seq, house.mortal.left
+        house.mortal.left, self.last_receipt = None, None
+        arguments: dict[str, Any] = {} if command == "resume" else {"step": self.a_step(run_id, step)}
+        if command == "rerun":
+            arguments |= {"downstream": downstream, "failed": failed}
+        if command not in NEED_AN_ENGINE or house.is_live(run_id):
+            self.tell(which, command, **arguments)
+        else:
+            receipt = self.receipt_of(run_id, command, arguments)
+            if self.go_on_with(run_id, command, arguments) and isinstance(receipt, Receipt):
+                self.last_receipt = receipt
+        self.quietly(run_id, self.last_receipt, since)
+        house.mortal.left = armed
+
     @rule(which=WHICH, step=WHICH)
     def skip(self, which: int, step: int) -> None:
         self.tell(which, "skip", step=step)
@@ -294,7 +365,8 @@ class EngineMachine(RuleBasedStateMachine):
         state = house.witnesses[run_id].state
         plan, files = edited(state.plan, house.files, changes)
         plan = house.tell_functions(plan)
-        before = house.files
+        before, steps = house.files, self.definitions(run_id)
+        was = copy.deepcopy(state)
         house.write_files({name: house.tell_functions(found) for name, found in files.items()})
         try:
             arguments = revision_arguments(encode_json(plan).decode(), "plan.json", house.folder)
@@ -305,6 +377,14 @@ class EngineMachine(RuleBasedStateMachine):
         answer = self.tell(which, "edit", rerun=rerun, **arguments)
         if answer is None or not answer["ok"]:
             house.write_files(before)
+            return
+        witness = house.witnesses[run_id]
+        applied = next(one for one in reversed(witness.events) if isinstance(one, e.CommandApplied))
+        check_edit(witness, applied, steps, was, plans_changed=before != house.files)
+
+    def definitions(self, run_id: str) -> dict[str, Step]:
+        witness = self.house.witnesses[run_id]
+        return {step_id: witness.step_of(step_id) for step_id in witness.state.steps}
 
     @precondition(lambda self: self.forks < 2)
     @rule(which=WHICH, step=WHICH)
@@ -314,14 +394,16 @@ class EngineMachine(RuleBasedStateMachine):
         child = f"fork-{self.forks}"
         house.watch(child)
         kind, handle = "refused", None
+        step_id, before = self.a_step(parent, step), copy.deepcopy(house.witnesses[parent].state)
         try:
-            handle = self.do(house.engine.fork(parent, self.a_step(parent, step), new_run_id=child))
+            handle = self.do(house.engine.fork(parent, step_id, new_run_id=child))
         except StepChainError as error:
             kind = error.kind
         assert kind in REFUSALS, kind
         if handle is not None:
             house.handles[child] = handle
             assert self.look(child).state.parent_run_id == parent
+            check_fork(before, house.witnesses[child], step_id)
 
     # --- what always holds
 

@@ -226,3 +226,14 @@ async def test_a_receipt_of_a_run_that_was_let_go_of_does_not_take_its_questions
             await service.receipt(run.run_id, "pin", {"step": "ask"})
         refused = await bench.tell(run.run_id, "pin", step="ask")
         assert refused["message"] == "step 'ask' is waiting"
+
+
+async def test_the_parts_of_a_pinned_plan_do_not_run_with_what_follows_it(tmp_path: Path) -> None:
+    world = World()
+    plan = inner(tmp_path, world.step("a"))
+    async with Bench(folder=tmp_path) as bench:
+        run = await bench.run(plan_of({"id": "outer", "plan": plan}, world.step("b", "outer")))
+        assert (await bench.tell(run.run_id, "pin", step="outer"))["ok"]
+        again = await bench.rerun(run.run_id, "outer", downstream=True)
+        assert again.state.status == "succeeded"
+        assert (world.count("a"), world.count("b")) == (1, 2)
