@@ -6,8 +6,9 @@ from collections.abc import Iterator
 
 from stepchain_tui.cli.receipts import plan_words
 from stepchain_tui.cli.text import local_time, to_type
-from stepchain_tui.engine.attempts import ASK_AFTER_INTERRUPTIONS
+from stepchain_tui.engine.attempts import what_after_interruption
 from stepchain_tui.engine.receipt import planned
+from stepchain_tui.engine.rehearsal import with_interruptions
 from stepchain_tui.engine.revival import source_of
 from stepchain_tui.plan import OnInterrupt, Step
 from stepchain_tui.run import AttemptStatus, Event, RunState, StepState
@@ -52,6 +53,8 @@ class Beginning:
         if not self._known and state.parent_run_id is None:
             return []
         receipt = planned("resume", state.run_id, self._before, state, self._events)
+        if any(step.interruptions for step in state.steps.values()):
+            receipt = with_interruptions(receipt, state, source_of(state, dict.fromkeys(state.secret_inputs, "")))
         told = [f"  {plan_words(receipt)}", *_cut_off(state), *self._changed_code(state)]
         self._events.clear()
         return told
@@ -94,12 +97,13 @@ def _cut_off(state: RunState) -> Iterator[str]:
 
 
 def _what_follows(step: StepState, written: Step) -> str:
-    if written.on_interrupt is OnInterrupt.SKIP:
-        return "it is skipped"
-    of_itself = "on_interrupt" not in written.model_fields_set and step.interruptions >= ASK_AFTER_INTERRUPTIONS
-    if written.on_interrupt is OnInterrupt.ASK or of_itself:
-        return "you are asked before it is run again"
-    return "it is run again"
+    match what_after_interruption(written, step):
+        case OnInterrupt.SKIP:
+            return "it is skipped"
+        case OnInterrupt.ASK:
+            return "you are asked before it is run again"
+        case OnInterrupt.RERUN:
+            return "it is run again"
 
 
 def _more(count: int) -> Iterator[str]:

@@ -34,6 +34,7 @@ _MODULES = {
     "pin": "by_hand",
     "breakpoint": "by_hand",
     "limits": "by_hand",
+    "breakers": "breakers",
     "doctor": "doctor",
 }
 """Command -> the module that has it as a function of the same name, in the order of the help."""

@@ -51,7 +51,6 @@ def edit_command(
 
     def arguments(state: RunState) -> Mapping[str, Any]:
         made = revision_arguments(text, file, Path(state.plan_folder))
-        _refuse_secrets(made["plan"], inputs)
         made |= {"revision": state.revision, "rerun": rerun}
         made |= {"reason": reason} if reason else {}
         return made | ({"inputs": inputs} if inputs else {})
@@ -69,16 +68,3 @@ def edit_command(
     say_receipt(found.receipt)
     say_how_to_go_on(found, store)
     return 0
-
-
-def _refuse_secrets(plan: Mapping[str, Any], inputs: Mapping[str, str]) -> None:
-    """Raise if an input is secret: what comes with a command is kept in the store."""
-    from stepchain_tui.core.errors import InputError
-
-    specs = plan.get("inputs", {})
-    for name in inputs:
-        if specs.get(name, {}).get("type") == "secret":
-            raise InputError(
-                f"input '{name}' is secret, and what is given with an edit is kept in the store",
-                hint="Give the input a default in the plan, or name the variable under `secrets`.",
-            )
