@@ -21,7 +21,7 @@ def idempotency_key(run_id: str, step: StepState, item: int | None = None) -> st
         step: The step.
         item: Index of the map's item, or None.
     """
-    key = f"{run_id}:{step.id}"
+    key = f"{run_id}:{step.outline.id}"
     if item is not None:
         content = step.items[item].key[:KEY_LENGTH] if step.items else ""
         key = f"{key}:{item}-{content}"
