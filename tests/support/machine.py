@@ -159,6 +159,9 @@ class House:
         self.problems.append(f"{context.get('message')}: {context.get('exception')!r}")
 
     def _body_begins(self, call: Call) -> None:
+        at_once, cap = len(self.workshop.running), self.engine.core.slots.size
+        if at_once > cap:
+            self.problems.append(f"rule 5: {at_once} bodies run at once over all runs, {cap} may")
         self.witnesses[call.run_id].begin_body(call.step_id, call.item, call.attempt, call.key)
 
     # --- the loop

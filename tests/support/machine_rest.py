@@ -73,19 +73,18 @@ def _forgotten(house: House, driver: Driver, witness: Witness) -> Iterator[str]:
             yield f"{step.id} is {step.status} although its parents have ended"
         waits = step.status is StepStatus.RETRYING and step.retry_at is not None
         late = waits and step.retry_at is not None and step.retry_at <= now
-        if (due or late) and driver.cancelling is None:
-            if _has_room(witness, definition, step):
-                if cap.free:
-                    yield f"{step.id} is {step.status} and could begin"
-                goes_on = True
+        if (due or late) and driver.cancelling is None and _has_room(witness, definition, step):
+            if cap.free:
+                yield f"{step.id} is {step.status} and could begin"
+            goes_on = True
         goes_on = goes_on or waits
         for item in step.items or () if step.status is StepStatus.RUNNING else ():
             late = item.retry_at is not None and item.retry_at <= now
-            if item.status is StepStatus.PENDING or (item.status is StepStatus.RETRYING and late):
-                if _has_room(witness, definition, step, item=True):
-                    if cap.free:
-                        yield f"item {item.index} of {step.id} is {item.status} and could begin"
-                    goes_on = True
+            begins = item.status is StepStatus.PENDING or (item.status is StepStatus.RETRYING and late)
+            if begins and _has_room(witness, definition, step, item=True):
+                if cap.free:
+                    yield f"item {item.index} of {step.id} is {item.status} and could begin"
+                goes_on = True
             goes_on = goes_on or (item.status is StepStatus.RETRYING and not late)
     if not goes_on and not asks:
         yield "nothing can happen any more, and it is not over"
