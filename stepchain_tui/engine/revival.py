@@ -15,7 +15,7 @@ from stepchain_tui.engine.source import RunSource
 from stepchain_tui.plan import plan_from_json, subplans_from_json
 from stepchain_tui.run import events as e
 from stepchain_tui.run.state import RunState
-from stepchain_tui.run.status import STEP_ENDED, RunStatus, StepStatus
+from stepchain_tui.run.status import STEP_ENDED, AttemptStatus, RunStatus, StepStatus
 
 _TRIED_ANEW = (StepStatus.FAILED, StepStatus.TIMED_OUT, StepStatus.BLOCKED, StepStatus.CANCELLED)
 
@@ -50,9 +50,15 @@ def source_of(state: RunState, given: dict[str, Any] | None = None) -> RunSource
 
 def start_over(journal: Journal) -> None:
     """Make every step pending: the run starts over, its old attempts stay."""
+    reason = "fresh start"
     for step in journal.state.steps.values():
+        for attempt in step.attempts.values():  # a question that is open is not asked any more
+            if attempt.status is AttemptStatus.RUNNING and attempt.item is not None:
+                journal.emit(e.ItemInterrupted, step_id=step.id, item=attempt.item, attempt=attempt.n, reason=reason)
+        if step.last is not None and step.last.status is AttemptStatus.RUNNING:
+            journal.emit(e.StepInterrupted, step_id=step.id, attempt=step.attempt, reason=reason, asked=True)
         if step.status is not StepStatus.PENDING or step.attempts:
-            journal.emit(e.StepInvalidated, step_id=step.id, reason="fresh start", again=True)
+            journal.emit(e.StepInvalidated, step_id=step.id, reason=reason, again=True)
 
 
 def give_fresh_tries(journal: Journal, graph: RunGraph) -> list[str]:

@@ -237,3 +237,16 @@ async def test_the_parts_of_a_pinned_plan_do_not_run_with_what_follows_it(tmp_pa
         again = await bench.rerun(run.run_id, "outer", downstream=True)
         assert again.state.status == "succeeded"
         assert (world.count("a"), world.count("b")) == (1, 2)
+
+
+@pytest.mark.parametrize("more", [{}, {"for_each": [0, 1]}])
+async def test_a_fresh_start_ends_the_question_that_was_open(more: dict[str, Any]) -> None:
+    store, plan = MemoryStore(), plan_of({"id": "ask", **ASK, **more})
+    async with Bench(store) as bench:
+        run = await bench.start(plan)
+        await run.until_status("ask", "waiting")
+    async with Bench(store) as bench:
+        run = await bench.start(plan, run.run_id, fresh=True)
+        await run.until_status("ask", "waiting")
+        open_ones = [key for key, one in run.state.steps["ask"].attempts.items() if one.status == "running"]
+        assert open_ones == ([(None, 2), (0, 2)] if more else [(None, 2)])
