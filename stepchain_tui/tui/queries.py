@@ -65,15 +65,25 @@ def _goal_of(path: Path) -> str | None:
 
 
 def copy_plan(path: Path, folder: Path) -> None:
-    """Copy a plan's file into a folder, with the files of the same name beside it; what is there is left; blocking.
+    """Copy a plan's file into a folder, with the plans that it runs and the files of their names; blocking.
+
+    What is there is left as it is.
 
     Raises:
+        PlanError: The plan has mistakes.
         UsageError: The folder cannot be written.
     """
+    from stepchain_tui.plan import load_plan, load_subplans
+
+    loaded = load_plan(path)
+    plans = [path.absolute(), *map(Path, load_subplans(loaded.plan, loaded.folder, loaded.path))]
     try:
-        for file in sorted(path.parent.glob(f"{path.stem}.*")):
-            if file.is_file() and not (folder / file.name).exists():
-                shutil.copyfile(file, folder / file.name)
+        for file in (file for plan in plans for file in sorted(plan.parent.glob(f"{plan.stem}.*"))):
+            if file.is_file() and file.is_relative_to(loaded.folder):
+                own = folder / file.relative_to(loaded.folder)
+                own.parent.mkdir(parents=True, exist_ok=True)
+                if not own.exists():
+                    shutil.copyfile(file, own)
     except OSError as error:
         raise UsageError(f"cannot copy {path.name}: {error}", hint="Go to a folder that you may write to.") from None
 

@@ -340,6 +340,17 @@ async def test_a_plan_that_ships_with_us_is_edited_as_a_copy(desk: Desk) -> None
         assert screen.path.read_text().startswith("# mine")
 
 
+@pytest.mark.parametrize(
+    "shipped", sorted(paths.shipped_folder("sample_plans").glob("*.yaml")), ids=lambda path: path.stem
+)
+def test_a_copy_of_any_sample_is_a_plan_that_can_run(shipped: Path, tmp_path: Path) -> None:
+    from stepchain_tui.plan import load_plan
+    from stepchain_tui.tui.queries import copy_plan
+
+    copy_plan(shipped, tmp_path)
+    assert load_plan(tmp_path / shipped.name).text == shipped.read_text()
+
+
 class _Lent:
     def __enter__(self) -> None: ...
     def __exit__(self, *_: object) -> None: ...
