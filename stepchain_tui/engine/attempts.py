@@ -290,7 +290,7 @@ class Attempts:
         """
         self._emit(e.StepSucceeded, step_id=step_id, attempt=attempt, output=output, **facts)
         step = self._state.steps[step_id]
-        if step.breakpoint == "after":
+        if step.breakpoint == "after" and self._driver.cancelling is None:
             self._driver.approvals.stop_at(step, "after", None)
         else:
             self._driver.frontier.step_ended(step_id)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from stepchain_tui.engine import EngineService, revision_arguments
 from stepchain_tui.plan import plan_to_json
 from stepchain_tui.store import MemoryStore
 from tests.support.engines import Bench, plan_of
-from tests.support.world import World
+from tests.support.world import World, act
 
 ASK = {"approve": "go?"}
 
@@ -250,3 +251,22 @@ async def test_a_fresh_start_ends_the_question_that_was_open(more: dict[str, Any
         await run.until_status("ask", "waiting")
         open_ones = [key for key, one in run.state.steps["ask"].attempts.items() if one.status == "running"]
         assert open_ones == ([(None, 2), (0, 2)] if more else [(None, 2)])
+
+
+async def test_a_run_that_is_called_off_does_not_stop_at_a_breakpoint() -> None:
+    world = World()
+    world.gate("a")
+    async with Bench() as bench:
+        deaf = world.step("a", breakpoint="after", function="tests.unit.test_engine_machine_regressions:deaf")
+        run = await bench.start(plan_of(deaf, world.step("b", "a")))
+        await world.called("a")
+        assert (await run.tell("cancel"))["ok"]
+        assert await run.end() == "cancelled"
+        assert run.statuses == {"a": "succeeded", "b": "cancelled"}
+
+
+async def deaf(world: str, name: str) -> str:
+    """Do not care that it is to stop."""
+    with contextlib.suppress(asyncio.CancelledError):
+        await act(world, name)
+    return "done"
