@@ -261,6 +261,11 @@ class House:
         """Return what a run of the plan is made from."""
         return RunSource(plan=plan_from_json(encode_json(self.plan)), folder=self.folder, working_folder=self.folder)
 
+    def source_of(self, run_id: str) -> RunSource:
+        """Return what a fresh start of a run is made from: its plan as it is now."""
+        plan = self.witnesses[run_id].state.plan
+        return RunSource(plan=plan_from_json(encode_json(plan)), folder=self.folder, working_folder=self.folder)
+
     def watch(self, run_id: str) -> None:
         """Begin to witness a run."""
         witness = self.witnesses[run_id] = Witness(run_id)

@@ -196,7 +196,7 @@ class Witness:
             by_hand = said in ("rerun", "edit") or event.reason in ("fresh start", "expanded anew")
             if not by_hand:
                 self._wrong(f"rule 1: {step.id} succeeded and is made pending by {event.reason!r}")
-            elif said == "edit" and self._command is not None and not self._command.arguments.get("rerun"):
+            elif event.reason == "edit" and self._command is not None and not self._command.arguments.get("rerun"):
                 self._wrong(f"rule 11: {step.id} succeeded and an edit makes it pending without `rerun`")
         for place in [place for place in self._used if place[0] == step.id]:
             self._used[place] = 0

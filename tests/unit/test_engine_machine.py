@@ -20,6 +20,7 @@ from stepchain_tui.core.errors import PlanError, RunLockedError, StepChainError
 from stepchain_tui.core.values import encode_json
 from stepchain_tui.engine import Engine, Receipt, revision_arguments
 from stepchain_tui.run import events as e
+from stepchain_tui.store import Command
 from tests.support.bodies import ERRORS
 from tests.support.machine import House
 from tests.support.machine_claims import check_edit, check_fork
@@ -198,6 +199,41 @@ class EngineMachine(Moves):
         if step % 2:
             more["priorities"] = {self.a_step(self.a_run(which), step): limit or 0}
         self.tell(which, "limits", max_concurrent=slots, max_running=cap, **more)
+
+    @rule(which=WHICH, step=WHICH, command=st.sampled_from(("pause", "resume", "skip", "mark", "rerun", "try_now")))
+    def a_command_of_another_process(self, which: int, step: int, command: str) -> None:
+        """It lies in the store until the owner looks, and is answered once."""
+        house, run_id = self.house, self.a_run(which)
+        if not house.is_live(run_id):
+            return
+        step_id = self.a_step(run_id, step)
+        order = house.command(run_id, command, {} if command in ("pause", "resume") else {"step": step_id})
+
+        async def send() -> Command | None:
+            await house.store.send_command(order)
+            await house.advance(0.2)
+            return await house.store.get_command(order.id)
+
+        found: Command | None = self.do(send())
+        if found is None or not house.is_live(run_id):
+            return
+        assert found.answer is not None, f"nobody answered {order}"
+        witness = self.look(run_id)
+        assert witness.answered[order.id] == 1
+        said = next(event for event in witness.events if getattr(event, "command_id", "") == order.id)
+        assert isinstance(said, e.CommandApplied if found.answer["ok"] else e.CommandRefused)
+
+    @rule(which=WHICH)
+    def start_over(self, which: int) -> None:
+        """A fresh start of a known run: everything is done anew, the old attempts stay."""
+        house, run_id = self.house, self.a_run(which)
+        if house.is_live(run_id) or run_id != RUN:
+            return
+        before = {step.id for step in house.witnesses[run_id].state.steps.values()}
+        handle = self.do(house.engine.start(house.source_of(run_id), run_id=run_id, fresh=True))
+        if handle is not None:
+            house.handles[run_id] = handle
+            assert before <= set(self.look(run_id).state.steps) | set(house.witnesses[run_id].state.removed)
 
     @rule(which=WHICH, command=st.sampled_from(("slots", "dance", "rerun", "skip", "edit", "approve")))
     def nonsense(self, which: int, command: str) -> None:
