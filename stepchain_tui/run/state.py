@@ -488,9 +488,13 @@ class RunState:
         step = self.steps[event.step_id]
         before = step.items or []
         step.items, step.keep_items = [], False
+        made = {item.index: item.attempt for item in before}
+        if len(event.items) > len(before):  # a longer list before that one has left attempts at these
+            for item_index, n in step.attempts:
+                if item_index is not None and item_index >= len(before):
+                    made[item_index] = max(n, made.get(item_index, 0))
         for index, outline in enumerate(event.items):
-            made = before[index].attempt if index < len(before) else 0
-            item = ItemState(index, outline.key, outline.value, attempt=made)
+            item = ItemState(index, outline.key, outline.value, attempt=made.get(index, 0))
             if outline.reuse is not None:
                 item.status, item.output = StepStatus.SUCCEEDED, before[outline.reuse].output
             step.items.append(item)

@@ -270,3 +270,19 @@ async def deaf(world: str, name: str) -> str:
     with contextlib.suppress(asyncio.CancelledError):
         await act(world, name)
     return "done"
+
+
+async def test_attempts_at_an_item_are_numbered_on_also_if_its_list_was_shorter_meanwhile() -> None:
+    world = World()
+    world.will("list", [0, 1], [0], [0, 1])
+    for_each = {"for_each": "{{ steps.list.output }}"}
+    async with Bench() as bench:
+        run = await bench.run(plan_of(world.step("list"), world.step("each", **for_each)))
+        for _ in range(2):
+            run = await bench.rerun(run.run_id, "list", downstream=True)
+        assert set(run.state.steps["each"].attempts) == {
+            *((None, n) for n in (1, 2, 3)),
+            *((0, n) for n in (1, 2, 3)),
+            *((1, n) for n in (1, 2)),
+        }
+        await run.check()
