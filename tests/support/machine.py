@@ -30,7 +30,7 @@ from tests.support.random_plans import BODY, Sketch
 from tests.support.stored_runs import check_run, read_store
 
 T = TypeVar("T")
-PATIENCE = 10.0
+PATIENCE = 30.0
 """Seconds after which a move is given up; never how long something is expected to take."""
 MOST_TURNS = 50_000
 """Turns of the loop after which it is said never to rest."""

@@ -290,7 +290,7 @@ class EngineMachine(Moves):
 
 
 EngineMachine.TestCase.settings = settings(
-    max_examples=EXAMPLES or 40,
+    max_examples=EXAMPLES or 70,
     stateful_step_count=30,
     deadline=None,
     derandomize=not EXAMPLES,
