@@ -101,8 +101,9 @@ def changes_of(before: RunSource, after: RunSource, state: RunState, hasher: Ste
     written: list[str] = []
     content: list[str] = []
     removed: list[str] = []
+    kept = _ids_of(after, state) if not same else state.steps.keys()
     for step_id, step in state.steps.items():
-        if not after.has_step(step_id):
+        if step_id not in kept:
             removed.append(step_id)
             continue
         old, new = before.definition(step_id), after.definition(step_id)
@@ -116,6 +117,11 @@ def changes_of(before: RunSource, after: RunSource, state: RunState, hasher: Ste
             content.append(step_id)
     added = [outline.id for outline in after.outlines() if outline.id not in state.steps] if not same else []
     return Changes(same, tuple(written), tuple(content), tuple(removed), tuple(added))
+
+
+def _ids_of(after: RunSource, state: RunState) -> set[str]:
+    """Return the ids that a revision's steps will have; a plan that becomes a map has its parts only once expanded."""
+    return {outline.id for outline in _outlines(after, state)}
 
 
 def _differs(old: Step, new: Step, besides: frozenset[str]) -> bool:
@@ -135,7 +141,8 @@ def refuse_what_runs(before: RunSource, after: RunSource, state: RunState) -> No
         CommandRefusedError: It does; names every such step.
     """
     busy = [step for step in state.steps.values() if _is_carried_out(step)]
-    gone = [step.id for step in busy if not after.has_step(step.id)]
+    kept = _ids_of(after, state)
+    gone = [step.id for step in busy if step.id not in kept]
     changed = [
         step.id
         for step in busy

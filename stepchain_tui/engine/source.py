@@ -149,14 +149,6 @@ class RunSource:
         inner = step.model_copy(update={"id": step_id})
         return Definition(inner, subplan.plan, subplan.folder, f"{outer}/", subplan.path)
 
-    def has_step(self, step_id: str) -> bool:
-        """Return whether the plan, or one of its sub-plans, has a step of that id."""
-        try:
-            self.definition(step_id)
-        except KeyError:
-            return False
-        return True
-
     # --- values
 
     @cached_property

@@ -286,3 +286,21 @@ async def test_attempts_at_an_item_are_numbered_on_also_if_its_list_was_shorter_
             *((1, n) for n in (1, 2)),
         }
         await run.check()
+
+
+async def test_a_plan_that_becomes_a_map_has_other_parts(tmp_path: Path) -> None:
+    world = World()
+    gate = world.gate("z")
+    z = world.step("z")
+    outer = {"id": "outer", "plan": inner(tmp_path, world.step("a")), "dependencies": ["z"]}
+    async with Bench(folder=tmp_path) as bench:
+        run = await bench.start(plan_of(z, outer))
+        await world.called("z")
+        inner(tmp_path, world.step("a", when=False))
+        text = plan_to_json(plan_of(z, {**outer, "for_each": [1, 2]})).decode()
+        answer = await run.tell("edit", **revision_arguments(text, "plan.json", tmp_path))
+        assert answer["ok"], answer
+        gate.set()
+        assert await run.end() == "succeeded"
+        assert list(run.state.steps) == ["z", "outer", "outer[0]/a", "outer[1]/a"]
+        await run.check()
