@@ -59,7 +59,9 @@ def rerun(order: Order) -> str:
         raise CommandRefusedError(f"step '{step.id}' is {step.status}: it has not run yet")
     if failed:
         _check_failed_items(step)
-        targets = [step_id for step_id in targets if step_id == step.id or _is_unfinished(order, step_id)]
+        wanted = [step_id for step_id in targets if step_id == step.id or _is_unfinished(order, step_id)]
+        can_begin = driver.graph.that_can_begin((*reach.around, *wanted), lambda outer: _has_result(order, outer))
+        targets = [step_id for step_id in wanted if step_id in can_begin]
     order.accept()
     _make_pending(order, targets, step.id, keep_items=failed)
     steps = order.state.steps
@@ -94,6 +96,10 @@ def _check_failed_items(step: StepState) -> None:
         raise CommandRefusedError(f"step '{step.id}' has no items", hint="Rerun the step itself.")
     if all(item.status is StepStatus.SUCCEEDED for item in step.items):
         raise CommandRefusedError(f"no item of '{step.id}' failed", hint="Rerun the step to do all items again.")
+
+
+def _has_result(order: Order, step_id: str) -> bool:
+    return order.state.steps[step_id].status in STEP_ENDED
 
 
 def _is_unfinished(order: Order, step_id: str) -> bool:

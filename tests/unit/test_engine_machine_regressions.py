@@ -304,3 +304,19 @@ async def test_a_plan_that_becomes_a_map_has_other_parts(tmp_path: Path) -> None
         assert await run.end() == "succeeded"
         assert list(run.state.steps) == ["z", "outer", "outer[0]/a", "outer[1]/a"]
         await run.check()
+
+
+async def test_a_rerun_of_failed_items_and_what_follows_leaves_a_plan_that_is_done_with_its_parts(
+    tmp_path: Path,
+) -> None:
+    world = World()
+    world.will("m", ValueError("x"), "m")
+    plan = inner(tmp_path, world.step("a"))
+    async with Bench(folder=tmp_path) as bench:
+        outer = {"id": "outer", "plan": plan, "dependencies": ["m"]}
+        run = await bench.run(plan_of(world.step("m", for_each=[0]), outer))
+        assert run.statuses["outer/a"] == "blocked"
+        assert (await bench.tell(run.run_id, "mark", step="outer"))["ok"]
+        again = await bench.rerun(run.run_id, "m", downstream=True, failed=True)
+        assert again.state.status == "succeeded"
+        assert (world.count("m"), world.count("a")) == (2, 0)
