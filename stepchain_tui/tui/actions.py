@@ -186,6 +186,15 @@ _OTHER_ACTIONS = (
     Action("editor.outside", "f4", "$EDITOR", "Go on in $EDITOR", Scope.EDITOR, footer=30, priority=True),
     Action("editor.back", "escape", "back", "Go back to the text, or close the editor", Scope.EDITOR, priority=True),
     Action("editor.receipt", "f6", "receipt", "Show what the edit would do to the run", Scope.EDITOR, priority=True),
+    Action(
+        "editor.step",
+        "f7",
+        "form",
+        "Fill in the form of the step at the cursor",
+        Scope.EDITOR,
+        footer=35,
+        priority=True,
+    ),
     Action("editor.problems", "f8", "problems", "Go to the list of problems", Scope.EDITOR, footer=40, priority=True),
 )
 _APP_ACTIONS = (

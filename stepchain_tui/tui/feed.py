@@ -160,6 +160,9 @@ class RunFeed:
         match event:
             case e.RunCreated() | e.RunRevised():
                 self._take_plan()
+            case e.CommandApplied(command="breakpoint", arguments={"step": str(stopped_at)}):
+                self._changed[stopped_at] = None
+                self._dirty.set()
             case e.StepExpanded() if self.state.steps[event.step_id].outline.kind == "plan":
                 self._new_graph = True
                 self._changed.update(dict.fromkeys((event.step_id, *(part.id for part in event.steps))))
@@ -231,7 +234,7 @@ class RunFeed:
 
     def _view(self) -> RunView:
         view = run_view(self.state, alive=self._alive, model=self._model)
-        return dataclasses.replace(view, reason=self._damage) if self._damage else view
+        return dataclasses.replace(view, damage=self._damage) if self._damage else view
 
     def _step_view(self, step_id: str) -> StepView:
         step = self.state.step(step_id)

@@ -84,6 +84,7 @@ class RunView:
         live: Whether a living process carries the run out.
         owner_pid: That process, or 0.
         status: The shown one: `interrupted` for a run whose engine is gone.
+        damage: Which of its events cannot be read, or empty.
     """
 
     run_id: str
@@ -108,6 +109,7 @@ class RunView:
     parent_run_id: str | None = None
     model: str = ""
     seq: int = 0
+    damage: str = ""
 
 
 @dataclass(frozen=True, slots=True)

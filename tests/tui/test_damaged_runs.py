@@ -57,6 +57,6 @@ async def test_a_damaged_event_is_told_and_the_rest_of_the_run_is_shown(desk: De
         assert person.toasts.count(told) == 1
         assert (person.status("first"), person.status("second")) == ("running", "succeeded")
         assert person.session.view is not None
-        assert told in person.session.view.reason
+        assert told in person.session.view.damage
         person.run.select_step("second")
         await person.sees('"stdout": "two')

@@ -22,6 +22,7 @@ from stepchain_tui.tui.queries import CheckedText, check_text
 from stepchain_tui.tui.screens.base import ActionScreen
 from stepchain_tui.tui.text import plural
 from stepchain_tui.tui.widgets.graph_view import GraphView
+from stepchain_tui.tui.widgets.json_area import colour_json
 from stepchain_tui.tui.widgets.lines import ActionFooter, OneLine
 from stepchain_tui.tui.widgets.pane import Pane
 
@@ -68,12 +69,15 @@ class PlanTextScreen(ActionScreen):
 
     def compose(self) -> ComposeResult:
         """The text, its problems below, the graph beside."""
-        language = "json" if self.plan_name.lower().endswith(".json") else "yaml"
+        is_json = self.plan_name.lower().endswith(".json")
+        language = None if is_json else "yaml"
         yield OneLine(classes="head", id="editor-head")
         with Horizontal(id="body"):
             with Vertical(id="text-side"):
                 area = TextArea.code_editor("", language=language, theme="css", id="area", tab_behavior="indent")
                 area.indent_width = 2
+                if is_json:
+                    colour_json(area)
                 yield Pane(1, "Text", area, id="text-pane")
                 yield Pane(2, "Problems", OptionList(id="problems", classes="plain", compact=True), id="problem-pane")
             yield Pane(3, "Plan", GraphView(id="editor-graph"), id="editor-graph-pane")

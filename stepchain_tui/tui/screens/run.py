@@ -149,7 +149,7 @@ class RunScreen(RunByHandActions, RunPaneActions, ActionScreen):
         """Show what changed in the run."""
         session = self.session
         if frame.problem:
-            self.notify(frame.problem, title="This run cannot be shown", severity="error", markup=False)
+            self.notify(frame.problem, title="Not all of this run can be shown", severity="error", markup=False)
         session.take(frame)
         if frame.parents is not None:
             self.graph.set_graph(frame.parents)

@@ -67,6 +67,8 @@ class StatusLine(OneLine):
                 left += [dot, (f"{count(view.tokens)} tok", "")]
             if view.owner_pid and view.owner_pid != self._own_pid():
                 left += [dot, (f"carried out by process {view.owner_pid}", "")]
-            if view.reason and view.status not in (RunStatus.RUNNING, RunStatus.SUCCEEDED):
+            if view.damage:
+                left += [dot, (one_line(view.damage, 60), "status--failed")]
+            elif view.reason and view.status not in (RunStatus.RUNNING, RunStatus.SUCCEEDED):
                 left += [dot, (one_line(view.reason, 60), "status--dim")]
         self.show_parts(left, [(session.model or "no model", "status--dim")])

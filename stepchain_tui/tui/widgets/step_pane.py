@@ -51,6 +51,7 @@ class StepPane(Background, Pane):
         self.raw = ""
         """The text of the tab in sight as it is copied and paged."""
         self._detail_of: tuple[str, int] | None = None
+        self._tries: tuple[str, StepDetail, datetime] | None = None
         self._kept: dict[str, Kept | None] = {}
         self.set_reactive(StepPane.tab, tab if tab in TABS else TABS[0])
 
@@ -87,7 +88,7 @@ class StepPane(Background, Pane):
     def show(self, feed: RunFeed | None, step: StepView | None, now: datetime) -> None:
         """Show a step of a run; nothing is asked for again while it did not change."""
         if feed is not self.feed or (step and self.step and step.id != self.step.id):
-            self._detail_of = None
+            self._detail_of, self._tries = None, None
         other = feed is not self.feed or step is None or self.step is None or step.id != self.step.id
         self.feed, self.step = feed, step
         if step is None or feed is None:
@@ -131,9 +132,15 @@ class StepPane(Background, Pane):
             return  # a revision took the step away; the next frame says so
         if self.step is None or self.step.id != step.id:
             return
-        self.query_one(TriesPane).show(feed.run_id, detail, now)
+        self._tries = (feed.run_id, detail, now)
+        self._show_tries()
         await self._show_value("input", detail.input, "the step has not been given its input yet")
         await self._show_output(detail)
+
+    def _show_tries(self) -> None:
+        """Fill the table of tries while it is in sight: it lays the whole screen out anew."""
+        if self.tab == "tries" and self._tries is not None:
+            self.query_one(TriesPane).show(*self._tries)
 
     async def _show_output(self, detail: StepDetail) -> None:
         if detail.output is None and detail.error is not None:
@@ -165,6 +172,7 @@ class StepPane(Background, Pane):
         self.query_one(TabStrip).choose(tab)
         had_focus = self.screen.focused is not None and self in self.screen.focused.ancestors
         self.query_one(ContentSwitcher).current = tab
+        self._show_tries()
         if had_focus:
             self.focus_tab()
         if self.step is not None and self.feed is not None:
