@@ -217,12 +217,11 @@ class RunEditorScreen(PlanTextScreen):
             return
         same = kept == self.edited.text
         choices = [("leave", "n", "leave the file"), ("save", "s", "save to the file too")]
+        said = (
+            "It says what the run did until now." if same else "It says something else than the run did: that is lost."
+        )
         answer = await self.chain.choose(
-            f"Save to {path.name} too?",
-            f"{path} says what the run did until now."
-            if same
-            else f"{path} says something else than the run did: saving loses that.",
-            choices[::-1] if same else choices,
+            f"Save to {path.name} too?", f"{said}\n{path}", choices[::-1] if same else choices
         )
         if answer == "save":
             await self.chain.library.work(partial(save_plan_text, path, text, text_hash(kept)))
