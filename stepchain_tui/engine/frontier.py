@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
 SHOWN_AFTER = 0.1
 """Seconds that a ready step waits for a slot before it is said to be queued."""
+_NOT_BEGUN = (StepStatus.PENDING, StepStatus.QUEUED)
+"""A step that was queued waits for its parents again when one of them is made pending by a revision."""
 
 
 class Frontier:
@@ -147,7 +149,9 @@ class Frontier:
                 self._unended[child_id].discard(parent.id)
                 if child_id == around.get(parent.id):
                     continue
-                if steps[child_id].status is not StepStatus.PENDING or child_id in self.ready:
+                if steps[child_id].status not in _NOT_BEGUN or child_id in self.ready:
+                    continue
+                if (child_id, None) in self._driver.bodies:  # it has its slot and loads its inputs
                     continue
                 early = unsuccessful if rules.get(child_id) is TriggerRule.ONE_FAILED else stands_in_the_way
                 if early or not self._unended[child_id]:

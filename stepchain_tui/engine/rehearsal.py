@@ -15,7 +15,7 @@ from stepchain_tui.engine.control import apply_command
 from stepchain_tui.engine.driver import Driver
 from stepchain_tui.engine.fork import create, fork
 from stepchain_tui.engine.graph import graph_of
-from stepchain_tui.engine.receipt import Decision, Receipt, planned
+from stepchain_tui.engine.receipt import Decision, Receipt, ReceiptLine, planned, seconds_of
 from stepchain_tui.engine.recorder import Journal, Recorder
 from stepchain_tui.engine.revival import go_on, source_of
 from stepchain_tui.engine.source import RunSource
@@ -143,13 +143,18 @@ class Rehearsal:
         fork(child, self._source(), self._state, step_id)
         before = dict.fromkeys(child.state.steps, StepStatus.PENDING)
         receipt = planned("fork", self._state.run_id, before, child.state, self._recorder.events)
-        lines = [
-            msgspec.structs.replace(line, reason="forked here" if line.step_id == step_id else f"it follows {step_id}")
-            if line.decision is Decision.RUN and self._before.get(line.step_id) is StepStatus.SUCCEEDED
-            else line
-            for line in receipt.steps
-        ]
+        lines = [self._line_of_child(line, step_id) for line in receipt.steps]
         return msgspec.structs.replace(receipt, steps=tuple(lines))
+
+    def _line_of_child(self, line: ReceiptLine, forked_at: str) -> ReceiptLine:
+        """Return a line of a fork's receipt with what only the parent knows: how long its results took to make."""
+        known = self._state.steps.get(line.step_id)
+        if known is None or known.status is not StepStatus.SUCCEEDED:
+            return line
+        if line.decision is not Decision.RUN:
+            return msgspec.structs.replace(line, seconds=seconds_of(known))
+        reason = "forked here" if line.step_id == forked_at else f"it follows {forked_at}"
+        return msgspec.structs.replace(line, reason=reason)
 
     def _source(self) -> RunSource:
         return source_of(self._state, dict.fromkeys(self._state.secret_inputs, ""))

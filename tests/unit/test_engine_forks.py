@@ -141,6 +141,7 @@ async def test_the_receipt_of_a_rerun_names_what_becomes_stale() -> None:
             await service.receipt("r", "rerun", {"step": "nothing"})
         forked = await service.receipt("r", "fork", {"step": "b"})
         assert decisions(forked) == {"a": "reuse", "b": "run", "c": "run", "x": "reuse"}
+        assert {line.step_id: line.seconds for line in forked.steps} == {"a": 0.0, "b": None, "c": None, "x": 0.0}
         changed = plan_of(
             world.step("a"),
             world.step("b", args={"got": "{{ steps.a.output }}", "new": 1}),

@@ -320,3 +320,20 @@ async def test_a_rerun_of_failed_items_and_what_follows_leaves_a_plan_that_is_do
         again = await bench.rerun(run.run_id, "m", downstream=True, failed=True)
         assert again.state.status == "succeeded"
         assert (world.count("m"), world.count("a")) == (2, 0)
+
+
+async def test_a_queued_step_waits_again_for_a_parent_that_a_revision_runs_again() -> None:
+    world = World()
+    gate = world.gate("z")
+    async with Bench() as bench:
+        steps = [world.step("z", "a", priority=1), world.step("b", "a")]
+        run = await bench.start(plan_of(world.step("a"), *steps, max_concurrent=1))
+        await run.until_status("b", "queued")
+        changed = plan_of(world.step("a", args={"new": 1}), *steps, max_concurrent=2)
+        plan = revision_arguments(plan_to_json(changed).decode(), "plan.json", Path.cwd())
+        answer = await run.tell("edit", rerun=True, **plan)
+        assert answer["ok"], answer
+        await run.until_status("b", "succeeded")
+        gate.set()
+        assert await run.end() == "succeeded"
+        assert world.calls == ["a", "z", "a", "b"]
