@@ -212,7 +212,7 @@ def revise(
     done = [
         step_id
         for step_id in changes.content
-        if (step := state.steps[step_id]).status is StepStatus.SUCCEEDED and Mark.PINNED not in step.marks
+        if _is_done(step := state.steps[step_id]) and Mark.PINNED not in step.marks
     ]
     if rerun:
         _run_again(journal, graph, done)
@@ -281,6 +281,10 @@ def _close_new_parts(journal: Journal, graph: RunGraph) -> None:
         if outer is not None and steps[step_id].status is StepStatus.PENDING:
             reason = f"{outer} has a result without it"
             journal.emit(e.StepSkipped, step_id=step_id, cause=outer, reason=reason)
+
+
+def _is_done(step: StepState) -> bool:
+    return step.status is StepStatus.SUCCEEDED or (step.waiting is not None and step.waiting.place == "after")
 
 
 def _stands_before(step: StepState) -> bool:

@@ -170,7 +170,8 @@ def edit(order: Order) -> str:
     order.accept()
     revision = state.revision + 1
     for step_id, step in state.steps.items():
-        if step_id in changes.removed or step_id in changes.content or step.status is StepStatus.QUEUED:
+        asks = step.waiting is not None and step.waiting.place != "before"  # its question stays open
+        if step_id in changes.removed or (step_id in changes.content and not asks) or step.status is StepStatus.QUEUED:
             withdraw(driver, step)
     reason, rerun = str(arguments.get("reason") or "edited"), bool(arguments.get("rerun"))
     revise(driver.journal, source, changes, reason=reason, by=order.by, rerun=rerun)

@@ -337,3 +337,18 @@ async def test_a_queued_step_waits_again_for_a_parent_that_a_revision_runs_again
         gate.set()
         assert await run.end() == "succeeded"
         assert world.calls == ["a", "z", "a", "b"]
+
+
+async def test_a_step_at_the_breakpoint_after_it_can_go_on_when_an_edit_has_changed_it() -> None:
+    world = World()
+    async with Bench() as bench:
+        run = await bench.start(plan_of(world.step("a", breakpoint="after"), world.step("b", "a")))
+        await run.until_status("a", "waiting")
+        changed = plan_of(world.step("a", breakpoint="after", args={"new": 1}), world.step("b", "a"))
+        plan = revision_arguments(plan_to_json(changed).decode(), "plan.json", Path.cwd())
+        assert (await run.tell("edit", **plan))["ok"]
+        answer = await run.tell("approve", step="a")
+        assert answer["ok"], answer
+        assert await run.end() == "succeeded"
+        assert run.state.steps["a"].marks == {"stale"}
+        assert world.calls == ["a", "b"]
