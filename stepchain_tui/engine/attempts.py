@@ -264,7 +264,8 @@ class Attempts:
             )
             self._driver.maps.item_ended(work.step.id)
         else:
-            self.succeed_step(work.step.id, work.attempt, output, warnings=warnings)
+            self._emit(e.StepSucceeded, step_id=work.step.id, attempt=work.attempt, output=output, warnings=warnings)
+            self._follow_success(work.step.id)
         return result
 
     def _found_in_cache(self, work: Work) -> None:
@@ -289,6 +290,9 @@ class Attempts:
             facts: More fields of the event: `warnings`, `by`, `cached`, `origin`.
         """
         self._emit(e.StepSucceeded, step_id=step_id, attempt=attempt, output=output, **facts)
+        self._follow_success(step_id)
+
+    def _follow_success(self, step_id: str) -> None:
         step = self._state.steps[step_id]
         if step.breakpoint == "after" and self._driver.cancelling is None:
             self._driver.approvals.stop_at(step, "after", None)

@@ -137,24 +137,27 @@ class Frontier:
 
     def follow_ended(self) -> None:
         """Look at what waits for the steps that have ended."""
-        steps, graph, groups = self._state.steps, self._driver.graph, self._driver.groups
-        rules, around = graph.rules, graph.around
+        driver, steps, unended = self._driver, self._state.steps, self._unended
+        children, rules, around = driver.graph.children, driver.graph.rules, driver.graph.around
         while self._ended:
             parent = steps[self._ended.popleft()]
+            parent_id = parent.outline.id
             stands_in_the_way = is_failure(parent)
             unsuccessful = parent.status not in (StepStatus.SUCCEEDED, StepStatus.SKIPPED)
-            if around or parent.outline.kind == "plan":
-                groups.step_ended(parent)
-            for child_id in graph.children[parent.id]:
-                self._unended[child_id].discard(parent.id)
-                if child_id == around.get(parent.id):
+            outer = around.get(parent_id) if around else None
+            if outer is not None or parent.outline.kind == "plan":
+                driver.groups.step_ended(parent)
+            for child_id in children[parent_id]:
+                left = unended[child_id]
+                left.discard(parent_id)
+                if (left and not unsuccessful) or child_id == outer:
                     continue
                 if steps[child_id].status not in _NOT_BEGUN or child_id in self.ready:
                     continue
-                if (child_id, None) in self._driver.bodies:  # it has its slot and loads its inputs
+                if (child_id, None) in driver.bodies:  # it has its slot and loads its inputs
                     continue
                 early = unsuccessful if rules.get(child_id) is TriggerRule.ONE_FAILED else stands_in_the_way
-                if early or not self._unended[child_id]:
+                if early or not left:
                     self.consider(child_id)
 
     def _show_queued(self) -> None:

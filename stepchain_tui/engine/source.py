@@ -29,7 +29,7 @@ from stepchain_tui.run.events import StepOutline
 from stepchain_tui.run.ids import parent_path, split_id
 
 
-class Definition(msgspec.Struct, frozen=True, eq=False):
+class Definition(msgspec.Struct, frozen=True, eq=False, gc=False):
     """What one step of a run is to do: the step with the id it has in the run, and the plan that it is written in.
 
     Attributes:

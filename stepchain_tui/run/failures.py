@@ -49,7 +49,7 @@ class AttemptError(StepChainError):
         self.details = details or {}
 
 
-class Failure(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+class Failure(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
     """An error as a plain record: what events, rows and screens hold instead of an exception.
 
     Attributes:

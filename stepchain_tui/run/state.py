@@ -42,7 +42,7 @@ class Usage:
         self.output_tokens += turn.output_tokens or 0
 
 
-class AttemptState(msgspec.Struct):
+class AttemptState(msgspec.Struct, gc=False):
     """One go at a step (`item` is None) or at one item of it."""
 
     n: int
@@ -71,7 +71,7 @@ class AttemptState(msgspec.Struct):
     """The event that it began with."""
 
 
-class ItemState(msgspec.Struct):
+class ItemState(msgspec.Struct, gc=False):
     """One item of a map; `attempt` is the last one begun at this index (0: none), `tries` those used up."""
 
     index: int
@@ -85,7 +85,7 @@ class ItemState(msgspec.Struct):
     retry_at: datetime | None = None
 
 
-class StepState(msgspec.Struct):
+class StepState(msgspec.Struct, gc=False):
     """One step of a run.
 
     Attributes:

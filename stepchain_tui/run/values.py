@@ -14,7 +14,7 @@ PREVIEW_LENGTH = 2_000
 """Characters of a large value's JSON that are kept beside its reference."""
 
 
-class BlobReference(msgspec.Struct, frozen=True, kw_only=True):
+class BlobReference(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """Names a large value by its content.
 
     Attributes:
@@ -28,7 +28,7 @@ class BlobReference(msgspec.Struct, frozen=True, kw_only=True):
     preview: str
 
 
-class Kept(msgspec.Struct, frozen=True, omit_defaults=True):
+class Kept(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     """A value as events carry it: `value` itself, or `blob` where the JSON is over 64 KiB."""
 
     value: Any = None

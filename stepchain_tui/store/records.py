@@ -16,7 +16,7 @@ CACHE_LIMIT = 10_000
 """Entries that a cache has at most; those that were not used for the longest time go first."""
 
 
-class LogLine(msgspec.Struct, frozen=True, kw_only=True):
+class LogLine(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """One line that a step printed or that the engine wrote about it.
 
     Attributes:
