@@ -127,6 +127,7 @@ def skip(order: Order) -> str:
     driver, step = order.driver, order.step()
     if step.status is StepStatus.RUNNING:
         raise CommandRefusedError(f"step '{step.id}' is running", hint="Cancel it first.")
+    _refuse_unmade_part(order, step)
     if step.status in _DONE or _stands_after(step):
         raise CommandRefusedError(f"step '{step.id}' has {'succeeded' if _stands_after(step) else step.status} already")
     order.accept()
@@ -144,6 +145,18 @@ def skip(order: Order) -> str:
         driver.frontier.step_ended(step.id)
     _answered(order)
     return f"{step.id} skipped"
+
+
+def _refuse_unmade_part(order: Order, step: StepState) -> None:
+    """Refuse to set a part of an item by hand while the map around it has yet to make its items anew."""
+    for outer_id in order.driver.graph.all_around(step.id):
+        outer = order.state.steps[outer_id]
+        begun = outer.status not in (StepStatus.PENDING, StepStatus.QUEUED)
+        if outer.outline.is_map and not begun and not outer.keep_items:
+            raise CommandRefusedError(
+                f"'{step.id}' is a part of an item that '{outer_id}' makes anew when it runs",
+                hint=f"Wait until {outer_id} has its items, or skip or mark {outer_id} itself.",
+            )
 
 
 def _stands_after(step: StepState) -> bool:
@@ -251,6 +264,7 @@ def mark(order: Order) -> str:
     if step.waiting is not None and step.waiting.attempt is not None:
         raise CommandRefusedError(f"step '{step.id}' waits for an answer", hint="Answer it, or skip it.")
     order.refuse_while_cancelling()
+    _refuse_unmade_part(order, step)
     kept = order.keep("output") if "output" in order.arguments else Kept(None)
     order.accept()
     _set_result(order, step, kept)
@@ -272,6 +286,7 @@ def pin(order: Order) -> str:
     given = "output" in order.arguments
     if not given and (step.output is None or not (step.status is StepStatus.SUCCEEDED or _stands_after(step))):
         raise CommandRefusedError(f"step '{step.id}' has no output to pin", hint="Give one: --output JSON.")
+    _refuse_unmade_part(order, step)
     kept = order.keep("output") if given else step.output
     assert kept is not None
     order.accept()

@@ -322,3 +322,22 @@ async def test_a_plan_whose_last_open_part_is_taken_away_ends(tmp_path: Path) ->
         assert await run.end() == "succeeded"
         assert run.statuses == {"sub": "succeeded", "sub/x": "succeeded", "b": "succeeded", "z": "succeeded"}
         await run.check()
+
+
+@pytest.mark.parametrize("command", ["skip", "mark", "pin"])
+async def test_a_part_of_items_that_are_made_anew_is_not_set_by_hand(tmp_path: Path, command: str) -> None:
+    world = World()
+    inner = write(tmp_path, "inner.yaml", world.step("x"))
+    plan = plan_of(world.step("a"), plan_step("sub", inner, "a", for_each=[1, 2]))
+    async with Bench(folder=tmp_path) as bench:
+        await bench.run(plan, "r")
+        gate = world.gate("a")
+        run = await bench.start(plan, "r", fresh=True)
+        await world.called("a")
+        arguments = {"output": 1} if command == "pin" else {}
+        refused = await run.tell(command, step="sub[0]/x", **arguments)
+        assert "makes anew" in refused["message"]
+        gate.set()
+        assert await run.end() == "succeeded"
+        assert world.count("x") == 4
+        await run.check()
