@@ -10,7 +10,7 @@ import pytest
 from stepchain_tui.core.settings import Settings
 from stepchain_tui.run import AttemptError, ErrorType
 from stepchain_tui.store import MemoryStore, SQLiteStore
-from tests.support.engines import Bench, plan_of
+from tests.support.engines import Bench, JumpingClock, plan_of
 from tests.support.world import World
 
 DOWN = AttemptError("connection refused", error_type=ErrorType.SERVER_ERROR)
@@ -222,3 +222,44 @@ async def test_a_callers_own_mistakes_open_no_breaker(error: BaseException) -> N
     async with Bench(MemoryStore()) as bench:
         await bench.run(calls(world, 8))
         assert len(world.calls) == 8
+
+
+async def test_a_breaker_holds_its_time_over_a_day_of_restarts(tmp_path: Path) -> None:
+    world, hour = World(), 3600.0
+    for n in range(5):
+        world.will(f"s{n}", DOWN)
+    world.will("q", DOWN, "there")
+    settings = Settings(breaker_seconds=8 * hour)
+    plan = plan_of(
+        *calls(world, 5).steps,
+        world.step(
+            "q", "s4", trigger_rule="all_done", retry={"max_attempts": 5, "initial_delay": 60.0, "jitter": False}
+        ),
+    )
+    clock = JumpingClock()
+    clock.may_jump = False
+
+    async def waits(bench: Bench, begin: float) -> float:
+        run = await bench.start(plan, "r")
+        await run.until(lambda state: state.steps["q"].status == "retrying")
+        retry_at = run.state.steps["q"].retry_at
+        assert retry_at is not None
+        return (retry_at - clock.now()).total_seconds() / hour + begin
+
+    async with Bench(SQLiteStore(tmp_path / "store.db"), settings=settings, clock=clock) as bench:
+        assert await waits(bench, 0) == 8
+    for passed in (3, 6):  # two restarts before its time: nothing is called, and the time stays
+        clock.advance(3 * hour)
+        async with Bench(SQLiteStore(tmp_path / "store.db"), settings=settings, clock=clock) as bench:
+            assert await waits(bench, passed) == 8
+            assert world.count("q") == 0
+    clock.advance(4 * hour)  # the third restart is after it: the probe fails, and it is open for as long again
+    async with Bench(SQLiteStore(tmp_path / "store.db"), settings=settings, clock=clock) as bench:
+        run = await bench.start(plan, "r")
+        await run.until(lambda state: (state.steps["q"].attempt, state.steps["q"].status) == (2, "retrying"))
+        assert world.count("q") == 1
+        clock.may_jump = True
+        assert await run.end() == "succeeded"
+        assert world.count("q") == 2
+        assert clock.jumps[-2:] == [60, 8 * hour - 60]
+        await run.check()
