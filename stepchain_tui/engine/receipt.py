@@ -171,6 +171,8 @@ def _why_run(step: StepState, was: StepStatus | None, said: e.Event | None) -> t
             return f"it {_told(was)}{kept}", ""
     if was is None:
         return "it is new", ""
+    if (last := step.last) is not None and last.status is AttemptStatus.INTERRUPTED:
+        return f"its attempt {last.n} was cut off", ""
     words = {
         StepStatus.RUNNING: "it is running",
         StepStatus.RETRYING: "it waits for its next try",

@@ -235,6 +235,7 @@ async def test_a_step_that_was_cut_off_asks_what_became_of_its_effect(
     async with Bench(store) as second:
         receipt = await EngineService(second.engine).receipt("r", "resume")
         assert "a: attempt 1 began at" in receipt.warnings[0]
+        assert receipt.steps[0].reason == "it was cut off: you are asked first whether it runs again"
         again = await second.resume("r", detach=True)
         assert again.state.status == "waiting"
         waiting = again.state.steps["a"].waiting
@@ -312,3 +313,16 @@ async def test_a_batch_gives_a_step_several_items_at_once() -> None:
 
 def test_every_decision_has_a_word() -> None:
     assert [decision.value for decision in Decision] == ["reuse", "run", "stale", "leave"]
+
+
+async def test_the_receipt_of_what_was_cut_off_says_so() -> None:
+    world = World()
+    world.gate("a")
+    async with Bench() as first:
+        store = first.store
+        await first.start(plan_of(world.step("a"), world.step("b", "a")), "r")
+        await world.called("a")
+        await first.engine.close()
+    async with Bench(store) as second:
+        receipt = await EngineService(second.engine).receipt("r", "resume")
+        assert [line.reason for line in receipt.steps] == ["its attempt 1 was cut off", "it has not run yet"]
