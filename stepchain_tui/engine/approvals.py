@@ -212,9 +212,9 @@ class Approvals:
             driver.maps.item_ended(step_id)
             return
         if failure is None:
-            driver.attempts.succeed_step(step_id, work.attempt, output)
+            driver.endings.succeed_step(step_id, work.attempt, output)
         else:
-            driver.attempts.fail_step(step_id, work.attempt, failure, output)
+            driver.endings.fail_step(step_id, work.attempt, failure, output)
 
     def withdraw(self, step_id: str) -> Work | None:
         """Stop waiting without an answer; returns the attempt that waited."""

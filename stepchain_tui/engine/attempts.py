@@ -1,20 +1,15 @@
-"""Attempts: how work begins, runs and ends, and what each end is recorded as."""
+"""Attempts: how work begins and runs; how it ends is told in `endings`."""
 
 from __future__ import annotations
 
-import asyncio
 from typing import TYPE_CHECKING, Any
 
 from stepchain_tui.engine.body import carry_out, failed, timed_out
-from stepchain_tui.engine.breakers import refused_by_breaker, waits_for_probe
-from stepchain_tui.engine.reuse import ask_cache, is_cached, keep_result, origin_of
-from stepchain_tui.engine.work import Ending, Result, Stop, Work
+from stepchain_tui.engine.reuse import ask_cache, is_cached
+from stepchain_tui.engine.work import Ending, Result, Work
 from stepchain_tui.plan import ActionKind, OnInterrupt, Step
-from stepchain_tui.resilience.retry import RetryDecision
 from stepchain_tui.run import events as e
-from stepchain_tui.run.failures import AttemptError, Failure
 from stepchain_tui.run.state import StepState
-from stepchain_tui.run.status import AttemptStatus
 from stepchain_tui.run.values import Kept
 
 if TYPE_CHECKING:
@@ -25,7 +20,7 @@ ASK_AFTER_INTERRUPTIONS = 3
 
 
 class Attempts:
-    """Makes the attempts of one run; each holds its slots from `begin` to `conclude`."""
+    """Makes the attempts of one run; each holds its slots from `begin` until `Endings.conclude`."""
 
     def __init__(self, driver: Driver) -> None:
         self._driver = driver
@@ -45,7 +40,7 @@ class Attempts:
             return
         if step.pinned_output is not None:
             self._driver.release(work)
-            self.succeed_step(step.id, 0, step.pinned_output, by="its pin")
+            self._driver.endings.succeed_step(step.id, 0, step.pinned_output, by="its pin")
             return
         try:
             if work.step.when is not None and work.item is None and work.tries == 0 and not self._inputs.wanted(work):
@@ -60,7 +55,7 @@ class Attempts:
                 return
         except Exception as error:  # noqa: BLE001 - an expression of the plan: becomes the step's failure
             self.start_event(work)
-            self.conclude(work, failed(error, work.step.kind))
+            self._driver.endings.conclude(work, failed(error, work.step.kind))
             return
         if work.step.is_map and work.item is None:
             self.start_event(work)
@@ -89,7 +84,7 @@ class Attempts:
         except Exception as error:  # noqa: BLE001 - a kept value that cannot be read: becomes the step's failure
             if not (work.withdrawn or work.stop is not None or self._driver.over):
                 self.start_event(work)
-                self.conclude(work, failed(error, work.step.kind))
+                self._driver.endings.conclude(work, failed(error, work.step.kind))
                 return
         if self._was_called_back(work):
             return
@@ -101,7 +96,7 @@ class Attempts:
             call, kept = self._inputs.call_for(work, self._driver)
         except Exception as error:  # noqa: BLE001 - an expression or function of the plan: becomes the step's failure
             self.start_event(work)
-            self.conclude(work, failed(error, work.step.kind))
+            self._driver.endings.conclude(work, failed(error, work.step.kind))
             return
         work.call = call
         if work.step.step.cache is not False and is_cached(work, self._state.steps[work.step.id]):
@@ -129,7 +124,7 @@ class Attempts:
             assert work.call is not None
             self.start_event(work, self._inputs.resolve(work)[1])
             self._core.recorder.cache_used(answer.entry.key)
-            self.conclude(work, Result(Ending.CACHED))
+            self._driver.endings.conclude(work, Result(Ending.CACHED))
         self._driver.settle()
 
     def _was_called_back(self, work: Work) -> bool:
@@ -178,7 +173,7 @@ class Attempts:
 
     def _launch(self, work: Work) -> None:
         if work.stop is not None or self._driver.over:
-            self.conclude(work, Result(Ending.STOPPED))
+            self._driver.endings.conclude(work, Result(Ending.STOPPED))
             return
         work.task = self._core.loop.create_task(self._body(work), name=work.step.id)
         if work.step.timeout is not None and not work.step.waits_for_worker:
@@ -204,187 +199,9 @@ class Attempts:
                 result = timed_out(work.call) if work.stop is None else Result(Ending.STOPPED)
             if work.ticket is not None or (result.failure is not None and work.step.has_breaker):
                 self._core.breakers.learn(work, result, self._core.executors)
-            self.conclude(work, result)
+            self._driver.endings.conclude(work, result)
         except Exception as error:  # noqa: BLE001 - a bug of ours must end the run with its traceback, not hang it
             self._driver.abort(error)
-
-    def conclude(self, work: Work, result: Result) -> None:
-        """Record how an attempt ended, and go on."""
-        if self._driver.over:
-            self._driver.release(work)
-            return
-        lingering = work.call.lingering if work.call is not None else None
-        if lingering is not None and not lingering.done():
-            self._hold_slot(work, lingering)
-        else:
-            self._driver.release(work)
-        if work.ports is not None:
-            work.ports.end()
-        if result.ending is Ending.SUCCEEDED:
-            result = self._succeeded(work, result)
-        elif result.ending is Ending.CACHED:
-            self._found_in_cache(work)
-        if result.ending in (Ending.FAILED, Ending.TIMED_OUT):
-            self._failed(work, result)
-        elif result.ending is Ending.SKIPPED:
-            self._skipped(work, result.reason)
-        elif result.ending is Ending.STOPPED:
-            self._stopped(work)
-        elif result.ending is Ending.CANCELLED:
-            self._cancelled(work, result.reason)
-        self._driver.settle()
-
-    def _hold_slot(self, work: Work, lingering: asyncio.Future[None]) -> None:
-        self._driver.set_aside(work)
-        if work.ports is not None:
-            work.ports.note("its thread cannot be stopped and goes on; it keeps its slot until it ends")
-
-        def ended(_: asyncio.Future[None]) -> None:
-            self._driver.release(work)
-            self._driver.settle()
-
-        lingering.add_done_callback(ended)
-
-    def _succeeded(self, work: Work, result: Result) -> Result:
-        try:
-            output = self._core.store.keep(result.output, self._driver.source.redactor)
-        except Exception as error:  # noqa: BLE001 - a result that cannot be kept: becomes the step's failure
-            return failed(error, work.step.kind)
-        warnings = tuple(work.warnings)
-        if work.step.step.cache is not False:
-            keep_result(self._driver, work, output)
-        if work.item is not None:
-            self._emit(
-                e.ItemSucceeded,
-                step_id=work.step.id,
-                item=work.item,
-                attempt=work.attempt,
-                output=output,
-                warnings=warnings,
-            )
-            self._driver.maps.item_ended(work.step.id)
-        else:
-            self._emit(e.StepSucceeded, step_id=work.step.id, attempt=work.attempt, output=output, warnings=warnings)
-            self._follow_success(work.step.id)
-        return result
-
-    def _found_in_cache(self, work: Work) -> None:
-        assert work.cached is not None
-        entry = work.cached.entry
-        assert entry is not None
-        facts: dict[str, Any] = {"cached": True, "origin": origin_of(entry)}
-        if work.item is None:
-            self.succeed_step(work.step.id, work.attempt, entry.output, **facts)
-            return
-        where: dict[str, Any] = {"step_id": work.step.id, "item": work.item, "attempt": work.attempt}
-        self._emit(e.ItemSucceeded, **where, output=entry.output, **facts)
-        self._driver.maps.item_ended(work.step.id)
-
-    def succeed_step(self, step_id: str, attempt: int, output: Kept, **facts: Any) -> None:
-        """Record that a step is done, and stop there if there is a breakpoint after it.
-
-        Args:
-            step_id: The step.
-            attempt: The attempt that did it, 0 where none did.
-            output: Its output.
-            facts: More fields of the event: `warnings`, `by`, `cached`, `origin`.
-        """
-        self._emit(e.StepSucceeded, step_id=step_id, attempt=attempt, output=output, **facts)
-        self._follow_success(step_id)
-
-    def _follow_success(self, step_id: str) -> None:
-        step = self._state.steps[step_id]
-        if step.breakpoint == "after" and self._driver.cancelling is None:
-            self._driver.approvals.stop_at(step, "after", None)
-        else:
-            self._driver.frontier.step_ended(step_id)
-
-    def _failed(self, work: Work, result: Result) -> None:
-        failure = result.failure
-        assert failure is not None
-        overdue = result.ending is Ending.TIMED_OUT
-        is_item = work.item is not None
-        where: dict[str, Any] = {"step_id": work.step.id, "attempt": work.attempt}
-        if is_item:
-            where["item"] = work.item
-        tries, decision = work.tries + 1, None
-        if work.stop is None and (is_item or not work.step.is_map) and work.step.kind is not ActionKind.PLAN:
-            policy, breaker = self._driver.prepared(work.step.id).policy, refused_by_breaker(failure)
-            if breaker and waits_for_probe(failure) and policy.max_attempts > 1:
-                tries = work.tries  # another call is made to find out: waiting for that costs no try
-            decision = policy.decide(max(1, tries), failure)
-            if breaker and decision is not None:
-                decision = RetryDecision(decision.delay, f"the circuit breaker of {breaker}")
-        if decision is not None:
-            retry_at = self._core.clock.now() + self._core.seconds(decision.delay)
-            self._emit(
-                e.ItemRetryScheduled if is_item else e.StepRetryScheduled,
-                **where,
-                status=AttemptStatus.TIMED_OUT if overdue else AttemptStatus.FAILED,
-                error=failure,
-                delay=decision.delay,
-                retry_at=retry_at,
-                tries=tries,
-                max_attempts=work.step.policy.max_attempts,
-                reason=decision.reason,
-            )
-            again = Work(self._driver.prepared(work.step.id), work.item, tries)
-            self._driver.alarms.set(again, retry_at)
-            return
-        if is_item:
-            self._emit(e.ItemTimedOut if overdue else e.ItemFailed, **where, error=failure)
-            self._driver.maps.item_ended(work.step.id)
-            return
-        if overdue:
-            self._emit(e.StepTimedOut, **where, error=failure)
-            self._driver.frontier.step_ended(work.step.id)
-        else:
-            self.fail_step(work.step.id, work.attempt, failure, self._kept_beside(failure, result.output))
-
-    def _kept_beside(self, failure: Failure, output: Any) -> Kept | None:
-        """Return what a failure leaves behind, such as the outputs of a plan's other steps; too much is left out."""
-        if output is None:
-            return None
-        try:
-            return self._core.store.keep(output, self._driver.source.redactor)
-        except AttemptError:
-            return None
-
-    def fail_step(self, step_id: str, attempt: int, failure: Failure, output: Kept | None = None) -> None:
-        """Record that a step failed for good, without another try."""
-        self._emit(e.StepFailed, step_id=step_id, attempt=attempt, error=failure, output=output)
-        self._driver.frontier.step_ended(step_id)
-
-    def _skipped(self, work: Work, reason: str) -> None:
-        if work.item is not None:
-            self._driver.maps.skip(work, reason)
-            return
-        self._emit(e.StepSkipped, step_id=work.step.id, reason=reason, attempt=work.attempt)
-        self._driver.frontier.step_ended(work.step.id)
-
-    def _cancelled(self, work: Work, reason: str) -> None:
-        where: dict[str, Any] = {"step_id": work.step.id, "attempt": work.attempt}
-        if work.item is not None:
-            self._emit(e.ItemCancelled, **where, item=work.item, reason=reason)
-            self._driver.maps.item_ended(work.step.id)
-        else:
-            self._emit(e.StepCancelled, **where, reason=reason)
-            self._driver.frontier.step_ended(work.step.id)
-
-    def _stopped(self, work: Work) -> None:
-        reason = work.stop_reason or (work.stop.value if work.stop else "")
-        where: dict[str, Any] = {"step_id": work.step.id, "attempt": work.attempt}
-        if work.stop is Stop.CANCEL:
-            self._cancelled(work, reason)
-            return
-        if work.item is not None:
-            self._emit(e.ItemInterrupted, **where, item=work.item, reason=reason)
-            if work.stop is Stop.PAUSE:
-                self._driver.frontier.enqueue(Work(self._driver.prepared(work.step.id), work.item, work.tries))
-            return
-        self._emit(e.StepInterrupted, **where, reason=reason, asked=work.stop is Stop.PAUSE)
-        if work.stop is Stop.PAUSE:
-            self._driver.frontier.consider(work.step.id)
 
 
 def what_after_interruption(step: Step, state: StepState) -> OnInterrupt:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from stepchain_tui.engine.alarms import Alarms
 from stepchain_tui.engine.approvals import Approvals
 from stepchain_tui.engine.attempts import Attempts
+from stepchain_tui.engine.endings import Endings
 from stepchain_tui.engine.frontier import Frontier
 from stepchain_tui.engine.graph import graph_of
 from stepchain_tui.engine.groups import Groups
@@ -83,6 +84,7 @@ class Driver:
         self.inputs = InputResolver(self)
         self.frontier = Frontier(self)
         self.attempts = Attempts(self)
+        self.endings = Endings(self)
         self.alarms = Alarms(self)
         self.maps = Maps(self)
         self.groups = Groups(self)

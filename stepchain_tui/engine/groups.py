@@ -104,7 +104,7 @@ class Groups:
             inputs = resolve_inputs(subplan.plan, call.args, driver.source.working_folder, subplan.folder)
         except InputError as error:
             failure = AttemptError(error.message, error_type=ErrorType.USER_ERROR, hint=error.hint)
-            driver.attempts.conclude(work, failed(failure, work.step.kind))
+            driver.endings.conclude(work, failed(failure, work.step.kind))
             return
         bounded = "max_concurrent" in subplan.plan.model_fields_set
         opened = _OpenPlan(path, work, inputs, Slots(subplan.plan.max_concurrent) if bounded else None)
@@ -198,7 +198,7 @@ class Groups:
     def _conclude(self, opened: _OpenPlan, result: Result) -> None:
         if opened.work.item is not None:
             self._driver.maps.gave_back(opened.work.step.id)
-        self._driver.attempts.conclude(opened.work, result)
+        self._driver.endings.conclude(opened.work, result)
 
     def _close_parts(self, step: StepState) -> None:
         """Give a result to the parts of a `plan` step that ended without carrying them out."""

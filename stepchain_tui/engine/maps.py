@@ -71,7 +71,7 @@ class Maps:
         try:
             outlines = tuple(self._outline(item) for item in driver.inputs.items_of(prepared))
         except Exception as error:  # noqa: BLE001 - the plan's expression: becomes the step's failure
-            driver.attempts.conclude(work, failed(error, prepared.kind))
+            driver.endings.conclude(work, failed(error, prepared.kind))
             return
         before = step.items if step.keep_items else None
         if before is None or [item.key for item in before] != [outline.key for outline in outlines]:
@@ -254,7 +254,7 @@ class Maps:
             ]
         except Exception as error:  # noqa: BLE001 - a kept value that cannot be read: becomes the step's failure
             if self._open.pop(step.id, None) is found:
-                self._driver.attempts.conclude(found.work, failed(error, found.work.step.kind))
+                self._driver.endings.conclude(found.work, failed(error, found.work.step.kind))
             return
         if self._open.get(step.id) is found:  # else it was called off meanwhile
             del self._open[step.id]
@@ -266,14 +266,14 @@ class Maps:
         try:
             output = driver.core.store.keep(values, driver.source.redactor)
         except AttemptError as error:
-            driver.attempts.fail_step(step.id, attempt, Failure.of(error, error.error_type))
+            driver.endings.fail_step(step.id, attempt, Failure.of(error, error.error_type))
             return
         if bad:
-            driver.attempts.fail_step(step.id, attempt, _items_failed(step, bad), output)
+            driver.endings.fail_step(step.id, attempt, _items_failed(step, bad), output)
             return
         made = [step.attempts.get((item.index, item.attempt)) for item in step.items or ()]
         cached = bool(made) and all(one is not None and one.origin for one in made)
-        driver.attempts.succeed_step(step.id, attempt, output, cached=cached)
+        driver.endings.succeed_step(step.id, attempt, output, cached=cached)
 
 
 def _was_cut_off(step: StepState, item: ItemState) -> bool:
