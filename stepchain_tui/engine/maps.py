@@ -14,6 +14,7 @@ import msgspec
 
 from stepchain_tui.core.values import encode_json, to_json_value
 from stepchain_tui.engine.body import failed
+from stepchain_tui.engine.calling_off import open_attempt, withdraw
 from stepchain_tui.engine.scheduler import Slots
 from stepchain_tui.engine.work import Stop, Work
 from stepchain_tui.plan import ActionKind
@@ -77,13 +78,35 @@ class Maps:
         if before is None or [item.key for item in before] != [outline.key for outline in outlines]:
             if before:
                 outlines = tuple(_taken_over(outlines, before))
-            parts = driver.source.parts_of(prepared.id, len(outlines)) if prepared.kind is ActionKind.PLAN else ()
+            parts: tuple[e.StepOutline, ...] = ()
+            if prepared.kind is ActionKind.PLAN:
+                parts = driver.source.parts_of(prepared.id, len(outlines))
+                self._withdraw_parts_of_others(step, outlines, before or [])
             driver.emit(e.StepExpanded, step_id=prepared.id, attempt=work.attempt, items=outlines, steps=parts)
             if prepared.kind is ActionKind.PLAN:
                 self._begin_parts_anew(step, before or [])
                 driver.lay_out()
                 driver.journal.recorder.touch_all(driver.run_id, driver.state)
         self._carry_out(work, step)
+
+    def _withdraw_parts_of_others(
+        self, step: StepState, outlines: tuple[e.ItemOutline, ...], before: list[ItemState]
+    ) -> None:
+        """Call off what waits for a person in parts of items that are no more, or are other ones now."""
+        driver, inside = self._driver, f"{step.id}["
+        kept = {item.index for item, outline in zip(before, outlines, strict=False) if item.key == outline.key}
+        for part in list(driver.state.steps.values()):
+            if part.status is not StepStatus.WAITING or not part.id.startswith(inside):
+                continue
+            if int(part.id[len(inside) :].partition("]")[0]) in kept:
+                continue
+            reason = f"the items of {step.id} are others now"
+            withdraw(driver, part)
+            for attempt in list(part.attempts.values()):
+                if attempt.item is not None and attempt.status is AttemptStatus.RUNNING:
+                    where: dict[str, Any] = {"step_id": part.id, "item": attempt.item, "attempt": attempt.n}
+                    driver.emit(e.ItemCancelled, **where, reason=reason)
+            driver.emit(e.StepCancelled, step_id=part.id, reason=reason, attempt=open_attempt(part))
 
     def _begin_parts_anew(self, step: StepState, before: list[ItemState]) -> None:
         """Make the parts of items that another item had before pending: what they did was not for these."""

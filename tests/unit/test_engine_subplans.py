@@ -341,3 +341,24 @@ async def test_a_part_of_items_that_are_made_anew_is_not_set_by_hand(tmp_path: P
         assert await run.end() == "succeeded"
         assert world.count("x") == 4
         await run.check()
+
+
+@pytest.mark.parametrize("items", [[2], []])
+async def test_a_question_of_an_item_that_is_no_more_is_withdrawn(tmp_path: Path, items: list[int]) -> None:
+    world = World()
+    inner = write(tmp_path, "inner.yaml", {"id": "ask", "approve": "go?"}, world.step("x", "ask"))
+    async with Bench(folder=tmp_path) as bench:
+        run = await bench.start(plan_of(plan_step("sub", inner, for_each=[1])), "r", detach=True)
+        assert await run.end() == "waiting"
+        changed = plan_of(plan_step("sub", inner, for_each=items))
+        assert (await bench.tell("r", "edit", plan=decode_json(plan_to_json(changed))))["ok"]
+        again = await bench.resume("r", detach=True)
+        parts = {**again.state.removed, **again.state.steps}
+        assert parts["sub[0]/ask"].attempts[None, 1].status == "cancelled"
+        if items:
+            assert again.state.status == "waiting"
+            assert (await bench.tell("r", "approve", step="sub[0]/ask"))["ok"]
+            again = await bench.resume("r")
+        assert again.state.status == "succeeded"
+        assert len(world.calls) == len(items)
+        await again.check()
