@@ -93,7 +93,7 @@ class Attempts:
 
     def _start(self, work: Work) -> None:
         try:
-            call, kept = self._inputs.call_for(work, self._driver)
+            call, kept = self._inputs.call_for(work)
         except Exception as error:  # noqa: BLE001 - an expression or function of the plan: becomes the step's failure
             self.start_event(work)
             self._driver.endings.conclude(work, failed(error, work.step.kind))

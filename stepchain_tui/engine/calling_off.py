@@ -31,7 +31,7 @@ def call_off(driver: Driver, step: StepState, reason: str) -> None:
     if body is not None and body.attempt and step.status is StepStatus.RUNNING:
         driver.stop_body(body, Stop.CANCEL, reason)
         return
-    if step.waiting is not None and step.waiting.place == "after":
+    if step.stands_after:
         driver.approvals.go_on(step.id, by=reason)  # it is done: only what follows is called off
         return
     withdraw(driver, step)
@@ -65,24 +65,15 @@ def call_back(driver: Driver, step_ids: Iterable[str], reason: str, cause: str) 
     """Make steps that are about to start pending again: what they were ready for no longer holds."""
     for step_id in step_ids:
         step = driver.state.steps[step_id]
-        if step.status in (StepStatus.QUEUED, StepStatus.RETRYING) or _stands_before(step):
+        if step.status in (StepStatus.QUEUED, StepStatus.RETRYING) or step.stands_before:
             withdraw(driver, step)
             driver.emit(e.StepInvalidated, step_id=step_id, reason=reason, cause=cause)
-
-
-def _stands_before(step: StepState) -> bool:
-    return step.waiting is not None and step.waiting.place == "before"
-
-
-def is_pinned(step: StepState) -> bool:
-    """Return whether a step keeps its output whatever happens around it."""
-    return Mark.PINNED in step.marks
 
 
 def reach_of(driver: Driver, step_id: str) -> Reach:
     """Return what a change of a step's result means to the others; a pinned step passes nothing on."""
     steps = driver.state.steps
-    return driver.graph.reach(step_id, stop_at=lambda other: is_pinned(steps[other]))
+    return driver.graph.reach(step_id, stop_at=lambda other: steps[other].pinned)
 
 
 def revive_followers(driver: Driver, step_id: str, reason: str) -> None:
@@ -91,8 +82,7 @@ def revive_followers(driver: Driver, step_id: str, reason: str) -> None:
     anew: list[str] = []
     for other_id in (*reach.around, *reach.following):
         other = steps[other_id]
-        held_up = other.status is StepStatus.BLOCKED or (other.status is StepStatus.SKIPPED and other.cause != "")
-        if held_up or (other_id in reach.around and other.status in OPENED_AGAIN):
+        if other.held_up or (other_id in reach.around and other.status in OPENED_AGAIN):
             anew.append(other_id)
         elif other.status is StepStatus.SUCCEEDED and Mark.STALE not in other.marks:
             driver.emit(e.StepInvalidated, step_id=other_id, reason=reason, cause=step_id, stale=True)

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import threading
+from collections.abc import Mapping
 from datetime import timedelta
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from stepchain_tui.core.clock import Clock
 from stepchain_tui.core.settings import Settings
@@ -34,6 +35,7 @@ class EngineCore:
         settings: Settings,
         clock: Clock,
         scheduler: Scheduler,
+        breakers: Mapping[str, Mapping[str, Any]] | None = None,
     ) -> None:
         self.store = store
         self.recorder = recorder
@@ -45,7 +47,7 @@ class EngineCore:
         self.starving: set[Driver] = set()
         """Runs that wait for a slot of the cap over all runs."""
         self.hasher = StepHasher()
-        self.breakers = Breakers({}, settings, recorder, clock)
+        self.breakers = Breakers(breakers or {}, settings, recorder, clock)
         self.loop = asyncio.get_running_loop()
         self.deadlines = Deadlines(self.loop, _stop_overdue)
         self.thread_id = threading.get_ident()

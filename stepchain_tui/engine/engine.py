@@ -14,7 +14,6 @@ from stepchain_tui.core.errors import CommandRefusedError, InternalError, StoreE
 from stepchain_tui.core.ids import check_run_id
 from stepchain_tui.core.ids import new_run_id as new_run_id_at
 from stepchain_tui.core.settings import Settings
-from stepchain_tui.engine.breakers import Breakers
 from stepchain_tui.engine.control import apply_command
 from stepchain_tui.engine.core import EngineCore
 from stepchain_tui.engine.driver import Driver
@@ -116,8 +115,8 @@ class Engine:
             settings=self._settings,
             clock=self.clock,
             scheduler=self._scheduler,
+            breakers=await self.store.read_breakers(),
         )
-        self._core.breakers = Breakers(await self.store.read_breakers(), self._settings, recorder, self.clock)
         self._owned = OwnedRuns(self._core)
         self._watcher = asyncio.get_running_loop().create_task(self._watch_commands(), name="commands")
         self._watcher.add_done_callback(self._watcher_ended)

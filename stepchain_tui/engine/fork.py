@@ -6,8 +6,9 @@ The results are copied with their origin, so that the child stands by itself: it
 from __future__ import annotations
 
 from stepchain_tui.core.errors import CommandRefusedError
-from stepchain_tui.engine.graph import RunGraph, graph_of
+from stepchain_tui.engine.graph import graph_of
 from stepchain_tui.engine.recorder import Journal
+from stepchain_tui.engine.revision import close_parts
 from stepchain_tui.engine.source import RunSource
 from stepchain_tui.run import events as e
 from stepchain_tui.run.state import RunState, StepState
@@ -61,27 +62,16 @@ def fork(journal: Journal, source: RunSource, parent: RunState, step_id: str) ->
     for other in state.steps:
         if (known := parent.steps.get(other)) is None:
             continue
-        if Mark.PINNED in known.marks and known.pinned_output is not None:
+        if known.pinned_output is not None:
             journal.emit(e.StepPinned, step_id=other, output=known.pinned_output, by=f"run {parent.run_id}")
         if other not in anew:
             _take_over(journal, source, parent, known)
-    _close_parts(journal, graph)
-
-
-def _close_parts(journal: Journal, graph: RunGraph) -> None:
-    """Give a result to the parts without one of the `plan` steps that were taken over."""
-    steps = journal.state.steps
-    for step_id, step in steps.items():
-        outer = next((one for one in graph.all_around(step_id) if steps[one].status is StepStatus.SUCCEEDED), None)
-        if outer is not None and step.status is StepStatus.PENDING:
-            reason = f"{outer} was taken over without it"
-            journal.emit(e.StepSkipped, step_id=step_id, cause=outer, reason=reason)
+    close_parts(journal, graph, "was taken over without it")
 
 
 def _take_over(journal: Journal, source: RunSource, parent: RunState, known: StepState) -> None:
     origin = known.origin or f"{parent.run_id}/{known.id}"
-    stands_after = known.waiting is not None and known.waiting.place == "after"
-    if known.output is not None and (known.status is StepStatus.SUCCEEDED or stands_after):
+    if known.output is not None and known.done:
         journal.emit(
             e.StepSucceeded,
             step_id=known.id,

@@ -47,13 +47,22 @@ class RunGraph(PlanGraph):
 
     def all_inside(self, step_id: str) -> list[str]:
         """Return the parts of a `plan` step at any depth, in plan order."""
-        if not self.parts:
-            return []
-        inside = (f"{step_id}/", f"{step_id}[")
-        return [other for other in self.order if other.startswith(inside)] if self._has_parts(step_id) else []
+        found: list[str] = []
+        waiting = [step_id] if self.parts else []
+        while waiting:
+            current = waiting.pop()
+            if current != step_id:
+                found.append(current)
+            waiting.extend(reversed(self._own_parts(current)))
+        return found
 
-    def _has_parts(self, step_id: str) -> bool:
-        return step_id in self.parts or f"{step_id}[0]" in self.parts
+    def _own_parts(self, step_id: str) -> list[str]:
+        found = list(self.parts.get(step_id, ()))
+        item = 0
+        while (of_item := self.parts.get(f"{step_id}[{item}]")) is not None:
+            found.extend(of_item)
+            item += 1
+        return found
 
     def that_can_begin(self, step_ids: Iterable[str], has_result: Callable[[str], bool]) -> list[str]:
         """Return those of some steps that may be made pending together: a part only with the steps around it.

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from stepchain_tui.core.errors import InputError
 from stepchain_tui.engine.body import failed, timed_out
 from stepchain_tui.engine.calling_off import call_off, end_question, open_attempt, withdraw
+from stepchain_tui.engine.readiness import UNSUCCESSFUL, is_failure
 from stepchain_tui.engine.scheduler import Slots
 from stepchain_tui.engine.work import Ending, Result, Work
 from stepchain_tui.plan.inputs import resolve_inputs
@@ -26,8 +27,6 @@ from stepchain_tui.run.status import STEP_ENDED, ErrorType, StepStatus
 
 if TYPE_CHECKING:
     from stepchain_tui.engine.driver import Driver
-
-_BAD = (StepStatus.FAILED, StepStatus.TIMED_OUT, StepStatus.CANCELLED, StepStatus.BLOCKED)
 
 
 @dataclass(slots=True)
@@ -182,7 +181,7 @@ class Groups:
         steps = self._driver.state.steps
         self._open.pop(opened.path, None)
         output = {step_id.rpartition("/")[2]: value for step_id, value in values.items()}
-        bad = [steps[step_id] for step_id in values if _stands_in_the_way(steps[step_id])]
+        bad = [steps[step_id] for step_id in values if is_failure(steps[step_id])]
         call = opened.work.call
         assert call is not None
         if opened.overdue:
@@ -205,13 +204,13 @@ class Groups:
         driver = self._driver
         if step.status is StepStatus.WAITING:
             return
-        did_not_run = step.status in _BAD
+        did_not_run = step.status in UNSUCCESSFUL
         why = "was skipped" if step.status is StepStatus.SKIPPED else "has a result without it"
         for step_id in driver.graph.all_inside(step.id):
             part = driver.state.steps[step_id]
             if part.status in STEP_ENDED:
                 continue
-            if part.waiting is not None and part.waiting.place == "after":
+            if part.stands_after:
                 driver.approvals.go_on(step_id, by=f"the end of {step.id}")
                 continue
             withdraw(driver, part)
@@ -270,11 +269,6 @@ class Groups:
             if opened.deadline is not None:
                 opened.deadline.cancel()
                 opened.deadline = None
-
-
-def _stands_in_the_way(step: StepState) -> bool:
-    failed_but_goes_on = step.outline.continues and step.status in (StepStatus.FAILED, StepStatus.TIMED_OUT)
-    return step.status in _BAD and not failed_but_goes_on
 
 
 def _parts_failed(bad: list[StepState], count: int) -> Failure:

@@ -48,21 +48,14 @@ class StepHasher:
 
     def hash_of(self, definition: Definition, source: RunSource) -> str:
         """Return the hash of what a step does right now, 32 hex digits; the code behind it is looked at anew."""
-        known = self._said.get(source)
-        if known is None:
-            known = self._said[source] = {}
-        found = known.get(definition.step.id)
-        if found is None:
-            found = known[definition.step.id] = self._hash_what_is_said(definition, source)
-        said, path = found
+        said, path = self._what_is_said(definition, source)
         if path is None:
             return said
         return hashlib.sha256(f"{said}{self._files.of_file(path)}".encode()).hexdigest()[:HASH_LENGTH]
 
     def parts_of(self, definition: Definition, source: RunSource) -> tuple[str, str]:
         """Return the hash of what a step says and that of the code behind it, which is the hash of nothing for none."""
-        self.hash_of(definition, source)
-        said, path = self._said[source][definition.step.id]
+        said, path = self._what_is_said(definition, source)
         code = self._files.of_file(path) if path is not None else ""
         return said[:HASH_LENGTH], hashlib.sha256(code.encode()).hexdigest()[:HASH_LENGTH]
 
@@ -70,13 +63,19 @@ class StepHasher:
         """Yield the id and the hash of many steps; each file behind them is looked at once."""
         looked_at: dict[tuple[str, Path | None], str] = {}
         for definition in definitions:
-            known = self._said.setdefault(source, {})
-            found = known.get(definition.step.id)
-            if found is None:
-                found = known[definition.step.id] = self._hash_what_is_said(definition, source)
+            found = self._what_is_said(definition, source)
             if found not in looked_at:
                 looked_at[found] = self.hash_of(definition, source)
             yield definition.step.id, looked_at[found]
+
+    def _what_is_said(self, definition: Definition, source: RunSource) -> tuple[str, Path | None]:
+        known = self._said.get(source)
+        if known is None:
+            known = self._said[source] = {}
+        found = known.get(definition.step.id)
+        if found is None:
+            found = known[definition.step.id] = self._hash_what_is_said(definition, source)
+        return found
 
     def _hash_what_is_said(self, definition: Definition, source: RunSource) -> tuple[str, Path | None]:
         step = definition.step

@@ -146,14 +146,14 @@ class InputResolver:
             found = (resolved.changed_by_hand(shown=kept.value, given=self.value_of(given)), given)
         return found
 
-    def call_for(self, work: Work, driver: Driver) -> tuple[StepCall, Kept]:
+    def call_for(self, work: Work) -> tuple[StepCall, Kept]:
         """Return the call of one attempt, and its input as it is kept."""
         prepared, source, step = work.step, self._source, work.step.step
         resolved, kept = self.resolve(work)
         environment = _NO_ENVIRONMENT
         if prepared.kind is ActionKind.SHELL or prepared.mode == "process":
             environment = {**source.child_environment(prepared.definition), **self._own_variables(work), **resolved.env}
-        work.ports = AttemptPorts(driver, work)
+        work.ports = AttemptPorts(self._driver, work)
         call = StepCall(
             run_id=self._state.run_id,
             step=step,

@@ -20,6 +20,7 @@ from stepchain_tui.engine.work import Stop, Work
 from stepchain_tui.plan import ActionKind
 from stepchain_tui.run import events as e
 from stepchain_tui.run.failures import AttemptError, Failure
+from stepchain_tui.run.ids import item_of
 from stepchain_tui.run.state import ItemState, StepState
 from stepchain_tui.run.status import AttemptStatus, ErrorType, StepStatus
 
@@ -93,12 +94,11 @@ class Maps:
         self, step: StepState, outlines: tuple[e.ItemOutline, ...], before: list[ItemState]
     ) -> None:
         """Call off what waits for a person in parts of items that are no more, or are other ones now."""
-        driver, inside = self._driver, f"{step.id}["
+        driver = self._driver
         kept = {item.index for item, outline in zip(before, outlines, strict=False) if item.key == outline.key}
         for part in list(driver.state.steps.values()):
-            if part.status is not StepStatus.WAITING or not part.id.startswith(inside):
-                continue
-            if int(part.id[len(inside) :].partition("]")[0]) in kept:
+            item = item_of(part.id, step.id)
+            if part.status is not StepStatus.WAITING or item is None or item in kept:
                 continue
             reason = f"the items of {step.id} are others now"
             withdraw(driver, part)
@@ -111,13 +111,14 @@ class Maps:
     def _begin_parts_anew(self, step: StepState, before: list[ItemState]) -> None:
         """Make the parts of items that another item had before pending: what they did was not for these."""
         driver = self._driver
-        for item in step.items or ():
-            same = item.index < len(before) and before[item.index].key == item.key
-            if same or item.status is StepStatus.SUCCEEDED:
+        items = step.items or []
+        same = {item.index for item, known in zip(items, before, strict=False) if item.key == known.key}
+        for part in driver.state.steps.values():
+            item = item_of(part.id, step.id)
+            if item is None or item in same or items[item].status is StepStatus.SUCCEEDED:
                 continue
-            for part in driver.state.steps.values():
-                if part.id.startswith(f"{step.id}[{item.index}]/") and part.status is not StepStatus.PENDING:
-                    driver.emit(e.StepInvalidated, step_id=part.id, reason="expanded anew", cause=step.id, again=True)
+            if part.status is not StepStatus.PENDING:
+                driver.emit(e.StepInvalidated, step_id=part.id, reason="expanded anew", cause=step.id, again=True)
 
     def reopen(self, step: StepState) -> None:
         """Go on with a map of questions that an earlier engine let go of."""

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
+from stepchain_tui.engine.readiness import UNSUCCESSFUL, is_failure
 from stepchain_tui.run.state import RunState
 from stepchain_tui.run.status import RunStatus, StepStatus
-
-_UNSUCCESSFUL = (StepStatus.FAILED, StepStatus.TIMED_OUT, StepStatus.CANCELLED, StepStatus.BLOCKED)
 
 
 def run_outcome(state: RunState, cancelled: str | None = None) -> tuple[RunStatus, str]:
@@ -20,13 +19,12 @@ def run_outcome(state: RunState, cancelled: str | None = None) -> tuple[RunStatu
     """
     if cancelled is not None:
         return RunStatus.CANCELLED, cancelled
-    if not any(state.counts.get(status) for status in _UNSUCCESSFUL):
+    if not any(state.counts.get(status) for status in UNSUCCESSFUL):
         return RunStatus.SUCCEEDED, ""
     bad: dict[str, None] = {}
     for step in state.steps.values():  # a sub-plan's step comes before its parts
-        goes_on = step.outline.continues and step.status in (StepStatus.FAILED, StepStatus.TIMED_OUT)
         counts = not step.outline.part_of or step.outline.part_of in bad
-        if step.status in _UNSUCCESSFUL and not goes_on and counts:
+        if counts and is_failure(step):
             bad[step.id] = None
     if not bad:
         return RunStatus.SUCCEEDED, ""

@@ -33,7 +33,7 @@ WAIT = Readiness(Verdict.WAIT)
 READY = Readiness(Verdict.READY)
 _NONE_FAILED = Readiness(Verdict.SKIP, "none of its parents failed")
 
-_UNSUCCESSFUL = frozenset({StepStatus.FAILED, StepStatus.TIMED_OUT, StepStatus.BLOCKED, StepStatus.CANCELLED})
+UNSUCCESSFUL = frozenset({StepStatus.FAILED, StepStatus.TIMED_OUT, StepStatus.BLOCKED, StepStatus.CANCELLED})
 _WORDS = {
     StepStatus.FAILED: "failed",
     StepStatus.TIMED_OUT: "timed out",
@@ -44,7 +44,7 @@ _WORDS = {
 
 def is_failure(parent: StepState) -> bool:
     """Return whether the parent's end stands in the way: an unsuccessful one without `on_failure: continue`."""
-    if parent.status not in _UNSUCCESSFUL:
+    if parent.status not in UNSUCCESSFUL:
         return False
     return not (parent.outline.continues and parent.status in (StepStatus.FAILED, StepStatus.TIMED_OUT))
 
@@ -75,7 +75,7 @@ def decide(rule: TriggerRule, parents: Sequence[StepState]) -> Readiness:
         case TriggerRule.ALL_DONE:
             return READY if ended else WAIT
         case TriggerRule.ONE_FAILED:
-            if any(parent.status in _UNSUCCESSFUL for parent in parents):
+            if any(parent.status in UNSUCCESSFUL for parent in parents):
                 return READY
             return _NONE_FAILED if ended else WAIT
         case TriggerRule.NONE_FAILED:

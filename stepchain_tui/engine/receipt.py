@@ -120,7 +120,7 @@ def planned(
 
 def _planned_line(step: StepState, was: StepStatus | None, said: e.Event | None) -> ReceiptLine:
     now = was or step.status
-    if step.status is StepStatus.SUCCEEDED or (step.waiting is not None and step.waiting.place == "after"):
+    if step.done:
         stale = Mark.STALE in step.marks
         reason, cause = _why_kept(step, said, stale=stale)
         decision = Decision.STALE if stale else Decision.REUSE
@@ -140,7 +140,7 @@ def _why_kept(step: StepState, said: e.Event | None, *, stale: bool) -> tuple[st
         if isinstance(said, e.StepInvalidated) and said.stale:
             return _STALE_WORDS.get((said.reason, said.cause == step.id), f"it stands on {said.cause}"), said.cause
         return "it is stale already", step.cause
-    if Mark.PINNED in step.marks:
+    if step.pinned:
         return "its output is pinned", ""
     if step.origin:
         return f"taken over from {step.origin}", ""
@@ -154,7 +154,7 @@ _STALE_WORDS = {
 
 
 def _why_run(step: StepState, was: StepStatus | None, said: e.Event | None) -> tuple[str, str]:
-    if Mark.PINNED in step.marks:
+    if step.pinned:
         return "its output is pinned: it is taken, not made", ""
     if isinstance(said, e.StepInterrupted):
         return f"its attempt {said.attempt} was cut off", ""

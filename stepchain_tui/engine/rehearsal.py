@@ -17,7 +17,7 @@ from stepchain_tui.engine.fork import create, fork
 from stepchain_tui.engine.graph import graph_of
 from stepchain_tui.engine.receipt import Decision, Receipt, ReceiptLine, planned, seconds_of
 from stepchain_tui.engine.recorder import Journal, Recorder
-from stepchain_tui.engine.revival import go_on, source_of
+from stepchain_tui.engine.revival import go_on, source_at_rest
 from stepchain_tui.engine.source import RunSource
 from stepchain_tui.engine.steering import refusal
 from stepchain_tui.engine.takeover import record_death
@@ -157,7 +157,7 @@ class Rehearsal:
         return msgspec.structs.replace(line, reason=reason)
 
     def _source(self) -> RunSource:
-        return source_of(self._state, dict.fromkeys(self._state.secret_inputs, ""))
+        return source_at_rest(self._state)
 
     def _receipt(self, command: str) -> Receipt:
         receipt = planned(command, self._state.run_id, self._before, self._state, self._recorder.events)

@@ -134,19 +134,18 @@ def _as_written(step: Step, besides: frozenset[str]) -> dict[str, Any]:
     return step.model_dump(mode="json", exclude_unset=True, exclude=set(besides))
 
 
-def refuse_what_runs(before: RunSource, after: RunSource, state: RunState) -> None:
+def refuse_what_runs(before: RunSource, after: RunSource, state: RunState, changes: Changes) -> None:
     """Raise if a revision takes away or changes a step that is being carried out.
 
     Raises:
         CommandRefusedError: It does; names every such step.
     """
     busy = [step for step in state.steps.values() if _is_carried_out(step)]
-    kept = _ids_of(after, state)
-    gone = [step.id for step in busy if step.id not in kept]
+    gone = [step.id for step in busy if step.id in changes.removed]
     changed = [
         step.id
         for step in busy
-        if step.id not in gone
+        if step.id in changes.written
         and _differs(before.definition(step.id).step, after.definition(step.id).step, _SHOWN_ONLY | _NEXT_TIME)
     ]
     if gone or changed:
@@ -209,16 +208,12 @@ def revise(
         journal.recorder.touch_all(journal.run_id, state)
     graph = graph_of(after, state)
     _try_anew(journal, graph, changes)
-    done = [
-        step_id
-        for step_id in changes.content
-        if _is_done(step := state.steps[step_id]) and Mark.PINNED not in step.marks
-    ]
+    done = [step_id for step_id in changes.content if (step := state.steps[step_id]).done and not step.pinned]
     if rerun:
         _run_again(journal, graph, done)
-        _close_new_parts(journal, graph)
+        close_parts(journal, graph, "has a result without it")
         return
-    _close_new_parts(journal, graph)
+    close_parts(journal, graph, "has a result without it")
     words = {step_id: "edit" if step_id in changes.written else "code" for step_id in done}
     for step_id in done:
         if Mark.STALE not in state.steps[step_id].marks:
@@ -254,7 +249,7 @@ def _try_anew(journal: Journal, graph: RunGraph, changes: Changes) -> None:
         if step.status in STEP_ENDED:
             wanted = step.status is not StepStatus.SUCCEEDED
         else:
-            about_to_begin = step.status is StepStatus.QUEUED or _stands_before(step)
+            about_to_begin = step.status is StepStatus.QUEUED or step.stands_before
             wanted = about_to_begin or (step.status is StepStatus.RETRYING and other_content)
         if wanted:
             anew[step_id] = step_id
@@ -264,8 +259,7 @@ def _try_anew(journal: Journal, graph: RunGraph, changes: Changes) -> None:
     around = set(graph.around.values())
     for step_id, cause in behind.items():
         step = steps[step_id]
-        held_up = step.status is StepStatus.BLOCKED or (step.status is StepStatus.SKIPPED and step.cause != "")
-        if held_up or (step_id in around and cause and step.status in OPENED_AGAIN):
+        if step.held_up or (step_id in around and cause and step.status in OPENED_AGAIN):
             anew.setdefault(step_id, cause)
     for step_id in graph.that_can_begin(anew, lambda outer: steps[outer].status in STEP_ENDED):
         again = step_id in changes.content and steps[step_id].status in STEP_ENDED
@@ -273,27 +267,24 @@ def _try_anew(journal: Journal, graph: RunGraph, changes: Changes) -> None:
         journal.emit(e.StepInvalidated, step_id=step_id, reason="edit", cause=cause, keep_items=True, again=again)
 
 
-def _close_new_parts(journal: Journal, graph: RunGraph) -> None:
-    """Give a result to new parts of sub-plans that have theirs and are not opened again."""
+def close_parts(journal: Journal, graph: RunGraph, why: str) -> None:
+    """Give a result to the parts without one of sub-plans that have theirs and are not opened again.
+
+    Args:
+        journal: The run's journal.
+        graph: Its steps.
+        why: What is said of the sub-plan's step.
+    """
     steps = journal.state.steps
     for step_id in graph.around:
-        outer = next((one for one in graph.all_around(step_id) if steps[one].status in STEP_ENDED), None)
+        outer = next((one for one in graph.all_around(step_id) if steps[one].ended), None)
         if outer is not None and steps[step_id].status is StepStatus.PENDING:
-            reason = f"{outer} has a result without it"
-            journal.emit(e.StepSkipped, step_id=step_id, cause=outer, reason=reason)
-
-
-def _is_done(step: StepState) -> bool:
-    return step.status is StepStatus.SUCCEEDED or (step.waiting is not None and step.waiting.place == "after")
-
-
-def _stands_before(step: StepState) -> bool:
-    return step.waiting is not None and step.waiting.attempt is None and step.waiting.place == "before"
+            journal.emit(e.StepSkipped, step_id=step_id, cause=outer, reason=f"{outer} {why}")
 
 
 def _run_again(journal: Journal, graph: RunGraph, changed: list[str]) -> None:
     steps = journal.state.steps
-    behind = graph.followers(changed, stop_at=lambda other: Mark.PINNED in steps[other].marks)
+    behind = graph.followers(changed, stop_at=lambda other: steps[other].pinned)
     around = {outer for step_id in (*changed, *behind) for outer in graph.all_around(step_id)}
     causes = {**behind, **dict.fromkeys(changed, "")}
     ended = [step_id for step_id in causes if steps[step_id].status in STEP_ENDED]
@@ -312,7 +303,7 @@ def _run_again(journal: Journal, graph: RunGraph, changed: list[str]) -> None:
 def mark_stale(journal: Journal, graph: RunGraph, changed: Iterable[str], reason: str) -> None:
     """Mark the results that stand on steps that changed; one that is pinned stands on nothing."""
     steps = journal.state.steps
-    causes = graph.followers(changed, stop_at=lambda other: Mark.PINNED in steps[other].marks)
+    causes = graph.followers(changed, stop_at=lambda other: steps[other].pinned)
     for step_id, cause in causes.items():
         step = steps[step_id]
         if step.status is StepStatus.SUCCEEDED and Mark.STALE not in step.marks:

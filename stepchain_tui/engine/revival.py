@@ -48,6 +48,11 @@ def source_of(state: RunState, given: dict[str, Any] | None = None) -> RunSource
     )
 
 
+def source_at_rest(state: RunState) -> RunSource:
+    """Return the source of a run of which nothing is carried out: its secret inputs are empty."""
+    return source_of(state, dict.fromkeys(state.secret_inputs, ""))
+
+
 def start_over(journal: Journal) -> None:
     """Make every step pending: the run starts over, its old attempts stay."""
     reason = "fresh start"
@@ -95,7 +100,7 @@ def go_on(journal: Journal, source: RunSource, hasher: StepHasher, *, fresh: boo
     if fresh:
         start_over(journal)
     if not source.kept and (source.plan_json() != state.plan or source.plans_json() != state.plans):
-        changes = changes_of(source_of(state, dict.fromkeys(state.secret_inputs, "")), source, state, hasher)
+        changes = changes_of(source_at_rest(state), source, state, hasher)
         revise(journal, source, changes, reason="the plan file changed")
     graph = graph_of(source, state)
     if not fresh:

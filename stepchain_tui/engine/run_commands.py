@@ -166,7 +166,7 @@ def edit(order: Order) -> str:
     changes = changes_of(driver.source, source, state, driver.core.hasher)
     if changes.same:
         raise CommandRefusedError("the plan is the same as before")
-    refuse_what_runs(driver.source, source, state)
+    refuse_what_runs(driver.source, source, state, changes)
     order.accept()
     revision = state.revision + 1
     for step_id, step in state.steps.items():

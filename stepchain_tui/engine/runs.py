@@ -16,7 +16,7 @@ from stepchain_tui.engine.control import apply_command
 from stepchain_tui.engine.core import EngineCore
 from stepchain_tui.engine.driver import Driver
 from stepchain_tui.engine.recorder import Journal, Listener, Recorder
-from stepchain_tui.engine.revival import go_on, source_of
+from stepchain_tui.engine.revival import go_on, source_at_rest
 from stepchain_tui.engine.source import RunSource
 from stepchain_tui.engine.steering import refusal
 from stepchain_tui.engine.takeover import end_what_was_left, is_owner_dead, record_death
@@ -167,7 +167,7 @@ class OwnedRuns:
                 message = f"nobody carries run '{command.run_id}' out"
                 return {"ok": False, "kind": "refused", "message": message, "hint": "Resume or rerun it from here."}
             journal = self.journal(command.run_id, state)
-            source = source_of(state, dict.fromkeys(state.secret_inputs, ""))
+            source = source_at_rest(state)
             journal.set_redactor(source.redactor)
             await self._bury_owner(journal)
             driver = Driver(self._core, source, journal, detach=True, passive=True)

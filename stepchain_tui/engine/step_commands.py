@@ -7,7 +7,6 @@ from stepchain_tui.engine.calling_off import (
     call_back,
     call_off,
     end_question,
-    is_pinned,
     open_attempt,
     reach_of,
     revive_followers,
@@ -42,18 +41,18 @@ def rerun(order: Order) -> str:
     reach = reach_of(driver, step.id)
     downstream, failed = bool(order.arguments.get("downstream")), bool(order.arguments.get("failed"))
     targets = [*reach.inside, *(reach.following if downstream else ())]
-    pinned_around = next((one for one in driver.graph.all_around(step.id) if is_pinned(order.state.steps[one])), None)
+    pinned_around = next((one for one in driver.graph.all_around(step.id) if order.state.steps[one].pinned), None)
     if pinned_around is not None:
         raise CommandRefusedError(
             f"'{step.id}' is a part of '{pinned_around}', whose output is pinned", hint="Unpin that to run it again."
         )
-    if is_pinned(step):
+    if step.pinned:
         if not downstream:
             raise CommandRefusedError(f"the output of '{step.id}' is pinned", hint="Unpin it to run it again.")
         targets = list(reach.following)
     else:
         targets.insert(0, step.id)
-    _refuse_busy(order, [*targets, *(() if is_pinned(step) else reach.around)], reach.around)
+    _refuse_busy(order, [*targets, *(() if step.pinned else reach.around)], reach.around)
     order.refuse_while_cancelling()
     if step.status in (StepStatus.PENDING, StepStatus.QUEUED):
         raise CommandRefusedError(f"step '{step.id}' is {step.status}: it has not run yet")
@@ -128,8 +127,8 @@ def skip(order: Order) -> str:
     if step.status is StepStatus.RUNNING:
         raise CommandRefusedError(f"step '{step.id}' is running", hint="Cancel it first.")
     _refuse_unmade_part(order, step)
-    if step.status in _DONE or _stands_after(step):
-        raise CommandRefusedError(f"step '{step.id}' has {'succeeded' if _stands_after(step) else step.status} already")
+    if step.status in _DONE or step.stands_after:
+        raise CommandRefusedError(f"step '{step.id}' has {'succeeded' if step.stands_after else step.status} already")
     order.accept()
     ended, reason = step.status in STEP_ENDED, f"skipped by {order.by}"
     withdraw(driver, step)
@@ -157,10 +156,6 @@ def _refuse_unmade_part(order: Order, step: StepState) -> None:
                 f"'{step.id}' is a part of an item that '{outer_id}' makes anew when it runs",
                 hint=f"Wait until {outer_id} has its items, or skip or mark {outer_id} itself.",
             )
-
-
-def _stands_after(step: StepState) -> bool:
-    return step.waiting is not None and step.waiting.place == "after"
 
 
 def approve(order: Order) -> str:
@@ -276,7 +271,7 @@ def pin(order: Order) -> str:
     """Keep a step's output over reruns, the one it has or one that a person gives; with `off` no longer."""
     driver, step = order.driver, order.step()
     if order.arguments.get("off"):
-        if not is_pinned(step):
+        if not step.pinned:
             raise CommandRefusedError(f"the output of '{step.id}' is not pinned")
         order.accept()
         driver.emit(e.StepPinned, step_id=step.id, pinned=False, by=order.by)
@@ -284,7 +279,7 @@ def pin(order: Order) -> str:
     if step.status is StepStatus.RUNNING or (step.waiting is not None and step.waiting.attempt is not None):
         raise CommandRefusedError(f"step '{step.id}' is {step.status}", hint="Cancel it first, or wait for its end.")
     given = "output" in order.arguments
-    if not given and (step.output is None or not (step.status is StepStatus.SUCCEEDED or _stands_after(step))):
+    if not given and (step.output is None or not step.done):
         raise CommandRefusedError(f"step '{step.id}' has no output to pin", hint="Give one: --output JSON.")
     _refuse_unmade_part(order, step)
     kept = order.keep("output") if given else step.output
@@ -302,7 +297,7 @@ def pin(order: Order) -> str:
 def _set_result(order: Order, step: StepState, kept: Kept) -> None:
     """Record a result by hand and follow it up."""
     driver = order.driver
-    if _stands_after(step):
+    if step.stands_after:
         driver.approvals.go_on(step.id, by=order.by, given=kept)
         return
     ended = step.status in STEP_ENDED

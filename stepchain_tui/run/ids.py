@@ -19,3 +19,9 @@ def split_id(path: str) -> tuple[str, int | None]:
 def is_inside(step_id: str, outer: str) -> bool:
     """Return whether a step is a part of `outer`, at any depth."""
     return step_id.startswith((f"{outer}/", f"{outer}["))
+
+
+def item_of(step_id: str, outer: str) -> int | None:
+    """Return the item of a map whose part a step is, at any depth: 2 of `outer[2]/inner`; None for any other step."""
+    inside = f"{outer}["
+    return int(step_id[len(inside) :].partition("]")[0]) if step_id.startswith(inside) else None

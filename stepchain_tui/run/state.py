@@ -148,6 +148,31 @@ class StepState(msgspec.Struct, gc=False):
         """Whether the step has a result."""
         return self.status in STEP_ENDED
 
+    @property
+    def stands_before(self) -> bool:
+        """Whether it stands at a breakpoint before its work."""
+        return self.waiting is not None and self.waiting.place == "before"
+
+    @property
+    def stands_after(self) -> bool:
+        """Whether it stands at a breakpoint after its work: it is done, what follows does not go on yet."""
+        return self.waiting is not None and self.waiting.place == "after"
+
+    @property
+    def done(self) -> bool:
+        """Whether it succeeded, also where it stands at a breakpoint after that."""
+        return self.status is StepStatus.SUCCEEDED or self.stands_after
+
+    @property
+    def held_up(self) -> bool:
+        """Whether it has no result of its own because of another step."""
+        return self.status is StepStatus.BLOCKED or (self.status is StepStatus.SKIPPED and self.cause != "")
+
+    @property
+    def pinned(self) -> bool:
+        """Whether it keeps its output whatever happens around it."""
+        return Mark.PINNED in self.marks
+
 
 class RevisionRecord(msgspec.Struct, frozen=True):
     """One revision of a run's plan: its number, the event that made it, when, by whom and why."""
@@ -197,10 +222,8 @@ class RunState:
     priorities: dict[str, int] = field(default_factory=dict)
     """Priorities of steps that were changed for this run, over the plan's."""
     revisions: list[RevisionRecord] = field(default_factory=list)
-    resumed_at: datetime | None = None
-    """When an engine last began with the run or went on with it."""
     resumed_seq: int = 0
-    """The event that said so."""
+    """The event by which an engine last began with the run or went on with it."""
     layout: int = 1
     """Counts how often the run got other steps: by a revision, or by the parts of a map of plans."""
 
@@ -344,12 +367,12 @@ class RunState:
                 self._create(event)
             case e.RunStarted():
                 self.status, self.owner, self.started_at = RunStatus.RUNNING, event.owner, event.at
-                self.reason, self.resumed_at, self.resumed_seq = "", event.at, event.seq
+                self.reason, self.resumed_seq = "", event.seq
             case e.RunResumed():
                 self.status, self.reason, self.finished_at, self.waiting_for = RunStatus.RUNNING, "", None, ()
                 self.started_at = self.started_at or event.at
                 if event.owner is not None:
-                    self.owner, self.resumed_at, self.resumed_seq = event.owner, event.at, event.seq
+                    self.owner, self.resumed_seq = event.owner, event.seq
             case e.RunPaused():
                 self.status, self.reason = RunStatus.PAUSED, event.reason
             case e.RunWaiting():
