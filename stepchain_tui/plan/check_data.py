@@ -1,7 +1,7 @@
 """What can be wrong within one plan as plain data, beyond the shape of its parts.
 
 The data need not be a valid plan, so that all mistakes of a file are found at once. What lies between plan files is
-checked by `subplans`.
+checked by `check_subplans`.
 """
 
 from __future__ import annotations
@@ -24,13 +24,14 @@ def find_mistakes(data: dict[str, Any], folder: Path | None) -> list[Mistake]:
     """
     later = list(unavailable(data))
     silenced = {mistake.location for mistake in later}
-    found = [*later, *(mistake for mistake in _all(data, folder) if not _is_within(mistake, silenced))]
+    found = [*later, *(mistake for mistake in _all(data, folder) if not is_within(mistake, silenced))]
     return list(dict.fromkeys(found))
 
 
-def _is_within(mistake: Mistake, silenced: set[tuple[str | int, ...]]) -> bool:
+def is_within(mistake: Mistake, locations: set[tuple[str | int, ...]]) -> bool:
+    """Return whether a mistake stands at one of some places in a plan, or below it."""
     location = mistake.location
-    return bool(silenced) and any(location[: end + 1] in silenced for end in range(len(location)))
+    return bool(locations) and any(location[: end + 1] in locations for end in range(len(location)))
 
 
 def _all(data: dict[str, Any], folder: Path | None) -> Iterator[Mistake]:

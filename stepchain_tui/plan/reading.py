@@ -1,6 +1,6 @@
 """One plan file by itself: from bytes to text, from text to a plan with its mistakes, each with its line.
 
-What other plan files it names is looked at by `subplans`.
+What other plan files it names is looked at by `check_subplans`.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from stepchain_tui.core.errors import PlanError
-from stepchain_tui.plan.check_data import find_mistakes
+from stepchain_tui.plan.check_data import find_mistakes, is_within
 from stepchain_tui.plan.models import Plan
 from stepchain_tui.plan.problems import Mistake, Problem, path_text
 from stepchain_tui.plan.shapes import validate
@@ -118,12 +118,8 @@ def _check(data: Any, folder: Path, check_files: bool) -> tuple[Plan | None, lis
     if isinstance(data, dict):
         others = find_mistakes(data, folder if check_files else None)
         later = {mistake.location for mistake in others if mistake.message.endswith("not available yet")}
-        mistakes = [mistake for mistake in mistakes if not _within(mistake, later)] + others
+        mistakes = [mistake for mistake in mistakes if not is_within(mistake, later)] + others
     return plan, mistakes
-
-
-def _within(mistake: Mistake, locations: set[tuple[str | int, ...]]) -> bool:
-    return any(mistake.location[: end + 1] in locations for end in range(len(mistake.location)))
 
 
 def _tree(text: str) -> Node | None:

@@ -18,7 +18,7 @@ from stepchain_tui.run.critical_path import began_at
 from stepchain_tui.run.state import RunState, StepState, Usage
 from stepchain_tui.run.status import RunStatus, StepStatus
 from stepchain_tui.run.values import Kept
-from stepchain_tui.run.why_words import listed, numbered, quoted, spoken
+from stepchain_tui.run.why_words import listed, numbered, quoted, spoken, worded
 
 LINES_COMPARED = 20_000
 """Lines of a value that are compared with another; difflib's time grows with their square."""
@@ -258,10 +258,6 @@ def _shown(value: Any) -> str:
     return quoted(json.dumps(value, ensure_ascii=False, default=str), 80)
 
 
-def _words(status: StepStatus | RunStatus) -> str:
-    return status.value.replace("_", " ")
-
-
 def _times_as_long(ratio: float | None) -> str:
     return f" ({ratio:.2g} times as long)" if ratio is not None and not 0.95 < ratio < 1.05 else ""
 
@@ -275,7 +271,7 @@ def _tokens(usage: Usage) -> str:
 
 def _run_line(run: RunSide) -> str:
     took = f" after {spoken(run.seconds)}" if run.seconds is not None else ""
-    return f"{run.run_id}: {_words(run.status)}{took}{_tokens(run.usage)}"
+    return f"{run.run_id}: {worded(run.status)}{took}{_tokens(run.usage)}"
 
 
 def _step_line(step: StepComparison) -> str:
@@ -284,13 +280,13 @@ def _step_line(step: StepComparison) -> str:
         there = left or right
         assert there is not None
         return f"{'-' if right is None else '+'} {step.step_id}: only {'left' if right is None else 'right'}, " + (
-            f"{_words(there.status)}{_seconds(there)}"
+            f"{worded(there.status)}{_seconds(there)}"
         )
     notes = []
     if left.status is not right.status:
-        notes.append(f"{_words(left.status)} -> {_words(right.status)}")
+        notes.append(f"{worded(left.status)} -> {worded(right.status)}")
     else:
-        notes.append(_words(left.status))
+        notes.append(worded(left.status))
     if left.seconds is not None and right.seconds is not None:
         notes.append(f"{spoken(left.seconds)} -> {spoken(right.seconds)}{_times_as_long(step.ratio)}")
     if left.attempts != right.attempts:

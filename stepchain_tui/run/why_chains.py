@@ -12,7 +12,7 @@ from itertools import pairwise
 
 from stepchain_tui.run.state import BREAKPOINT, RunState, StepState
 from stepchain_tui.run.status import RUN_ENDED, STEP_ENDED, RunStatus, StepStatus
-from stepchain_tui.run.why_words import class_of, listed, numbered, quoted, spoken
+from stepchain_tui.run.why_words import listed, numbered, quoted, spoken, worded
 
 NAMED = 4
 """Links of a chain that a sentence names; of those between only the number is told."""
@@ -104,7 +104,7 @@ class Chains:
         """Return `is retrying 2/3 in 4 s (rate limit)`."""
         left = (step.retry_at - self._now).total_seconds() if step.retry_at else 0.0
         when = f"in {spoken(left)}" if left > 0 else "as soon as it has a slot"
-        why = class_of(step.error.error_type) if step.error else ""
+        why = worded(step.error.error_type) if step.error else ""
         halt = why_halted(self._state)
         return (
             f"is retrying {step.tries + 1}/{step.max_attempts} {when}"
@@ -227,7 +227,7 @@ def ended_as(step: StepState) -> str:
 def counts(statuses: Iterable[StepStatus]) -> str:
     """Return how many there are of each status: `7 succeeded, 2 failed, 1 pending`."""
     found = Counter(statuses)
-    told = [f"{found[status]:,} {status.value.replace('_', ' ')}" for status in reversed(StepStatus) if found[status]]
+    told = [f"{found[status]:,} {worded(status)}" for status in reversed(StepStatus) if found[status]]
     return ", ".join(told) or "none"
 
 

@@ -7,10 +7,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from stepchain_tui.run import events as e
-from stepchain_tui.run.failures import Failure
+from stepchain_tui.run.ids import is_inside
 from stepchain_tui.run.state import BREAKPOINT
 from stepchain_tui.run.why_facts import Fact
-from stepchain_tui.run.why_words import by, class_of, listed, numbered, quoted, spoken
+from stepchain_tui.run.why_words import by, listed, numbered, quoted, spoken, worded
 
 ITEMS_SHOWN = 5
 """Failures of items that are told of each attempt at a map; the others are counted."""
@@ -138,14 +138,14 @@ class _Reader:
                 history.retry = event
                 when = f"the next one in {spoken(event.delay)}" if event.delay else "the next one at once"
                 return (
-                    f"try {event.tries} of {event.max_attempts} {_ended_as(event)}; {when} ({delay_of(event)}): "
+                    f"try {event.tries} of {event.max_attempts} {worded(event.status)}; {when} ({delay_of(event)}): "
                     f"{quoted(event.error.message)}"
                 )
             case e.StepSucceeded():
                 history.set_by = event.by
                 return _succeeded(event)
             case e.StepFailed():
-                return f"failed ({class_of(event.error.error_type)}): {quoted(event.error.message)}"
+                return f"failed ({worded(event.error.error_type)}): {quoted(event.error.message)}"
             case e.StepTimedOut():
                 return f"timed out: {quoted(event.error.message)}"
             case e.StepSkipped():
@@ -166,7 +166,11 @@ class _Reader:
             case e.ItemFailed() | e.ItemTimedOut():
                 self.items_failed += 1
                 words = "failed" if isinstance(event, e.ItemFailed) else "timed out"
-                return f"item {event.item} {words}: {_told(event.error)}" if self.items_failed <= ITEMS_SHOWN else ""
+                return (
+                    f"item {event.item} {words}: {quoted(event.error.message)}"
+                    if self.items_failed <= ITEMS_SHOWN
+                    else ""
+                )
             case e.ToolApprovalAsked():
                 history.asks_for[event.call_id] = event.tool_name
                 return f"asks whether it may call {event.tool_name}"
@@ -232,11 +236,6 @@ class _Reader:
         return f"{subject} was rerun with {what}"
 
 
-def is_inside(step_id: str, outer: str) -> bool:
-    """Return whether a step is a part of a `plan` step, at any depth: ids of parts say so."""
-    return step_id.startswith((f"{outer}/", f"{outer}["))
-
-
 # --- single events as clauses
 
 
@@ -266,8 +265,8 @@ def delay_of(event: e.StepRetryScheduled) -> str:
     """Return where the delay before another try comes from."""
     if "Retry-After" in event.reason:
         return f"{event.reason}: the other side asked for that long"
-    reason = event.reason or class_of(event.error.error_type)
-    if reason != class_of(event.error.error_type):
+    reason = event.reason or worded(event.error.error_type)
+    if reason != worded(event.error.error_type):
         return reason
     if not event.delay:
         return f"{reason}: the policy tries again at once"
@@ -299,13 +298,5 @@ def _succeeded(event: e.StepSucceeded) -> str:
     return "succeeded" + (f", with a warning: {quoted(listed(event.warnings))}" if event.warnings else "")
 
 
-def _ended_as(event: e.StepRetryScheduled) -> str:
-    return "timed out" if event.status == "timed_out" else "failed"
-
-
 def _because_of(cause: str, reason: str) -> str:
     return f" (because of {cause})" if cause and not reason.startswith(f"{cause} ") else ""
-
-
-def _told(error: Failure) -> str:
-    return quoted(error.message)

@@ -10,7 +10,7 @@ from stepchain_tui.run.status import AttemptStatus, StepStatus
 from stepchain_tui.run.why_asked import Answer, Asked
 from stepchain_tui.run.why_chains import names, why_halted
 from stepchain_tui.run.why_history import delay_of, waits
-from stepchain_tui.run.why_words import class_of, listed, numbered, quoted, spoken
+from stepchain_tui.run.why_words import listed, numbered, quoted, spoken, worded
 
 _PARENTS_SHOWN = 10
 _SLOTLESS = frozenset({"plan", "approve"})
@@ -82,8 +82,8 @@ def retrying(asked: Asked) -> Answer:
     words = f"{step.id} {asked.chains.retrying(step)}"
     if last is not None:
         words += (
-            f", because try {last.tries} {'timed out' if last.status == 'timed_out' else 'failed'} with a "
-            f"{class_of(last.error.error_type)}: {quoted(last.error.message)}"
+            f", because try {last.tries} {worded(last.status)} with a "
+            f"{worded(last.error.error_type)}: {quoted(last.error.message)}"
         )
         asked.add(f"the delay of {spoken(last.delay)}: {delay_of(last)}")
     return "why is it retried?", words, ""

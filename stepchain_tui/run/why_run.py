@@ -15,7 +15,6 @@ from stepchain_tui.run.why_times import run_seconds
 from stepchain_tui.run.why_words import by, listed, numbered, quoted, spoken
 
 _STEPS_SHOWN = 10
-_CLOCKED = (StepStatus.RETRYING, StepStatus.RUNNING, StepStatus.QUEUED)
 
 
 def explain_run(state: RunState, events: Sequence[e.Event], *, now: datetime) -> Explanation:

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-
-from stepchain_tui.run.status import ErrorType
+from enum import StrEnum
 
 LONGEST = 240
 """Characters of somebody else's text (an error, a question) that one sentence quotes."""
@@ -48,9 +47,9 @@ def listed(names: Sequence[str], limit: int = 5) -> str:
     return shown[0] if len(shown) == 1 else ", ".join(shown[:-1]) + f" and {shown[-1]}" if shown else "none"
 
 
-def class_of(error_type: ErrorType) -> str:
-    """Return a class of error as it is said: `rate limit`."""
-    return error_type.value.replace("_", " ")
+def worded(name: StrEnum) -> str:
+    """Return a status or a class of error as it is said: `timed out`, `rate limit`."""
+    return name.value.replace("_", " ")
 
 
 def by(who: str) -> str:
