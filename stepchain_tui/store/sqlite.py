@@ -134,11 +134,14 @@ class SQLiteStore(AbstractStore):
             reader, writer = self._reader, self._writer
             self._reader = self._writer = self._logs = None
             try:
-                if writer is not None:
-                    await self._idle.end(writer)
-                if reader is not None:
-                    await self._tidy(writer, reader)
-                    await reader.close()
+                try:
+                    if writer is not None:
+                        await self._idle.end(writer)
+                    if reader is not None:
+                        await self._tidy(writer, reader)
+                finally:
+                    if reader is not None:
+                        await reader.close()
             finally:
                 if writer is not None:
                     await writer.close()
