@@ -71,9 +71,6 @@ def critical_path(state: RunState, events: Sequence[e.Event]) -> tuple[PathStep,
     return walk.back_from(max(ran, key=walk.end_of))
 
 
-_ENDS = e.StepSucceeded | e.StepFailed | e.StepTimedOut | e.StepCancelled | e.StepSkipped | e.StepBlocked
-
-
 class _Walk:
     def __init__(self, state: RunState, events: Iterable[e.Event]) -> None:
         self._steps = state.steps
@@ -81,7 +78,7 @@ class _Walk:
         self._wanted: dict[str, datetime] = {}
         self._ended: dict[str, int] = {}
         for event in events:
-            if isinstance(event, _ENDS):
+            if isinstance(event, e.StepEnd):
                 self._ended[event.step_id] = event.seq
             elif isinstance(event, e.StepInvalidated):
                 if not event.stale:

@@ -540,6 +540,8 @@ class CommandRefused(_Base, frozen=True, kw_only=True, omit_defaults=True, tag="
     by: str = ""
 
 
+StepEnd = StepSucceeded | StepFailed | StepTimedOut | StepSkipped | StepBlocked | StepCancelled
+"""What gives a step a result."""
 StepEvent = (
     StepQueued
     | StepStarted
@@ -548,12 +550,7 @@ StepEvent = (
     | StepWaiting
     | StepResumed
     | StepRetryScheduled
-    | StepSucceeded
-    | StepFailed
-    | StepTimedOut
-    | StepSkipped
-    | StepBlocked
-    | StepCancelled
+    | StepEnd
     | StepInterrupted
     | StepInvalidated
     | StepPinned

@@ -25,9 +25,6 @@ class Phase(StrEnum):
     ENDED = "ended"
 
 
-_ENDS = (
-    e.StepSucceeded | e.StepFailed | e.StepTimedOut | e.StepSkipped | e.StepBlocked | e.StepCancelled
-)  # what gives a step a result
 _STOPS = e.RunPaused | e.RunInterrupted | e.RunFinished
 
 
@@ -102,7 +99,7 @@ class _Meter:
         self._add(at)
 
     def _parent_event(self, event: e.Event, step_id: str) -> None:
-        if isinstance(event, _ENDS):
+        if isinstance(event, e.StepEnd):
             self._unended.discard(step_id)
         elif isinstance(event, e.StepStarted | e.StepInterrupted) or (
             isinstance(event, e.StepInvalidated) and not event.stale
@@ -124,7 +121,7 @@ class _Meter:
                 self._own = None
             case e.StepInvalidated():
                 self._own = self._own if event.stale else None
-            case _ if isinstance(event, _ENDS):
+            case _ if isinstance(event, e.StepEnd):
                 self._own = Phase.ENDED
 
     def _change(self, at: datetime) -> None:
