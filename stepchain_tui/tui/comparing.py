@@ -1,13 +1,16 @@
-"""Two runs compared, and what is different in one of their steps; all of it runs in the reader's thread."""
+"""Two runs compared, and what is different in one of their steps; what takes long runs beside the reader's loop."""
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from stepchain_tui.core.errors import StepChainError
 from stepchain_tui.core.values import encode_json
+from stepchain_tui.run.comparison import compare_runs, output_lines, same_value
+from stepchain_tui.tui.queries import Lines, text_lines
 
 if TYPE_CHECKING:
     from stepchain_tui.plan import Plan
@@ -32,7 +35,6 @@ class Compared:
 
 async def read_comparison(store: AbstractStore, *, left: str, right: str) -> Compared:
     """Return how two runs differ, as far as they can be read. Raises UnknownRunError."""
-    from stepchain_tui.run.comparison import compare_runs
     from stepchain_tui.tui.feed import damage_of
 
     one, one_corrupt = await store.load_readable(left)
@@ -42,30 +44,34 @@ async def read_comparison(store: AbstractStore, *, left: str, right: str) -> Com
         for run_id, corrupt in ((left, one_corrupt), (right, other_corrupt))
         if corrupt
     ]
-    return Compared(one, other, compare_runs(one, other), tuple(damage))
+    return Compared(one, other, await asyncio.to_thread(compare_runs, one, other), tuple(damage))
 
 
-async def step_difference(store: AbstractStore, *, compared: Compared, step_id: str) -> list[str]:
+async def step_difference(store: AbstractStore, *, compared: Compared, step_id: str) -> Lines:
     """Return what is different in a step: its error, its output, what it does; headed by lines with `#`."""
     left, right = compared.left.steps.get(step_id), compared.right.steps.get(step_id)
     if left is None or right is None:
-        return [f"# only the {'right' if left is None else 'left'} run has this step"]
+        return text_lines(f"# only the {'right' if left is None else 'left'} run has this step")
+    values = None
+    if same_value(left.output, right.output) is False:
+        values = [await store.load_value(step.output) if step.output is not None else None for step in (left, right)]
+    return await asyncio.to_thread(_difference, compared, left, right, values)
+
+
+def _difference(compared: Compared, left: StepState, right: StepState, values: list[Any] | None) -> Lines:
     lines: list[str] = []
     errors = [step.error.message if step.error is not None else "" for step in (left, right)]
     if errors[0] != errors[1]:
         marked = (f"{mark} {line}" for mark, error in zip("-+", errors, strict=True) for line in error.splitlines())
         lines += ["# error", *marked]
-    lines += ["# output", *await _output(store, left, right)]
-    return [*lines, "# what it does", *_work(compared, left, right)]
+    lines += ["# output", *_output(left, right, values)]
+    return text_lines("\n".join([*lines, "# what it does", *_work(compared, left, right)]))
 
 
-async def _output(store: AbstractStore, left: StepState, right: StepState) -> list[str]:
-    from stepchain_tui.run.comparison import output_lines, same_value
-
-    same = same_value(left.output, right.output)
-    if same is not False:
-        return ["the same" if same else "neither run has one"]
-    values = [await store.load_value(step.output) if step.output is not None else None for step in (left, right)]
+def _output(left: StepState, right: StepState, values: list[Any] | None) -> list[str]:
+    """Return how two outputs differ; `values` are those outputs where they do."""
+    if values is None:
+        return ["neither run has one" if left.output is None else "the same"]
     if left.output is None or right.output is None:
         return [f"only the {'right' if left.output is None else 'left'} run has one", *output_lines(*values)[2:]]
     return output_lines(*values)[2:]  # without the names of the two sides

@@ -18,8 +18,8 @@ from stepchain_tui.run import events as e
 from stepchain_tui.run.state import RunState
 from stepchain_tui.run.status import RUN_ENDED
 from stepchain_tui.store.base import AbstractStore, CorruptEvent
-from stepchain_tui.tui.text import one_line, plural
-from stepchain_tui.tui.views import Frame, RunView, StepDetail, StepView, run_view, step_detail, step_view
+from stepchain_tui.tui.text import one_line, plural, with_hint
+from stepchain_tui.tui.views import Frame, RunView, StepDetail, StepView, parents_of, run_view, step_detail, step_view
 
 FRAME_SECONDS = 0.06
 OWNER_SECONDS = 0.5
@@ -203,7 +203,7 @@ class RunFeed:
             self._look_at_owner()
 
     def _tell_problem(self, error: StepChainError) -> None:
-        self._problem = f"{error.message}. {error.hint}" if error.hint else error.message
+        self._problem = with_hint(error)
         self._dirty.set()
 
     # --- what the screen is told
@@ -221,13 +221,7 @@ class RunFeed:
         state, changed = self.state, self._changed
         self._changed, new_graph, self._new_graph = {}, self._new_graph, False
         steps = {step_id: self._step_view(step_id) for step_id in changed if step_id in state.steps}
-        parents = None
-        if new_graph:
-            known = state.steps
-            parents = {
-                step_id: tuple(parent for parent in step.outline.parents if parent in known)
-                for step_id, step in known.items()
-            }
+        parents = parents_of(state) if new_graph else None
         log = None if self._log is None else (*self._log, self._log_count)
         problem, self._problem = self._problem, ""
         return Frame(self._view(), steps, parents, log, problem)

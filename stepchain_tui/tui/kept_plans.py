@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from stepchain_tui.core.values import encode_json
+from stepchain_tui.tui.queries import Lines, text_lines
+from stepchain_tui.tui.views import parents_of
 
 if TYPE_CHECKING:
     from stepchain_tui.plan import InputSpec, Plan, PlanDifference
-    from stepchain_tui.run.state import RunState
     from stepchain_tui.store.base import AbstractStore
 
 Data = Mapping[str, Any]
@@ -117,14 +118,6 @@ async def read_edited_plan(store: AbstractStore, run_id: str) -> EditedPlan:
     )
 
 
-def parents_of(state: RunState) -> dict[str, tuple[str, ...]]:
-    """Return the steps of a run -> their parents."""
-    known = state.steps
-    return {
-        step_id: tuple(parent for parent in step.outline.parents if parent in known) for step_id, step in known.items()
-    }
-
-
 @dataclass(frozen=True, slots=True)
 class Revision:
     """What an edited text comes to.
@@ -180,7 +173,7 @@ class KeptRevision:
 async def read_revisions(store: AbstractStore, run_id: str) -> list[KeptRevision]:
     """Return every revision of a run's plan that can be read, the first one first."""
     from stepchain_tui.core.errors import StepChainError
-    from stepchain_tui.plan import plan_from_json
+    from stepchain_tui.plan import compare_plans, plan_from_json
     from stepchain_tui.run import events as e
 
     found: list[KeptRevision] = []
@@ -199,28 +192,27 @@ async def read_revisions(store: AbstractStore, run_id: str) -> list[KeptRevision
             case _:
                 continue
         plan = plan_from_json(encode_json(event.plan))
-        changed = _count(difference(found[-1].plan, plan)) if found else 0
+        changed = _count(compare_plans(found[-1].plan, plan)) if found else 0
         text = event.plan_text or plan_text(event.plan)
         found.append(KeptRevision(number, event.at, by, reason, text, plan, changed))
     return found
-
-
-def difference(before: Plan, after: Plan) -> PlanDifference:
-    """Return what is different in `after`."""
-    from stepchain_tui.plan import compare_plans
-
-    return compare_plans(before, after)
 
 
 def _count(found: PlanDifference) -> int:
     return len(found.added) + len(found.removed) + len(found.changed)
 
 
-def difference_lines(before: KeptRevision, after: KeptRevision) -> Sequence[str]:
-    """Return what is different in `after`: by steps and keys, then, as text, what no key shows; blocking."""
-    from stepchain_tui.plan import text_difference
+def revision_lines(revision: KeptRevision) -> Lines:
+    """Return the whole text of a revision; blocking."""
+    return text_lines(revision.text) if revision.text else Lines()
 
-    lines = difference(before.plan, after.plan).lines()
+
+def difference_lines(before: KeptRevision, after: KeptRevision) -> Lines:
+    """Return what is different in `after`: by steps and keys, then, as text, what no key shows; blocking."""
+    from stepchain_tui.plan import compare_plans, text_difference
+
+    lines = compare_plans(before.plan, after.plan).lines()
     names = (f"revision {before.number}", f"revision {after.number}")
     text = text_difference(before.text, after.text, *names)
-    return [*lines, *([""] if lines and text else []), *text]
+    both = [*lines, *([""] if lines and text else []), *text]
+    return text_lines("\n".join(both)) if both else Lines()

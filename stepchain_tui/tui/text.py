@@ -7,6 +7,10 @@ from __future__ import annotations
 
 import re
 from datetime import datetime
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from stepchain_tui.core.errors import StepChainError
 
 _ESCAPES = re.compile(
     r"\x1b(?:\[[0-?]*[ -/]*[@-~]"  # CSI
@@ -87,6 +91,11 @@ def count(number: int) -> str:
     if number < 1000:
         return str(number)
     return f"{number / 1000:.1f}k" if number < 999_950 else f"{number / 1_000_000:.1f}M"
+
+
+def with_hint(error: StepChainError) -> str:
+    """Return in one line what is wrong and what to do about it."""
+    return f"{error.message}. {error.hint}" if error.hint else error.message
 
 
 def plural(number: int, what: str) -> str:

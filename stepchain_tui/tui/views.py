@@ -210,7 +210,15 @@ def stands_after(waiting: StepWaiting | None) -> bool:
 
 
 _ITEM_BROKEN = frozenset((StepStatus.FAILED, StepStatus.TIMED_OUT, StepStatus.CANCELLED))
-_ITEM_OVER = frozenset((StepStatus.SUCCEEDED, StepStatus.FAILED, StepStatus.TIMED_OUT, StepStatus.CANCELLED))
+_ITEM_OVER = _ITEM_BROKEN | {StepStatus.SUCCEEDED}
+
+
+def parents_of(state: RunState) -> dict[str, tuple[str, ...]]:
+    """Return the steps of a run -> their parents."""
+    known = state.steps
+    return {
+        step_id: tuple(parent for parent in step.outline.parents if parent in known) for step_id, step in known.items()
+    }
 
 
 def run_view(state: RunState, *, alive: bool, model: str) -> RunView:

@@ -107,20 +107,13 @@ class CompareScreen(ActionScreen):
         compared = self._compared = await self.chain.library.ask(question)
         steps = compared.found.steps
         header, rows = await self.chain.library.work(partial(_table, steps, self.chain.glyphs))
+        lines = await self.chain.library.work(partial(_lines, compared))
         self.rows.show(rows, len(header))
         self.query_one("#columns", Static).update(header)
-        self.query_one("#runs", Static).update("\n".join(self._lines(compared)))
+        self.query_one("#runs", Static).update("\n".join(lines))
         different = sum(step.differs for step in steps)
         told = f"{different:,} of them differ" if different else "no difference"
         self.query_one("#steps-pane", Pane).set_title(f"{plural(len(steps), 'step')}, {told}")
-
-    def _lines(self, compared: Compared) -> list[str]:
-        found = compared.found
-        # The first two lines are those of the runs, then there is one for each input.
-        lines = [shortened(visible(line), 300) for line in found.lines()[: 2 + len(found.inputs)]]
-        more = len(found.inputs) - MOST_INPUTS
-        hidden = [f"and {plural(more, 'input')} more"] if more > 0 else []
-        return [*lines[: 2 + MOST_INPUTS], *hidden, *compared.damage]
 
     @on(RowsView.Moved)
     def _moved(self, event: RowsView.Moved) -> None:
@@ -156,6 +149,16 @@ class CompareScreen(ActionScreen):
             self.remove_class("-asked")
             return True
         return False
+
+
+def _lines(compared: Compared) -> list[str]:
+    """Return what is told of the runs as a whole; blocking."""
+    found = compared.found
+    # The first two lines are those of the runs, then there is one for each input.
+    lines = [shortened(visible(line), 300) for line in found.lines()[: 2 + min(len(found.inputs), MOST_INPUTS)]]
+    more = len(found.inputs) - MOST_INPUTS
+    hidden = [f"and {plural(more, 'input')} more"] if more > 0 else []
+    return [*lines, *hidden, *compared.damage]
 
 
 def _table(steps: Sequence[StepComparison], glyphs: Glyphs) -> tuple[str, list[tuple[str, str]]]:

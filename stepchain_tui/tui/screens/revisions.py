@@ -12,7 +12,7 @@ from textual.binding import BindingType
 from textual.containers import Horizontal
 
 from stepchain_tui.tui.actions import Scope
-from stepchain_tui.tui.kept_plans import difference_lines, read_revisions
+from stepchain_tui.tui.kept_plans import difference_lines, read_revisions, revision_lines
 from stepchain_tui.tui.screens.base import ActionScreen
 from stepchain_tui.tui.text import moment, one_line, plural
 from stepchain_tui.tui.widgets.difference_view import DifferenceView
@@ -23,6 +23,7 @@ from stepchain_tui.tui.widgets.rows_view import RowsView
 
 if TYPE_CHECKING:
     from stepchain_tui.tui.kept_plans import KeptRevision
+    from stepchain_tui.tui.queries import Lines
 
 
 class RevisionRows(RowsView):
@@ -108,14 +109,10 @@ class RevisionsScreen(ActionScreen):
     def _chosen(self, event: RowsView.Chosen) -> None:
         event.stop()
         self._whole = not self._whole
-        if not self._whole:
-            self.show_difference()
-            return
-        revision = self._found[event.row]
-        self._show(f"Revision {revision.number}, whole", revision.text.splitlines(), "it is empty", plain=True)
+        self.show_difference()
 
     def show_difference(self) -> None:
-        """Show what the revision under the cursor changed."""
+        """Show what the revision under the cursor changed, or the whole of it."""
         self.only_latest("difference", self._show_difference)
 
     async def _show_difference(self) -> None:
@@ -124,15 +121,16 @@ class RevisionsScreen(ActionScreen):
         after = self._found[self.rows.cursor]
         wanted = self.rows.marked if self.rows.marked not in (None, after.number) else after.number - 1
         before = next((one for one in self._found if one.number == wanted), None)
-        if before is None:
-            self._show(f"Revision {after.number}", after.text.splitlines(), "it is empty", plain=True)
+        if before is None or self._whole:
+            title = f"Revision {after.number}{', whole' if self._whole else ''}"
+            self._show(title, await self.chain.library.work(partial(revision_lines, after)), "it is empty", plain=True)
             return
         if before.number > after.number:
             before, after = after, before
         lines = await self.chain.library.work(partial(difference_lines, before, after))
-        self._show(f"Revision {before.number} to {after.number}", list(lines), "they say the same")
+        self._show(f"Revision {before.number} to {after.number}", lines, "they say the same")
 
-    def _show(self, title: str, lines: list[str], empty: str, *, plain: bool = False) -> None:
+    def _show(self, title: str, lines: Lines, empty: str, *, plain: bool = False) -> None:
         self.query_one("#difference-pane", Pane).set_title(title)
         self.text.show_lines(lines, empty, plain=plain)
 

@@ -13,7 +13,7 @@ from stepchain_tui.run.values import Kept
 from stepchain_tui.store.base import AbstractStore
 from stepchain_tui.tui.host import HostError
 from stepchain_tui.tui.screens.run_engine import RunEngineActions
-from stepchain_tui.tui.text import moment
+from stepchain_tui.tui.text import moment, with_hint
 from stepchain_tui.tui.views import CutOff, StepDetail, StepView, cut_off, size_of, stands_after
 
 if TYPE_CHECKING:
@@ -78,7 +78,7 @@ class RunByHandActions(RunEngineActions):
             try:
                 await self.send("approve", step=step.id, approved=approved, fields=values)
             except HostError as error:
-                problems = {"": f"{error.message}. {error.hint}" if error.hint else error.message}
+                problems = {"": with_hint(error)}
             else:
                 return
 
@@ -218,7 +218,7 @@ class RunByHandActions(RunEngineActions):
 
         size = size_of(kept)
         keeps = f"empty: keep the {size:,} bytes that are there" if size > EDIT_LIMIT else ""
-        value = "" if keeps else _written(await self.chain.library.ask(partial(_load, kept=kept)))
+        value = "" if keeps else await self.chain.library.ask(partial(_written, kept=kept))
         written, problem = value, ""
         while True:
             given = await self.chain.ask(ValueEditor(title, text, written, accept=accept, problem=problem, keeps=keeps))
@@ -228,7 +228,7 @@ class RunByHandActions(RunEngineActions):
             try:
                 await send(Given(given.value, given.text, unchanged))
             except HostError as error:
-                written, problem = given.text, f"{error.message}. {error.hint}" if error.hint else error.message
+                written, problem = given.text, with_hint(error)
             else:
                 return
 
@@ -237,5 +237,5 @@ async def _load(store: AbstractStore, kept: Kept) -> Any:
     return await store.load_value(kept)
 
 
-def _written(value: Any) -> str:
-    return json.dumps(value, indent=2, ensure_ascii=False)
+async def _written(store: AbstractStore, kept: Kept) -> str:
+    return json.dumps(await store.load_value(kept), indent=2, ensure_ascii=False)

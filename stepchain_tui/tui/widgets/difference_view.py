@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
-from stepchain_tui.tui.queries import Lines, text_lines
+from stepchain_tui.tui.queries import Lines
 from stepchain_tui.tui.widgets.line_view import Piece
 from stepchain_tui.tui.widgets.text_view import TextView
 
@@ -18,16 +16,16 @@ class DifferenceView(TextView):
     plain = False
     """Whether it is a text, and the first character of a line means nothing."""
 
-    def show_lines(self, lines: Sequence[str], empty_text: str, *, plain: bool = False) -> None:
+    def show_lines(self, lines: Lines, empty_text: str, *, plain: bool = False) -> None:
         """Show other lines.
 
         Args:
-            lines: The lines; they may hold anything.
+            lines: The lines.
             empty_text: What is shown where there are none.
             plain: They are a text, not a difference.
         """
         self.plain = plain
-        self.show(text_lines("\n".join(lines)) if lines else Lines(), empty_text)
+        self.show(lines, empty_text)
 
     def pieces(self, index: int) -> list[Piece]:
         """Return one line."""
