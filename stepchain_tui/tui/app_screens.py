@@ -143,12 +143,14 @@ class OpenScreens(App[int]):
 
     def open_editor(self, path: Path) -> None:
         """Open a plan's file in the editor; of one that ships with us a copy, after asking."""
-        if self._ships_with_us(path):
-            self._chain.begin("open the editor", self._edit_copy, path)
-            return
+        self._chain.begin("open the editor", self._edit_file, path)
+
+    async def _edit_file(self, path: Path) -> None:
         from stepchain_tui.tui.screens.editor import EditorScreen
 
-        self.push_screen(EditorScreen(path))
+        own = await self._own_copy(path) if await self._ships_with_us(path) else path
+        if own is not None:
+            await self.push_screen(EditorScreen(own))
 
     def edit_run(self, run_id: str, outside: bool = False) -> None:
         """Edit the plan that a run keeps; what is applied becomes its next revision.
@@ -166,20 +168,15 @@ class OpenScreens(App[int]):
         edited = await self._chain.library.ask(partial(read_edited_plan, run_id=run_id))
         await self.push_screen(RunEditorScreen(edited, outside=outside))
 
-    def _ships_with_us(self, path: Path) -> bool:
-        shipped, here = paths.shipped_folder("sample_plans"), path.resolve().parent
-        return here == shipped.resolve() and here != self._chain.folder.resolve()
-
-    async def _edit_copy(self, path: Path) -> None:
-        if (own := await self._own_copy(path)) is not None:
-            self.open_editor(own)
+    async def _ships_with_us(self, path: Path) -> bool:
+        return await self._chain.library.work(partial(_is_shipped, path, self._chain.folder))
 
     async def _own_copy(self, path: Path) -> Path | None:
         """Return a copy of a plan that ships with us, in the current folder; None where the person wants none."""
         from stepchain_tui.tui.queries import copy_plan
 
         own = self._chain.folder / path.name
-        there = own.exists()
+        there = await self._chain.library.work(own.exists)
         answer = await self._chain.choose(
             f"{path.stem} ships with StepChain",
             f"There is a {own} already." if there else f"It is edited as a copy: {own}",
@@ -211,9 +208,9 @@ class OpenScreens(App[int]):
 
     async def _swap_for_editor(self, mode: str, path: Path) -> None:
         self.open_home()
-        self.open_editor(path)
         if mode not in self._named_modes.values():
             await self.remove_mode(mode)
+        await self._edit_file(path)
 
     async def may_leave_editors(self) -> bool:
         """Return whether no open editor holds text that nobody wants to lose."""
@@ -226,7 +223,7 @@ class OpenScreens(App[int]):
 
     async def edit_outside(self, path: Path) -> bool:
         """Let the user edit a file in $EDITOR; say whether that was possible. A plan that ships with us is copied."""
-        if self._ships_with_us(path):
+        if await self._ships_with_us(path):
             if (own := await self._own_copy(path)) is None or not await self.edit_outside(own):
                 return False
             self.open_plan(own)
@@ -253,3 +250,9 @@ class OpenScreens(App[int]):
             return False
         self.refresh(layout=True)
         return True
+
+
+def _is_shipped(path: Path, folder: Path) -> bool:
+    """Say whether a plan's file ships with us, and is not in the folder that one works in; blocking."""
+    shipped, here = paths.shipped_folder("sample_plans"), path.resolve().parent
+    return here == shipped.resolve() and here != folder.resolve()
