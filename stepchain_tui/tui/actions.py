@@ -130,7 +130,7 @@ _RUN_ACTIONS = (
     Action("step.skip", "S", "skip", "Leave the selected step out", Scope.RUN, "can_skip"),
     Action("step.mark", "m", "mark done", "Take the selected step as succeeded, by hand", Scope.RUN, "can_mark"),
     Action("step.pin", "asterisk", "pin", "Keep the step's output over reruns, or no longer", Scope.RUN, "can_pin"),
-    Action("run.fork", "F", "fork", "Begin a new run from the selected step", Scope.RUN, "can_fork"),
+    Action("run.fork", "F", "fork", "Begin a new run from the selected step", Scope.RUN, "has_run"),
     Action("step.why", "w", "why", "Say why the selected step is as it is", Scope.RUN, "has_run", 65),
     Action("run.revisions", "v", "revisions", "Show the revisions of the run's plan", Scope.RUN, "has_run"),
     Action("run.slots", "U", "slots", "Show who holds a slot, and change limits", Scope.RUN, "has_run"),

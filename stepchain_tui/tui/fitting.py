@@ -113,7 +113,7 @@ def can_answer(now: Situation) -> str | None:
 
 
 def has_run(now: Situation) -> str | None:
-    """Return why what asks about a run does not fit now."""
+    """Return why what is asked about a run, or made from it, does not fit now."""
     return "nothing ran yet: s starts" if now.run is None or now.step is None else None
 
 
@@ -156,11 +156,6 @@ def can_pin(now: Situation) -> str | None:
     if now.run is None or now.step is None:
         return "nothing runs yet: s starts"
     return None if now.step.pinned else _busy(now.step)
-
-
-def can_fork(now: Situation) -> str | None:
-    """Return why a fork does not fit now."""
-    return "nothing ran yet: s starts" if now.run is None or now.step is None else None
 
 
 def _busy(step: StepView) -> str | None:
