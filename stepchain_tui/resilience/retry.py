@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from stepchain_tui.plan import ActionKind, RetrySettings, Step
 from stepchain_tui.run.failures import Failure
-from stepchain_tui.run.status import ErrorType
+from stepchain_tui.run.status import ErrorType, worded
 
 if TYPE_CHECKING:
     from tenacity.wait import wait_base
@@ -83,8 +83,8 @@ class RetryPolicy:
         if stop_after_attempt(self.max_attempts)(state):
             return None
         if failure.retry_after is not None:
-            return RetryDecision(failure.retry_after, f"{_words(failure.error_type)}, Retry-After")
-        return RetryDecision(self.wait_for(failure.error_type)(state), _words(failure.error_type))
+            return RetryDecision(failure.retry_after, f"{worded(failure.error_type)}, Retry-After")
+        return RetryDecision(self.wait_for(failure.error_type)(state), worded(failure.error_type))
 
     def wait_for(self, error_type: ErrorType) -> wait_base:
         """Return the tenacity wait of a class of error."""
@@ -103,7 +103,3 @@ class RetryPolicy:
                 jitter=self.initial_delay,
             )
         return wait_exponential(multiplier=self.initial_delay, max=self.max_delay, exp_base=self.exponential_base)
-
-
-def _words(error_type: ErrorType) -> str:
-    return error_type.value.replace("_", " ")

@@ -16,9 +16,9 @@ import msgspec
 
 from stepchain_tui.run.critical_path import began_at
 from stepchain_tui.run.state import RunState, StepState, Usage
-from stepchain_tui.run.status import RunStatus, StepStatus
+from stepchain_tui.run.status import RunStatus, StepStatus, worded
 from stepchain_tui.run.values import Kept
-from stepchain_tui.run.why_words import listed, numbered, quoted, spoken, worded
+from stepchain_tui.run.why_words import listed, numbered, quoted, spoken
 
 LINES_COMPARED = 20_000
 """Lines of a value that are compared with another; difflib's time grows with their square."""

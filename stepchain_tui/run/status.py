@@ -115,3 +115,8 @@ STEP_MOVES: dict[StepStatus, frozenset[StepStatus]] = {
 
 A step that succeeded waits where there is a breakpoint after it: its result is kept, its dependents do not go on yet.
 """
+
+
+def worded(name: StrEnum) -> str:
+    """Return a status or a class of error as it is said: `timed out`, `rate limit`."""
+    return name.value.replace("_", " ")

@@ -11,8 +11,8 @@ from datetime import datetime
 from itertools import pairwise
 
 from stepchain_tui.run.state import BREAKPOINT, RunState, StepState
-from stepchain_tui.run.status import RUN_ENDED, STEP_ENDED, RunStatus, StepStatus
-from stepchain_tui.run.why_words import listed, numbered, quoted, spoken, worded
+from stepchain_tui.run.status import RUN_ENDED, STEP_ENDED, RunStatus, StepStatus, worded
+from stepchain_tui.run.why_words import listed, numbered, quoted, spoken
 
 NAMED = 4
 """Links of a chain that a sentence names; of those between only the number is told."""

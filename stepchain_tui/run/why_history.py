@@ -9,8 +9,9 @@ from typing import Any
 from stepchain_tui.run import events as e
 from stepchain_tui.run.ids import is_inside
 from stepchain_tui.run.state import BREAKPOINT
+from stepchain_tui.run.status import worded
 from stepchain_tui.run.why_facts import Fact
-from stepchain_tui.run.why_words import by, listed, numbered, quoted, spoken, worded
+from stepchain_tui.run.why_words import by, listed, numbered, quoted, spoken
 
 ITEMS_SHOWN = 5
 """Failures of items that are told of each attempt at a map; the others are counted."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from enum import StrEnum
 
 LONGEST = 240
 """Characters of somebody else's text (an error, a question) that one sentence quotes."""
@@ -45,11 +44,6 @@ def listed(names: Sequence[str], limit: int = 5) -> str:
     if len(names) > limit:
         shown.append(f"{len(names) - limit:,} more")
     return shown[0] if len(shown) == 1 else ", ".join(shown[:-1]) + f" and {shown[-1]}" if shown else "none"
-
-
-def worded(name: StrEnum) -> str:
-    """Return a status or a class of error as it is said: `timed out`, `rate limit`."""
-    return name.value.replace("_", " ")
 
 
 def by(who: str) -> str:
