@@ -18,16 +18,19 @@ async def fold_readable(store: AbstractStore, run_id: str) -> tuple[RunState, li
     state = RunState()
     corrupt: list[CorruptEvent] = []
     expected = 1
+    # read before the events: a run that goes on meanwhile has more of these, never fewer
+    last = (await store.get_run(run_id)).last_seq
     async for seq, kind, step_id, data in store.read_raw_events(run_id):
         if seq > expected:
-            corrupt.append(CorruptEvent(seq=expected, problem=_missing(expected, seq - 1)))
-            if expected == 1:
-                await _begin_from_rows(store, run_id, state)
+            corrupt.append(await _gap(store, run_id, state, expected, seq - 1))
         if problem := _apply(state, seq, run_id, data):
             corrupt.append(CorruptEvent(seq=seq, problem=problem, type=kind, step_id=step_id))
             if seq == 1:
                 await _begin_from_rows(store, run_id, state)
         expected = seq + 1
+    if last >= expected:
+        corrupt.append(await _gap(store, run_id, state, expected, last))
+        state.last_seq = last
     return state, corrupt
 
 
@@ -48,8 +51,12 @@ def _apply(state: RunState, seq: int, run_id: str, data: bytes) -> str:
     return ""
 
 
-def _missing(first: int, last: int) -> str:
-    return "it is missing" if first == last else f"events {first} to {last} are missing"
+async def _gap(store: AbstractStore, run_id: str, state: RunState, first: int, last: int) -> CorruptEvent:
+    """Return that the events from `first` to `last` are missing; where the first of all is, the run begins here."""
+    if first == 1:
+        await _begin_from_rows(store, run_id, state)
+    problem = "it is missing" if first == last else f"events {first} to {last} are missing"
+    return CorruptEvent(seq=first, problem=problem)
 
 
 async def _begin_from_rows(store: AbstractStore, run_id: str, state: RunState) -> None:

@@ -85,8 +85,8 @@ async def integrity_check(reader: Reader, blobs: FileBlobs, *, full: bool) -> li
     if full:
         references: Counter[str] = Counter()
         damaged: list[str] = []
-        for (run_id,) in await reader.fetch("SELECT run_id FROM runs ORDER BY key"):
-            damaged += await _check_run(reader, run_id, references)
+        for run_id, last_seq in await reader.fetch("SELECT run_id, last_seq FROM runs ORDER BY key"):
+            damaged += await _check_run(reader, run_id, last_seq, references)
         for (sha256,) in await reader.fetch("SELECT sha256 FROM cache WHERE sha256 IS NOT NULL"):
             references[sha256] += 1
         problems += damaged + await _check_references(reader, references, all_known=not damaged)
@@ -104,7 +104,7 @@ async def _check_references(reader: Reader, references: Counter[str], *, all_kno
     ]
 
 
-async def _check_run(reader: Reader, run_id: str, references: Counter[str]) -> list[str]:
+async def _check_run(reader: Reader, run_id: str, last_seq: int, references: Counter[str]) -> list[str]:
     expected = 1
     async for seq, _, _, data in reader.raw_events(run_id, 0, None):
         if seq != expected:
@@ -115,7 +115,7 @@ async def _check_run(reader: Reader, run_id: str, references: Counter[str]) -> l
             return [f"run '{run_id}': event {seq}: {error}"]
         references.update(blob.sha256 for blob in blobs_in(event))
         expected += 1
-    return []
+    return [f"run '{run_id}': event {expected} is missing"] if last_seq >= expected else []
 
 
 # --- single writes

@@ -346,6 +346,17 @@ async def test_a_run_whose_first_event_is_lost_begins_with_its_rows(store: Abstr
 
 
 @pytest.mark.parametrize("store", ["process", "power"], indirect=True)  # rows in a file can be lost
+@pytest.mark.parametrize(("first", "problem"), [(4, "it is missing"), (1, "events 1 to 4 are missing")])
+async def test_missing_events_at_the_end_are_told_too(store: SQLiteStore, first: int, problem: str) -> None:
+    await Run(store, goal="mine").started().step("s0").commit()
+    await store.write(lambda db: db.execute("DELETE FROM events WHERE id & 0xffffffff >= ?", (first,)))
+    state, corrupt = await store.load_readable("run-1")
+    assert corrupt == [CorruptEvent(seq=first, problem=problem)]
+    assert (state.run_id, state.goal, state.last_seq, list(state.steps)) == ("run-1", "mine", 4, ["s0", "s1"])
+    assert await store.integrity_check(full=True) == [f"run 'run-1': event {first} is missing"]
+
+
+@pytest.mark.parametrize("store", ["process", "power"], indirect=True)  # rows in a file can be lost
 async def test_missing_events_are_told_once_for_each_gap(store: SQLiteStore) -> None:
     await Run(store, steps=3).started().step("s0").step("s1").step("s2").commit()
     await store.write(lambda db: db.execute("DELETE FROM events WHERE id & 0xffffffff IN (1, 2, 6)"))
