@@ -159,9 +159,7 @@ async def main() -> int:
         app = StepChainApp(path, run_id=RUN, folder=Path(name))
         try:
             async with app.run_test(size=(200, 60)) as pilot:
-                await pilot.pause(
-                    2.0
-                )  # the app collects its garbage, and freezes what was loaded, after the first paint
+                await pilot.pause(2.0)  # after the first paint the app collects its garbage, and freezes the rest
                 screen = app.screen
                 assert isinstance(screen, RunScreen)
                 screen.step_pane.tab = "log"

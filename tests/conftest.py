@@ -17,7 +17,7 @@ from typing import Any
 import psutil
 import pytest
 
-from tests.support.stored_runs import BROKEN_ON_PURPOSE, watch
+from tests.support.stored_runs import watch
 
 _PROXIES = ("http_proxy", "https_proxy", "all_proxy", "ftp_proxy")
 _ROOT = "root"
@@ -80,10 +80,7 @@ def _tools_are_required() -> bool:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Mark those that break their store, and leave out what this machine cannot run."""
-    for item in items:
-        if (why := BROKEN_ON_PURPOSE.get(item.name)) is not None:
-            item.add_marker(pytest.mark.breaks_its_store(why))
+    """Leave out what this machine cannot run."""
     left_out = [
         item
         for item in items

@@ -6,10 +6,11 @@ from collections.abc import Iterator
 
 from stepchain_tui.cli.receipts import plan_words
 from stepchain_tui.cli.text import local_time, to_type
+from stepchain_tui.engine import RunSource
 from stepchain_tui.engine.attempts import what_after_interruption
 from stepchain_tui.engine.receipt import planned
 from stepchain_tui.engine.rehearsal import with_interruptions
-from stepchain_tui.engine.revival import source_of
+from stepchain_tui.engine.revival import source_at_rest
 from stepchain_tui.plan import OnInterrupt, Step
 from stepchain_tui.run import AttemptStatus, Event, RunState, StepState
 from stepchain_tui.run import events as e
@@ -53,9 +54,12 @@ class Beginning:
         if not self._known and state.parent_run_id is None:
             return []
         receipt = planned("resume", state.run_id, self._before, state, self._events)
+        cut_off: list[str] = []
         if any(step.interruptions for step in state.steps.values()):
-            receipt = with_interruptions(receipt, state, source_of(state, dict.fromkeys(state.secret_inputs, "")))
-        told = [f"  {plan_words(receipt)}", *_cut_off(state), *self._changed_code(state)]
+            source = source_at_rest(state)
+            receipt = with_interruptions(receipt, state, source)
+            cut_off.extend(_cut_off(state, source))
+        told = [f"  {plan_words(receipt)}", *cut_off, *self._changed_code(state)]
         self._events.clear()
         return told
 
@@ -76,7 +80,7 @@ class Beginning:
         yield from _more(len(changed))
 
 
-def _cut_off(state: RunState) -> Iterator[str]:
+def _cut_off(state: RunState, source: RunSource) -> Iterator[str]:
     found = [
         step
         for step in state.steps.values()
@@ -86,7 +90,6 @@ def _cut_off(state: RunState) -> Iterator[str]:
         return
     what = "its effect" if len(found) == 1 else "their effects"
     yield f"  {numbered(len(found), 'attempt')} never reported: {what} may have happened"
-    source = source_of(state, dict.fromkeys(state.secret_inputs, ""))
     for step in found[:_TOLD]:
         last = next((one for one in reversed(step.attempts.values()) if one.status is AttemptStatus.INTERRUPTED), None)
         if last is not None:

@@ -21,6 +21,7 @@ from stepchain_tui.cli.text import (
 )
 from stepchain_tui.run import Event, RunState, StepState, StepStatus, decode_event
 from stepchain_tui.run import events as e
+from stepchain_tui.run.why_words import numbered
 from stepchain_tui.tui.text import duration
 
 _LONG = 30
@@ -163,7 +164,7 @@ class Progress:
             (
                 f"  {glyph(step.status, ascii_only=self._ascii)} {step.id}",
                 words_of(step.status),
-                f"{step.attempt} {'try' if step.attempt == 1 else 'tries'}" if step.attempt else "",
+                numbered(step.attempt, "try") if step.attempt else "",
                 between(step.started_at, step.finished_at),
                 _note(step),
             )
@@ -218,7 +219,7 @@ class Progress:
 def _again(event: e.StepRetryScheduled | e.ItemRetryScheduled) -> str:
     left = event.max_attempts - event.tries
     when = f"again in {duration(event.delay)}" if event.delay else "again at once"
-    return f"{clean_line(event.error.message)}; {when}, {left} {'try' if left == 1 else 'tries'} left"
+    return f"{clean_line(event.error.message)}; {when}, {numbered(left, 'try')} left"
 
 
 def _ended(state: RunState) -> int:

@@ -12,6 +12,8 @@ from stepchain_tui.run.why_words import numbered, spoken
 
 _TOLD = 30
 """Lines of a receipt that are told beside something else; the rest is counted."""
+_WORTH_TELLING = 0.05
+"""Seconds below which nobody cares what was saved."""
 _COLOURS = {
     Decision.REUSE: RunStatus.SUCCEEDED,
     Decision.RUN: RunStatus.RUNNING,
@@ -48,9 +50,8 @@ def say_receipt(receipt: Receipt) -> None:
 def plan_words(receipt: Receipt) -> str:
     """Return what is to be done in a few words: `reuse 9 steps (saves 4 min 12 s), run 3`."""
     counts = {decision: receipt.count(decision) for decision in Decision}
-    saved = f" (saves {spoken(receipt.seconds_saved)})" if receipt.seconds_saved >= 0.05 else ""
     kept = counts[Decision.REUSE] + counts[Decision.STALE]
-    parts = [f"reuse {numbered(kept, 'step')}{saved}"] if kept else []
+    parts = [_counted("reuse", kept, []) + _saved("saves", receipt)] if kept else []
     if counts[Decision.STALE]:
         parts.append(f"{counts[Decision.STALE]} of them stale")
     parts.append(_counted("run", counts[Decision.RUN], parts) if counts[Decision.RUN] else "run nothing")
@@ -64,10 +65,9 @@ def account_words(receipt: Receipt) -> str:
     ran = receipt.count(Decision.RUN)
     stale = receipt.count(Decision.STALE)
     kept = receipt.count(Decision.REUSE) + stale
-    parts = [f"ran {numbered(ran, 'step')}" if ran else "ran nothing"]
+    parts = [_counted("ran", ran, []) if ran else "ran nothing"]
     if kept:
-        saved = f" (saved {spoken(receipt.seconds_saved)})" if receipt.seconds_saved >= 0.05 else ""
-        parts.append(_counted("reused", kept, parts if ran else []) + saved)
+        parts.append(_counted("reused", kept, parts if ran else []) + _saved("saved", receipt))
     if stale:
         parts.append(f"{stale} of them stale")
     if left := receipt.count(Decision.LEAVE):
@@ -78,6 +78,11 @@ def account_words(receipt: Receipt) -> str:
 def _counted(verb: str, count: int, before: list[str]) -> str:
     """Return a number of steps; the word `steps` is said once."""
     return f"{verb} {count:,}" if before else f"{verb} {numbered(count, 'step')}"
+
+
+def _saved(verb: str, receipt: Receipt) -> str:
+    """Return how long the kept results took to make, where that is worth a word."""
+    return f" ({verb} {spoken(receipt.seconds_saved)})" if receipt.seconds_saved >= _WORTH_TELLING else ""
 
 
 def _rows(lines: Iterable[ReceiptLine]) -> list[str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from stepchain_tui.cli.text import indented_json
 from stepchain_tui.core.errors import StoreError, UsageError
 from stepchain_tui.core.values import encode_json
 from stepchain_tui.plan import Plan, plan_from_json
@@ -30,11 +31,7 @@ class PlanRevision:
     @property
     def shown_text(self) -> str:
         """The text of its file, or its JSON where it has none."""
-        if self.text:
-            return self.text
-        import msgspec
-
-        return msgspec.json.format(encode_json(self.plan), indent=2).decode() + "\n"
+        return self.text or indented_json(self.plan) + "\n"
 
     def parsed(self) -> Plan:
         """Return the plan."""

@@ -13,6 +13,7 @@ from stepchain_tui.cli.text import (
     clean_line,
     draws_unicode,
     glyph,
+    indented_json,
     local_time,
     painted,
     put,
@@ -23,6 +24,7 @@ from stepchain_tui.cli.text import (
 )
 from stepchain_tui.core.values import encode_json
 from stepchain_tui.run import Mark, RunState, StepState
+from stepchain_tui.run.why_words import numbered
 from stepchain_tui.store import RunSummary
 
 _AGAIN = {
@@ -90,7 +92,7 @@ def _named(step: StepState, sign: str) -> str:
 
 def _row(step: StepState, output: Any, *, ascii_only: bool) -> tuple[str, ...]:
     marks = "".join(_MARKS[mark] for mark in sorted(step.marks))
-    tries = f"{step.attempt} {'try' if step.attempt == 1 else 'tries'}" if step.attempt else ""
+    tries = numbered(step.attempt, "try") if step.attempt else ""
     return (
         f"{_named(step, glyph(step.status, ascii_only=ascii_only))}{marks}",
         step.outline.kind,
@@ -135,7 +137,4 @@ def _put_details(step: StepState, output: Any, *, full: bool) -> None:
     if full and output is not None:
         put()
         put(f"{step.id}:")
-        import msgspec
-
-        text = output if isinstance(output, str) else msgspec.json.format(encode_json(output), indent=2).decode()
-        put(clean_block(text))
+        put(clean_block(output if isinstance(output, str) else indented_json(output)))

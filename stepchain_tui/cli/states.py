@@ -15,6 +15,9 @@ from stepchain_tui.store import CorruptEvent, RunSummary, SQLiteStore
 if TYPE_CHECKING:
     from stepchain_tui.engine.recorder import Journal
 
+_TOLD = 20
+"""Damaged events that are named one by one."""
+
 
 class _Reading:
     """A journal for a state that is only read: what it emits is folded and never stored."""
@@ -81,7 +84,3 @@ def say_what_is_broken(run: ReadRun) -> None:
         say(f"warning: ... and {len(run.corrupt) - _TOLD:,} more events")
     if run.corrupt:
         say("  What is shown leaves them out; `stepchain doctor` checks the whole store.")
-
-
-_TOLD = 20
-"""Damaged events that are named one by one."""

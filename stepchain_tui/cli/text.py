@@ -111,6 +111,15 @@ def to_type(store: str | None, *words: str) -> str:
     return shlex.join(["stepchain", *words, *named])
 
 
+def indented_json(value: Any) -> str:
+    """Return a value as JSON that people can read."""
+    import msgspec
+
+    from stepchain_tui.core.values import encode_json
+
+    return msgspec.json.format(encode_json(value), indent=2).decode()
+
+
 def safe_json(data: bytes) -> bytes:
     """Return JSON whose control characters are all escaped, also those that JSON leaves alone."""
     return _JSON_CONTROLS.sub(lambda found: b"\\u00%02x" % found.group()[-1], data)
@@ -123,12 +132,8 @@ def put(line: str = "") -> None:
 
 def put_json(value: Any) -> None:
     """Print a JSON value on standard output, indented."""
-    import msgspec
-
-    from stepchain_tui.core.values import encode_json
-
     sys.stdout.flush()
-    sys.stdout.buffer.write(safe_json(msgspec.json.format(encode_json(value), indent=2)) + b"\n")
+    sys.stdout.buffer.write(safe_json(indented_json(value).encode()) + b"\n")
     sys.stdout.buffer.flush()
 
 

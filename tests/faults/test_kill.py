@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, suppress
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import psutil
@@ -100,17 +101,22 @@ GO = ("run", "plan.yaml", "--run-id", "r1", "--json")
 """Starts the run, or goes on with it."""
 
 
+def with_plan(folder: Path) -> CommandLine:
+    """Return a command line in a folder with the plan in it."""
+    line = CommandLine(folder)
+    line.write("plan.yaml", PLAN)
+    line.write("effects.py", EFFECTS)
+    return line
+
+
 @pytest.fixture
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[], CommandLine]]:
     """Make a folder with the plan in it."""
     made: list[CommandLine] = []
 
     def make() -> CommandLine:
-        line = CommandLine(tmp_path_factory.mktemp("killed"))
-        line.write("plan.yaml", PLAN)
-        line.write("effects.py", EFFECTS)
-        made.append(line)
-        return line
+        made.append(with_plan(tmp_path_factory.mktemp("killed")))
+        return made[-1]
 
     yield make
     for line in made:
@@ -230,9 +236,7 @@ def nothing_is_left(cli: CommandLine, processes: list[dict[str, Any]]) -> None:
 @pytest.fixture(scope="module")
 def uninterrupted(tmp_path_factory: pytest.TempPathFactory) -> tuple[Facts, float]:
     """Return a run that nobody kills, and how long it took."""
-    line = CommandLine(tmp_path_factory.mktemp("whole"))
-    line.write("plan.yaml", PLAN)
-    line.write("effects.py", EFFECTS)
+    line = with_plan(tmp_path_factory.mktemp("whole"))
     begin = time.monotonic()
     answer = line(*GO)
     took = time.monotonic() - begin

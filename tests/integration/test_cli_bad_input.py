@@ -72,6 +72,7 @@ def test_bad_usage(cli: CommandLine) -> None:
         assert record.keys() == {"error", "kind", "hint"}
 
 
+@pytest.mark.breaks_its_store("the file is no database")
 def test_a_store_that_is_no_store(cli: CommandLine) -> None:
     cli.store.write_text("not a database, but a long enough text")
     for words in (("run", "good.yaml"), ("runs",), ("show", "r1"), ("pause", "r1")):

@@ -122,7 +122,7 @@ def test_a_pinned_output_is_kept_over_reruns(cli: CommandLine) -> None:
         (("limits", "r1", "slow"), "is not K=V"),
         (("limits", "r1", "slow=x"), "is a whole number"),
         (("limits", "r1", "--priority", "bda=1"), "no step 'bda'"),
-        (("limits", "r1", "--max-concurrent", "0"), "0"),
+        (("limits", "r1", "--max-concurrent", "0"), "0 is not in the range"),
         (("limits", "r1", "--max-running", "2"), "nobody carries this run out"),
         (("rerun", "r1", "bad", "--failed"), "has no items"),
         (("mark", "nope", "bad"), "no run 'nope'"),

@@ -137,7 +137,9 @@ def test_why_names_the_cause_of_a_step_and_of_a_run(cli: CommandLine) -> None:
     assert as_json["details"]
     assert "b failed" in cli("why", "r1").out.splitlines()[0]
     assert cli("why", "r1", "--json").json["step_id"] == ""
-    assert "did you mean" not in cli("why", "r1", "zzz").err
+    unknown = cli("why", "r1", "zzz").err
+    assert "no step 'zzz'" in unknown
+    assert "did you mean" not in unknown
     assert cli("why", "r1", "zzz", "--json").error["kind"] == "unknown_step"
     assert cli("why", "nope", "--json").error["kind"] == "unknown_run"
 

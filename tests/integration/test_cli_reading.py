@@ -209,6 +209,7 @@ def test_doctor_finds_nothing_wrong_with_a_good_store(cli: CommandLine) -> None:
     assert "sk-very" not in cli("doctor", env={"OPENAI_API_KEY": "sk-very-secret-key"}).out
 
 
+@pytest.mark.breaks_its_store("an event is taken out")
 def test_doctor_finds_damage_and_exits_2(cli: CommandLine) -> None:
     cli("run", "plan.yaml", "--run-id", "r1")
     with closing(sqlite3.connect(cli.store)) as connection:
@@ -221,6 +222,7 @@ def test_doctor_finds_damage_and_exits_2(cli: CommandLine) -> None:
     assert any("r1" in problem for problem in answer.json["problems"])
 
 
+@pytest.mark.breaks_its_store("a row is changed")
 def test_doctor_finds_rows_that_differ_from_the_events(cli: CommandLine) -> None:
     cli("run", "plan.yaml", "--run-id", "r1")
     with closing(sqlite3.connect(cli.store)) as connection:

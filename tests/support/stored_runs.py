@@ -169,13 +169,6 @@ def check_store(path: Path) -> dict[str, RunState]:
 
 # --- around a test
 
-BROKEN_ON_PURPOSE = {
-    "test_doctor_finds_damage_and_exits_2": "an event is taken out",
-    "test_doctor_finds_rows_that_differ_from_the_events": "a row is changed",
-    "test_a_store_that_is_no_store": "the file is no database",
-}
-"""Tests whose runs do not add up, and why: as if marked `breaks_its_store`."""
-
 
 @dataclass
 class Watch:

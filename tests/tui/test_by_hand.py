@@ -34,11 +34,6 @@ def field(person: Person) -> str:
     return str(person.app.screen.query_one("TextArea").text)  # type: ignore[attr-defined]
 
 
-async def ended(person: Person) -> None:
-    await person.run_is("succeeded")
-    await person.run_is_left()
-
-
 async def test_a_breakpoint_of_the_plan_stops_says_where_and_goes_on(desk: Desk) -> None:
     async with desk.app(plan=desk.plan(STOPS)) as person:
         await person.press("s")
@@ -65,7 +60,7 @@ async def test_keys_answer_the_question_in_sight_whatever_is_selected(desk: Desk
 async def test_b_turns_a_breakpoint_before_then_after_then_off(desk: Desk) -> None:
     async with desk.app(plan=desk.plan(TWO)) as person:
         await person.press("s")
-        await ended(person)
+        await person.run_has_ended()
         person.run.select_step("second")
         for place, seen in (("before", "● stops before"), ("after", "● stops after")):
             await person.press("b")
@@ -109,7 +104,7 @@ async def test_the_output_is_changed_at_a_breakpoint_after_the_work(desk: Desk) 
 async def test_a_pinned_output_is_taken_by_reruns_until_it_is_unpinned(desk: Desk) -> None:
     async with desk.app(plan=desk.plan(TWO)) as person:
         await person.press("s")
-        await ended(person)
+        await person.run_has_ended()
         person.run.select_step("first")
         await person.press("asterisk")
         await person.sees("Pin the output of first?", '"stdout": "one\\n"')
@@ -119,7 +114,7 @@ async def test_a_pinned_output_is_taken_by_reruns_until_it_is_unpinned(desk: Des
         person.run.select_step("second")
         await person.press("R", "y")
         await person.until(lambda: person.session.steps["second"].attempt == 2)
-        await ended(person)
+        await person.run_has_ended()
         await person.sees('"stdout": "pinned two')
         person.run.select_step("first")
         await person.press("asterisk")
@@ -130,8 +125,7 @@ async def test_a_failed_step_is_taken_as_succeeded_with_an_output(desk: Desk) ->
     plan = desk.plan(TWO.replace("echo one", "exit 3"))
     async with desk.app(plan=plan) as person:
         await person.press("s")
-        await person.run_is("failed")
-        await person.run_is_left()
+        await person.run_has_ended("failed")
         person.run.select_step("first")
         await person.press("m")
         await person.sees("Take first as succeeded?")
@@ -148,14 +142,17 @@ async def test_a_failed_step_is_taken_as_succeeded_with_an_output(desk: Desk) ->
 async def test_esc_leaves_the_step_as_it_is(desk: Desk) -> None:
     async with desk.app(plan=desk.plan(TWO)) as person:
         await person.press("s")
-        await ended(person)
+        await person.run_has_ended()
         person.run.select_step("first")
+        assert person.session.view is not None
+        before = person.session.view.seq
         await person.press("m")
         await person.sees("Take first as succeeded?")
         await person.press("escape")
         assert person.app.screen is person.run
-        assert person.session.view is not None
         assert person.session.steps["first"].attempt == 1
+        async with desk.store() as store:
+            assert (await store.load_state(person.session.run_id)).last_seq == before
 
 
 async def test_a_skip_shows_what_it_means_first(desk: Desk) -> None:
@@ -173,14 +170,14 @@ async def test_a_skip_shows_what_it_means_first(desk: Desk) -> None:
 async def test_a_fork_takes_over_what_is_upstream_and_is_a_run_of_its_own(desk: Desk, in_process: bool) -> None:
     async with desk.app(plan=desk.plan(TWO), in_process=in_process) as person:
         await person.press("s")
-        await ended(person)
+        await person.run_has_ended()
         parent = person.session.run_id
         person.run.select_step("second")
         await person.press("F")
         await person.sees("Fork at second?", "forked here", "= reuse", "run 1 · reuse 1")
         await person.press("y")
         await person.until(lambda: person.session.run_id not in ("", parent))
-        await ended(person)
+        await person.run_has_ended()
         assert person.session.view is not None
         assert person.session.view.parent_run_id == parent
         assert person.session.steps["first"].attempt == 0
@@ -198,11 +195,10 @@ steps:
     )
     async with desk.app(plan=plan) as person:
         await person.press("s")
-        await person.run_is("failed")
-        await person.run_is_left()
+        await person.run_has_ended("failed")
         (desk.folder / "fine").touch()
         await person.press("I")
-        await ended(person)
+        await person.run_has_ended()
         assert sorted((desk.folder / "done").read_text().split()) == ["1", "2", "2", "3"]
         await person.sees("what was run")
 
@@ -230,7 +226,7 @@ async def test_before_a_run_each_key_says_why_it_does_nothing(desk: Desk, key: s
 async def test_a_refused_value_is_asked_for_again_with_the_reason(desk: Desk) -> None:
     async with desk.app(plan=desk.plan(TWO)) as person:
         await person.press("s")
-        await ended(person)
+        await person.run_has_ended()
         person.run.select_step("first")
         await person.press("m")
         await person.sees("Take first as succeeded?")
@@ -246,7 +242,7 @@ async def test_an_output_too_large_for_a_field_is_kept_as_it_is(desk: Desk, key:
     plan = desk.plan("steps:\n  - {id: first, python: \"'x' * 300000\"}\n")
     async with desk.app(plan=plan) as person:
         await person.press("s")
-        await ended(person)
+        await person.run_has_ended()
         await person.press(key)
         await person.sees(title, "empty: keep the 300,002 bytes that are there")
         await person.press("ctrl+s")
@@ -269,7 +265,7 @@ steps:
     )
     async with desk.app(plan=plan, inputs={"token": "open"}) as person:
         await person.press("s")
-        await ended(person)
+        await person.run_has_ended()
         parent = person.session.run_id
         await person.press("F", "y")
         await person.sees("Secret inputs", "needed again")
@@ -280,7 +276,7 @@ steps:
         await person.type("open")
         await person.press("ctrl+s")
         await person.until(lambda: person.session.run_id not in ("", parent))
-        await ended(person)
+        await person.run_has_ended()
 
 
 async def test_a_poor_terminal_gets_ascii_only(desk: Desk) -> None:
@@ -300,7 +296,7 @@ async def test_a_poor_terminal_gets_ascii_only(desk: Desk) -> None:
             if person.app.is_asking:
                 await person.press("escape")
         await person.press("c")
-        await ended(person)
+        await person.run_has_ended()
         person.run.step_pane.tab = "output"
         await person.press("R")
         await person.sees("Rerun from", "> run", "= reuse")

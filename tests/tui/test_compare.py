@@ -29,11 +29,7 @@ async def ran(desk: Desk, person: Person, plan: str, name: str, *, status: str =
 
 async def opened(person: Person, left: str, right: str) -> CompareScreen:
     person.app.open_comparison(left, right)
-    await person.until(lambda: isinstance(person.app.screen, CompareScreen))
-    await person.quiet()
-    screen = person.app.screen
-    assert isinstance(screen, CompareScreen)
-    return screen
+    return await person.opened(CompareScreen)
 
 
 @pytest.mark.parametrize("size", [(140, 40), (80, 24)])

@@ -18,8 +18,7 @@ steps:
 async def ran(desk: Desk) -> str:
     async with desk.app(plan=desk.plan(PLAN)) as person:
         await person.press("s")
-        await person.run_is("succeeded")
-        await person.run_is_left()
+        await person.run_has_ended()
         return person.session.run_id
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 from textual.widgets import Input
-from tui_desk import Desk, Person
+from tui_desk import Desk, Person, lend_terminal
 
 from stepchain_tui.tui.screens.editor import EditorScreen
 
@@ -19,15 +19,9 @@ def editor(person: Person) -> EditorScreen:
     return person.app.screen
 
 
-async def opened(person: Person) -> EditorScreen:
-    await person.until(lambda: isinstance(person.app.screen, EditorScreen))
-    await person.quiet()
-    return editor(person)
-
-
 async def test_a_broken_plan_opens_in_the_editor_with_its_problems(desk: Desk) -> None:
     async with desk.app(plan=desk.plan(BROKEN)) as person:
-        screen = await opened(person)
+        screen = await person.opened(EditorScreen)
         await person.sees("Problems (2)", "2:45", "unknown step 'bb'", "unknown key 'shel'")
         await person.press("f8", "enter")
         assert screen.area.cursor_location == (1, 44)
@@ -37,7 +31,7 @@ async def test_a_broken_plan_opens_in_the_editor_with_its_problems(desk: Desk) -
 async def test_problems_are_shown_while_one_types_and_the_graph_once_there_are_none(desk: Desk) -> None:
     async with desk.app(plan=desk.plan(PLAN)) as person:
         await person.press("e")
-        screen = await opened(person)
+        screen = await person.opened(EditorScreen)
         await person.sees("Problems (none)", "○ hello")
         screen.area.move_cursor((2, 0))
         await person.type("nope: 1 ")
@@ -49,7 +43,7 @@ async def test_problems_are_shown_while_one_types_and_the_graph_once_there_are_n
 async def test_single_letters_are_text_in_the_editor(desk: Desk) -> None:
     async with desk.app(plan=desk.plan(PLAN)) as person:
         await person.press("e")
-        screen = await opened(person)
+        screen = await person.opened(EditorScreen)
         letters = "spPxXrRteEozfynN?/[]123hjkl"
         await person.type(letters)
         assert screen.area.text.startswith(letters)
@@ -60,7 +54,7 @@ async def test_saving_writes_the_file_and_running_opens_the_plan(desk: Desk) -> 
     plan = desk.plan(PLAN)
     async with desk.app(plan=plan) as person:
         await person.press("e")
-        screen = await opened(person)
+        screen = await person.opened(EditorScreen)
         screen.area.load_text(PLAN + "  - {id: bye, shell: 'echo bye'}\n")
         await person.press("ctrl+s")
         await person.until(lambda: "bye" in plan.read_text())
@@ -71,7 +65,7 @@ async def test_saving_writes_the_file_and_running_opens_the_plan(desk: Desk) -> 
 
 async def test_a_plan_with_problems_is_not_run(desk: Desk) -> None:
     async with desk.app(plan=desk.plan(BROKEN)) as person:
-        await opened(person)
+        await person.opened(EditorScreen)
         await person.press("ctrl+r")
         await person.until(lambda: "2 problems" in person.toasts)
         editor(person)
@@ -82,7 +76,7 @@ async def test_a_file_changed_on_disk_is_noticed(desk: Desk, key: str, kept: str
     plan = desk.plan(PLAN)
     async with desk.app(plan=plan) as person:
         await person.press("e")
-        screen = await opened(person)
+        screen = await person.opened(EditorScreen)
         screen.area.load_text(PLAN.replace("hello", "mine"))
         plan.write_text(PLAN.replace("hello", "theirs"))
         await person.press("ctrl+s")
@@ -97,7 +91,7 @@ async def test_leaving_with_unsaved_text_asks(desk: Desk) -> None:
     plan = desk.plan(PLAN)
     async with desk.app(plan=plan) as person:
         await person.press("e")
-        screen = await opened(person)
+        screen = await person.opened(EditorScreen)
         await person.type("x")
         await person.press("escape")
         await person.sees("is not saved")
@@ -114,7 +108,7 @@ async def test_quitting_with_unsaved_text_asks(desk: Desk) -> None:
     plan = desk.plan(PLAN)
     async with desk.app(plan=plan) as person:
         await person.press("e")
-        await opened(person)
+        await person.opened(EditorScreen)
         await person.type("#")
         await person.press("ctrl+q")
         await person.sees("is not saved")
@@ -130,9 +124,9 @@ async def test_f4_goes_on_in_the_users_editor(desk: Desk, tmp_path: Path, monkey
     script.chmod(0o755)
     monkeypatch.setenv("EDITOR", str(script))
     async with desk.app(plan=plan) as person:
-        monkeypatch.setattr(type(person.app), "suspend", _lent)
+        lend_terminal(monkeypatch, person)
         await person.press("e")
-        screen = await opened(person)
+        screen = await person.opened(EditorScreen)
         await person.press("f4")
         assert "changed" in screen.area.text
         await person.press("escape")
@@ -147,26 +141,17 @@ async def test_the_pager_gets_the_text_in_sight(desk: Desk, tmp_path: Path, monk
     script.chmod(0o755)
     monkeypatch.setenv("PAGER", str(script))
     async with desk.app(plan=desk.plan(PLAN)) as person:
-        monkeypatch.setattr(type(person.app), "suspend", _lent)
+        lend_terminal(monkeypatch, person)
         await person.press("s")
         await person.run_is("succeeded")
         await person.press("o")
         assert '"stdout": "hello' in (tmp_path / "paged").read_text()
 
 
-class _Lent:
-    def __enter__(self) -> None: ...
-    def __exit__(self, *_: object) -> None: ...
-
-
-def _lent(_: object) -> _Lent:
-    return _Lent()
-
-
 async def test_a_step_is_filled_in_as_a_form(desk: Desk) -> None:
     async with desk.app(plan=desk.plan(PLAN), size=(140, 40)) as person:
         await person.press("e")
-        screen = await opened(person)
+        screen = await person.opened(EditorScreen)
         screen.graph.focus()
         await person.press("enter")
         await person.sees("Step hello", "shell", "echo hello", "timeout", "on_failure")

@@ -7,7 +7,8 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 import psutil
@@ -132,43 +133,39 @@ async def test_quitting_leaves_an_open_menu_first(desk: Desk) -> None:
         assert person.app.return_code == 0
 
 
-async def test_a_run_of_another_process_is_watched_and_steered(desk: Desk) -> None:
+@asynccontextmanager
+async def run_elsewhere(desk: Desk) -> AsyncIterator[tuple[subprocess.Popen[bytes], str]]:
+    """Another process that carries a run out, and that run's id."""
     plan = desk.plan(gated(desk.folder))
     other = subprocess.Popen(
         [sys.executable, "-c", _RUN_ELSEWHERE, str(desk.store_path), str(plan)],
         env={**os.environ, "PYTHONPATH": str(ROOT)}, stdout=subprocess.PIPE,
     )  # fmt: skip
+    assert other.stdout is not None
     try:
-        assert other.stdout is not None
-        run_id = (await asyncio.to_thread(other.stdout.readline)).decode().strip()
-        async with desk.app(run_id=run_id, in_process=False) as person:
-            await person.step_is("gate", "running")
-            assert person.session.view is not None
-            assert person.session.view.owner_pid == other.pid
-            await person.sees(f"carried out by process {other.pid}")
-            await person.press("p")
-            await person.run_is("paused")
-            person.run.select_step("gate")
-            await person.press("x")
-            await person.step_is("gate", "cancelled")
-            await person.run_is("failed")
-            await person.run_is_left()
+        yield other, (await asyncio.to_thread(other.stdout.readline)).decode().strip()
     finally:
         other.terminate()
         other.wait()
-        assert other.stdout is not None
         other.stdout.close()
 
 
+async def test_a_run_of_another_process_is_watched_and_steered(desk: Desk) -> None:
+    async with run_elsewhere(desk) as (other, run_id), desk.app(run_id=run_id, in_process=False) as person:
+        await person.step_is("gate", "running")
+        assert person.session.view is not None
+        assert person.session.view.owner_pid == other.pid
+        await person.sees(f"carried out by process {other.pid}")
+        await person.press("p")
+        await person.run_is("paused")
+        person.run.select_step("gate")
+        await person.press("x")
+        await person.step_is("gate", "cancelled")
+        await person.run_has_ended("failed")
+
+
 async def test_quitting_does_not_ask_about_a_run_of_another_process(desk: Desk) -> None:
-    plan = desk.plan(gated(desk.folder))
-    other = subprocess.Popen(
-        [sys.executable, "-c", _RUN_ELSEWHERE, str(desk.store_path), str(plan)],
-        env={**os.environ, "PYTHONPATH": str(ROOT)}, stdout=subprocess.PIPE,
-    )  # fmt: skip
-    try:
-        assert other.stdout is not None
-        run_id = (await asyncio.to_thread(other.stdout.readline)).decode().strip()
+    async with run_elsewhere(desk) as (other, run_id):
         async with desk.app(run_id=run_id, in_process=False) as person:
             await person.step_is("gate", "running")
             await person.press("b")
@@ -177,11 +174,6 @@ async def test_quitting_does_not_ask_about_a_run_of_another_process(desk: Desk) 
             await person.until(lambda: person.app._exit)
         (desk.folder / "go").touch()
         assert await asyncio.to_thread(other.wait, 20) == 0
-    finally:
-        other.terminate()
-        other.wait()
-        assert other.stdout is not None
-        other.stdout.close()
 
 
 _RUN_ELSEWHERE = """

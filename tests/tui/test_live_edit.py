@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
-from tui_desk import Desk, Person
+from tui_desk import Desk, Person, lend_terminal
 
 from stepchain_tui.core import paths
 from stepchain_tui.plan import parse_plan
@@ -34,22 +34,13 @@ steps:
 
 async def editing(person: Person) -> RunEditorScreen:
     person.app.edit_run(person.session.run_id)
-    await person.until(lambda: isinstance(person.app.screen, RunEditorScreen))
-    await person.quiet()
-    screen = person.app.screen
-    assert isinstance(screen, RunEditorScreen)
-    return screen
+    return await person.opened(RunEditorScreen)
 
 
 async def ran(person: Person) -> str:
     await person.press("s")
     await person.run_is("succeeded")
     return person.session.run_id
-
-
-async def back_at_the_run(person: Person) -> None:
-    await person.until(lambda: isinstance(person.app.screen, RunScreen))
-    await person.quiet()
 
 
 def marks(person: Person) -> dict[str, str]:
@@ -70,7 +61,7 @@ async def test_the_plan_that_the_run_keeps_is_edited_and_not_its_file(desk: Desk
         await person.press("y")
         await person.sees("Save to plan.yaml too?", "says something else than the run did")
         await person.press("n")
-        await back_at_the_run(person)
+        await person.opened(RunScreen)
         await person.until(lambda: person.session.view is not None and person.session.view.revision == 2)
         await person.until(lambda: marks(person) == {"hello": "~", "shout": "~", "other": ""})
         assert plan.read_text() == "something: else\n"
@@ -89,7 +80,7 @@ async def test_what_changed_runs_again_at_once_where_that_is_asked(desk: Desk) -
         await person.press("s")
         await person.until(lambda: "echo bye" in plan.read_text())
         await go_on_if_asked(person)
-        await back_at_the_run(person)
+        await person.opened(RunScreen)
         await person.until(lambda: person.session.steps["shout"].attempt == 2)
         await person.run_is("succeeded")
         person.run.select_step("shout")
@@ -114,7 +105,7 @@ async def test_steps_that_have_not_begun_are_edited_while_the_run_goes_on(desk: 
         await person.press("ctrl+s", "y")
         await person.sees("Save to plan.yaml too?")
         await person.press("n")
-        await back_at_the_run(person)
+        await person.opened(RunScreen)
         await person.until(lambda: person.session.view is not None and person.session.view.revision == 2)
         (desk.folder / "go").touch()
         await person.run_is("succeeded")
@@ -204,8 +195,7 @@ async def test_a_run_that_was_stopped_is_edited_and_gone_on_with(desk: Desk) -> 
     broken = PLAN.replace("'echo hello'", "'exit 3'")
     async with desk.app(plan=desk.plan(broken)) as person:
         await person.press("s")
-        await person.run_is("failed")
-        await person.run_is_left()
+        await person.run_has_ended("failed")
         screen = await editing(person)
         screen.area.load_text(PLAN)
         await person.press("ctrl+s")
@@ -215,7 +205,7 @@ async def test_a_run_that_was_stopped_is_edited_and_gone_on_with(desk: Desk) -> 
         await person.press("n")
         await person.sees("Go on with the run?", "Nobody carries")
         await person.press("y")
-        await back_at_the_run(person)
+        await person.opened(RunScreen)
         await person.run_is("succeeded")
         assert {step.id: step.attempt for step in person.session.steps.values()} == {"hello": 2, "shout": 1, "other": 1}
 
@@ -234,7 +224,7 @@ async def test_inputs_that_are_new_are_asked_for(desk: Desk) -> None:
         await person.press("r")
         await person.press("n")
         await go_on_if_asked(person)
-        await back_at_the_run(person)
+        await person.opened(RunScreen)
         await person.until(lambda: person.session.steps["hello"].attempt == 2)
         await person.run_is("succeeded")
         person.run.select_step("shout")
@@ -251,7 +241,7 @@ async def test_leaving_with_an_edit_that_is_not_applied_asks(desk: Desk) -> None
         await person.press("n")
         assert person.app.screen is screen
         await person.press("escape", "d")
-        await back_at_the_run(person)
+        await person.opened(RunScreen)
         assert person.session.view is not None
         assert person.session.view.revision == 1
 
@@ -265,12 +255,12 @@ async def test_the_plan_of_a_run_is_edited_in_the_users_editor(
     monkeypatch.setenv("EDITOR", str(script))
     plan = desk.plan(PLAN)
     async with desk.app(plan=plan) as person:
-        monkeypatch.setattr(type(person.app), "suspend", _lent)
+        lend_terminal(monkeypatch, person)
         await ran(person)
         person.app.edit_run(person.session.run_id, outside=True)
         await person.sees("Apply to", "stale 2")
         await person.press("y", "n")
-        await back_at_the_run(person)
+        await person.opened(RunScreen)
         await person.until(lambda: person.session.view is not None and person.session.view.revision == 2)
         assert plan.read_text() == PLAN
 
@@ -295,7 +285,7 @@ async def test_a_plan_that_was_made_by_a_program_is_edited_as_yaml(desk: Desk) -
         await person.press("ctrl+s", "y")
         await person.sees("Go on with the run?")
         await person.press("y")
-        await back_at_the_run(person)
+        await person.opened(RunScreen)
         await person.run_is("succeeded")
         person.run.select_step("add")
         await person.sees("6")
@@ -323,10 +313,7 @@ async def test_a_plan_that_ships_with_us_is_edited_as_a_copy(desk: Desk) -> None
         await person.press("n")
         assert list(desk.folder.glob("quickstart*")) == []
         await person.press("e", "y")
-        await person.until(lambda: isinstance(person.app.screen, EditorScreen))
-        await person.quiet()
-        screen = person.app.screen
-        assert isinstance(screen, EditorScreen)
+        screen = await person.opened(EditorScreen)
         assert screen.path == desk.folder / "quickstart.yaml"
         await person.sees("Problems (none)")
         screen.area.insert("# mine\n")
@@ -349,12 +336,3 @@ def test_a_copy_of_any_sample_is_a_plan_that_can_run(shipped: Path, tmp_path: Pa
 
     copy_plan(shipped, tmp_path)
     assert load_plan(tmp_path / shipped.name).text == shipped.read_text()
-
-
-class _Lent:
-    def __enter__(self) -> None: ...
-    def __exit__(self, *_: object) -> None: ...
-
-
-def _lent(_: object) -> _Lent:
-    return _Lent()

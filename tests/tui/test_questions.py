@@ -68,6 +68,7 @@ async def test_the_clock_denies_where_nothing_else_is_said(desk: Desk) -> None:
         await person.press("s")
         await person.run_is("failed")
         assert person.status("gate") == "failed"
+        await person.sees('"approved": false', "nobody ans")
 
 
 async def test_an_answer_that_came_too_late_is_told_and_the_values_are_kept(desk: Desk) -> None:

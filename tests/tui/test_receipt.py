@@ -34,8 +34,7 @@ steps:
 async def test_rerun_from_here_asks_with_a_receipt_and_back_changes_nothing(desk: Desk) -> None:
     async with desk.app(plan=desk.plan(THREE)) as person:
         await person.press("s")
-        await person.run_is("succeeded")
-        await person.run_is_left()
+        await person.run_has_ended()
         person.run.select_step("second")
         await person.press("R")
         await person.sees(
@@ -52,8 +51,7 @@ async def test_rerun_from_here_asks_with_a_receipt_and_back_changes_nothing(desk
 async def test_rerun_runs_at_once_with_its_receipt_beside_and_its_account_in_the_end(desk: Desk) -> None:
     async with desk.app(plan=desk.plan(THREE)) as person:
         await person.press("s")
-        await person.run_is("succeeded")
-        await person.run_is_left()
+        await person.run_has_ended()
         person.run.select_step("second")
         await person.press("r")
         await person.sees("what was run", "ran 1: second · stale 1: third · reused 1")
@@ -74,8 +72,7 @@ steps:
     (desk.folder / "go").touch()
     async with desk.app(plan=plan) as person:
         await person.press("s")
-        await person.run_is("succeeded")
-        await person.run_is_left()
+        await person.run_has_ended()
         (desk.folder / "go").unlink()
         person.run.select_step("gate")
         await person.press("r")
@@ -88,8 +85,7 @@ steps:
 async def test_resume_of_a_failed_run_tells_what_was_really_run(desk: Desk) -> None:
     async with desk.app(plan=desk.plan(failing(desk.folder))) as person:
         await person.press("s")
-        await person.run_is("failed")
-        await person.run_is_left()
+        await person.run_has_ended("failed")
         (desk.folder / "fine").touch()
         await person.press("p")
         await person.run_is("succeeded")
@@ -109,8 +105,7 @@ steps:
     )
     async with desk.app(plan=plan) as person:
         await person.press("s")
-        await person.run_is("failed")
-        await person.run_is_left()
+        await person.run_has_ended("failed")
         code.write_text("def work():\n    return 2\n")
         await person.press("p")
         await person.sees("Resume the run?", "~ stale", "changed since its result: made", "run 1")

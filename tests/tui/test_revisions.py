@@ -26,11 +26,7 @@ async def revised(person: Person, desk: Desk, *texts: str) -> None:
 
 async def opened(person: Person) -> RevisionsScreen:
     person.app.open_revisions(person.session.run_id)
-    await person.until(lambda: isinstance(person.app.screen, RevisionsScreen))
-    await person.quiet()
-    screen = person.app.screen
-    assert isinstance(screen, RevisionsScreen)
-    return screen
+    return await person.opened(RevisionsScreen)
 
 
 async def test_each_revision_is_told_with_its_reason_and_what_it_changed(desk: Desk) -> None:

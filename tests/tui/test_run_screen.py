@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
+import dataclasses
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from tui_desk import Desk
 
 from stepchain_tui.run.status import RunStatus
+from stepchain_tui.tui.queries import value_lines
 from stepchain_tui.tui.widgets.approval import ApprovalBar
 from stepchain_tui.tui.widgets.graph_view import GraphView
 from stepchain_tui.tui.widgets.lines import ActionFooter
@@ -62,8 +67,7 @@ async def test_a_plan_is_started_watched_and_its_output_read(desk: Desk) -> None
 async def test_start_again_after_the_end_makes_another_run(desk: Desk) -> None:
     async with desk.app(plan=desk.plan(THREE)) as person:
         await person.press("s")
-        await person.run_is("succeeded")
-        await person.run_is_left()
+        await person.run_has_ended()
         first = person.session.run_id
         await person.press("s")
         await person.until(lambda: person.session.run_id not in ("", first))
@@ -128,8 +132,7 @@ async def test_cancelling_the_run_asks_first(desk: Desk) -> None:
 async def test_rerun_runs_one_step_and_marks_what_follows(desk: Desk) -> None:
     async with desk.app(plan=desk.plan(THREE)) as person:
         await person.press("s")
-        await person.run_is("succeeded")
-        await person.run_is_left()
+        await person.run_has_ended()
         await person.press("k")
         assert person.session.selected == "second"
         await person.press("r")
@@ -142,8 +145,7 @@ async def test_rerun_runs_one_step_and_marks_what_follows(desk: Desk) -> None:
 async def test_rerun_from_here_shows_what_will_run_and_runs_it(desk: Desk) -> None:
     async with desk.app(plan=desk.plan(THREE)) as person:
         await person.press("s")
-        await person.run_is("succeeded")
-        await person.run_is_left()
+        await person.run_has_ended()
         await person.press("k", "R")
         await person.sees("Rerun from second?", "run 2 · reuse 1", "it follows second")
         await person.press("y")
@@ -423,6 +425,42 @@ async def test_the_input_of_a_step_is_shown(desk: Desk) -> None:
         await person.sees("echo two three")
 
 
+async def test_a_value_is_shown_also_where_its_first_reading_was_replaced_by_another(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with desk.app(plan=desk.plan(gated(desk.folder))) as person:
+        await person.press("s")
+        await person.step_is("gate", "running")
+        library, ask = person.app.library, person.app.library.ask
+        held = asyncio.Event()
+
+        async def first_held(question: Callable[..., Any]) -> Any:
+            if getattr(question, "func", None) is value_lines and not held.is_set():
+                held.set()
+                await asyncio.Event().wait()
+            return await ask(question)
+
+        monkeypatch.setattr(library, "ask", first_held)
+        person.run.select_step("first")
+        person.run.step_pane.tab = "input"
+        await person.until(held.is_set)
+        pane = person.run.step_pane
+        assert pane.step is not None
+        pane.show(pane.feed, dataclasses.replace(pane.step, version=pane.step.version + 1), person.app.now())
+        await person.sees("echo one")
+        (desk.folder / "go").touch()
+        await person.run_has_ended()
+
+
+async def test_the_way_to_all_keys_is_in_the_footer_of_a_narrow_terminal(desk: Desk) -> None:
+    async with desk.app(plan=desk.plan(THREE), size=(80, 24)) as person:
+        await person.press("s")
+        await person.run_has_ended()
+        assert "? keys  ctrl+p menu" in person.text
+        await person.pilot.click(ActionFooter, offset=(80 - 1 - len("keys  ctrl+p menu"), 0))
+        await person.until(lambda: person.app.is_asking)
+
+
 async def test_a_terminal_of_any_size_shows_the_run(desk: Desk) -> None:
     async with desk.app(plan=desk.plan(gated(desk.folder)), size=(80, 24)) as person:
         await person.press("s")
@@ -504,8 +542,7 @@ async def test_secret_inputs_are_asked_for_again(desk: Desk) -> None:
         await person.type("very-secret-value")
         await person.press("ctrl+s")
         await person.press("s")
-        await person.run_is("failed")
-        await person.run_is_left()
+        await person.run_has_ended("failed")
         assert "very-secret-value" not in person.text
         (desk.folder / "go").touch()
         await person.press("p")

@@ -58,8 +58,7 @@ async def test_the_limits_of_a_run_that_stopped_can_be_seen_and_changed(desk: De
     plan = desk.plan("max_concurrent: 2\nsteps:\n  - {id: one, shell: 'exit 3'}\n")
     async with desk.app(plan=plan) as person:
         await person.press("s")
-        await person.run_is("failed")
-        await person.run_is_left()
+        await person.run_has_ended("failed")
         await person.press("U")
         await person.sees("0 of 2 taken")
         await person.press("plus")

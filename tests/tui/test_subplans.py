@@ -49,8 +49,7 @@ async def test_what_an_edit_does_to_items_is_shown_on_them(desk: Desk) -> None:
     async with desk.app(plan=plan(desk), size=(150, 44)) as person:
         (desk.folder / "go").touch()
         await person.press("s")
-        await person.run_is("succeeded")
-        await person.run_is_left()
+        await person.run_has_ended()
         await person.press("e")
         await person.sees("edit run", "✓ each[2]")
         area = person.app.screen.query_one("#area")

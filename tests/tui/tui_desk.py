@@ -6,9 +6,11 @@ import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
+import pytest
 from textual.pilot import Pilot
+from textual.screen import Screen
 
 from stepchain_tui.core.settings import Settings
 from stepchain_tui.store import SQLiteStore
@@ -18,6 +20,7 @@ from stepchain_tui.tui.screens.run import RunScreen
 from stepchain_tui.tui.session import Session
 
 DEADLINE = 20.0
+S = TypeVar("S", bound=Screen[Any])
 
 
 class Person:
@@ -84,6 +87,29 @@ class Person:
         """Wait until nobody carries the run out."""
         await self.until(lambda: self.session.view is not None and not self.session.view.live)
         await self.quiet()
+
+    async def run_has_ended(self, status: str = "succeeded") -> None:
+        """Wait until the run has ended so, and nobody carries it out."""
+        await self.run_is(status)
+        await self.run_is_left()
+
+    async def opened(self, kind: type[S]) -> S:
+        """Wait until a screen of this kind is in sight, and nothing is under way; return it."""
+        await self.until(lambda: isinstance(self.app.screen, kind))
+        await self.quiet()
+        screen = self.app.screen
+        assert isinstance(screen, kind), screen
+        return screen
+
+
+class _Lent:
+    def __enter__(self) -> None: ...
+    def __exit__(self, *_: object) -> None: ...
+
+
+def lend_terminal(monkeypatch: pytest.MonkeyPatch, person: Person) -> None:
+    """Let other programs have the terminal, which no test has."""
+    monkeypatch.setattr(type(person.app), "suspend", lambda _: _Lent())
 
 
 class Desk:

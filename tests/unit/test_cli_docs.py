@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import runpy
 from pathlib import Path
@@ -55,6 +56,19 @@ def test_every_link_in_the_documentation_leads_somewhere() -> None:
             assert target.startswith("http") or (page.parent / target).exists(), f"{page.name}: {target}"
 
 
+def test_every_link_to_a_heading_leads_to_one() -> None:
+    pages = {page.name: page.read_text(encoding="utf-8") for page in (ROOT / "docs").glob("*.md")}
+    for name, text in pages.items():
+        for target, anchor in re.findall(r"\]\(([^)#:]*)#([^)]+)\)", text):
+            assert anchor in _anchors(pages[target or name]), f"{name}: {target}#{anchor}"
+
+
+def _anchors(text: str) -> set[str]:
+    """Return what the headings of a page are linked by."""
+    headings = re.findall(r"^#+ (.+)$", FENCE.sub("", text), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
 def test_every_key_filter_and_input_type_of_plans_is_documented() -> None:
     page = (ROOT / "docs" / "plans.md").read_text(encoding="utf-8")
     keys = {*Plan.model_fields, *Step.model_fields} - PLAN_KEYS - STEP_KEYS - ACTIONS
@@ -70,3 +84,11 @@ def test_every_setting_is_documented() -> None:
     page = (ROOT / "docs" / "settings.md").read_text(encoding="utf-8")
 
     assert [name for name in Settings.__struct_fields__ if f"| `{name}` |" not in page] == []
+
+
+def test_the_defaults_of_settings_are_those_that_hold() -> None:
+    page = (ROOT / "docs" / "settings.md").read_text(encoding="utf-8")
+    told = dict(re.findall(r"^\| `(\w+)` \| `([^`]+)` \|", page, re.MULTILINE))
+    held = {name: getattr(Settings(), name) for name in Settings.__struct_fields__ if name != "retry"}
+
+    assert {name: json.loads(told[name]) for name in held} == held

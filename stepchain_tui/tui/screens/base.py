@@ -15,6 +15,9 @@ from stepchain_tui.tui.widgets.lines import ActionFooter
 if TYPE_CHECKING:
     from stepchain_tui.tui.fitting import Situation
 
+_ALWAYS = ("app.keys", "app.palette")
+"""Actions that the footer shows however narrow it is: from them every other one is found."""
+
 
 class ActionScreen(Background, Screen[None]):
     """A screen whose keys, footer and menus come from the registry."""
@@ -46,7 +49,7 @@ class ActionScreen(Background, Screen[None]):
         if not footers:
             return
         keymap = self.chain.settings.keymap
-        menu = ACTIONS["app.palette"]
+        always = [ACTIONS[name] for name in _ALWAYS]
         shown = [
             (
                 action,
@@ -55,10 +58,10 @@ class ActionScreen(Background, Screen[None]):
                 not self.why_not(action),
             )
             for action in self.shown_actions()
-            if action is not menu
+            if action not in always
         ]
         footers.first(ActionFooter).show_actions(
-            shown, (menu.id, key_text(keys_of(menu, keymap), first=True), menu.label)
+            shown, [(action.id, key_text(keys_of(action, keymap), first=True), action.label) for action in always]
         )
 
     def shown_actions(self) -> Sequence[Action]:

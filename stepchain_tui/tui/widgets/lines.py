@@ -83,18 +83,20 @@ class ActionFooter(OneLine):
         super().__init__()
         self._places: list[tuple[int, int, str]] = []
         self._shown: tuple[tuple[str, str, str, bool], ...] = ()
-        self._menu: tuple[str, str, str] = ("", "", "")
+        self._always: tuple[tuple[str, str, str], ...] = ()
 
-    def show_actions(self, actions: Sequence[tuple[Action, str, str, bool]], menu: tuple[str, str, str]) -> None:
+    def show_actions(
+        self, actions: Sequence[tuple[Action, str, str, bool]], always: Sequence[tuple[str, str, str]]
+    ) -> None:
         """Show actions.
 
         Args:
             actions: (action, key, label, whether it fits now), the most useful first.
-            menu: (action id, key, label) of what stands at the right end.
+            always: (action id, key, label) of what stands at the right end, however narrow the line is.
         """
         shown = tuple((action.id, key, label, fits) for action, key, label, fits in actions)
-        if (shown, menu) != (self._shown, self._menu):
-            self._shown, self._menu = shown, menu
+        if (shown, tuple(always)) != (self._shown, self._always):
+            self._shown, self._always = shown, tuple(always)
             self._lay_out()
 
     def on_resize(self) -> None:
@@ -102,12 +104,19 @@ class ActionFooter(OneLine):
         self._lay_out()
 
     def _lay_out(self) -> None:
-        menu_id, key, label = self._menu
-        right = [(key, "footer--key"), (f" {label}", "footer--label")]
-        taken = cell_len(f"{key} {label}")
-        room = self.size.width - taken - 2
+        right: list[Part] = []
+        self._places = []
+        end = self.size.width
+        for action_id, key, label in reversed(self._always):
+            gap = "  " if right else ""
+            begin = end - len(gap) - cell_len(f"{key} {label}")
+            if 2 * begin < self.size.width:
+                break
+            right[:0] = [(key, "footer--key"), (f" {label}{gap}", "footer--label")]
+            self._places.append((begin, end - len(gap), action_id))
+            end = begin
+        room = end - 2
         left: list[Part] = []
-        self._places = [(self.size.width - taken, self.size.width, menu_id)]
         column = 0
         wanted = sum(cell_len(f"{shown[1]} {shown[2]}  ") for shown in self._shown)
         for action_id, action_key, action_label, fits in self._shown:

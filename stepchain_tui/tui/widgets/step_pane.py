@@ -155,8 +155,8 @@ class StepPane(Background, Pane):
         if kept is None:
             view.show(Lines(), empty_text)
         elif self._kept.get(name) is not kept:
-            self._kept[name] = kept
             view.show(await self.chain.library.ask(partial(value_lines, kept=kept)), empty_text)
+            self._kept[name] = kept  # only now: a load that is replaced in the middle has shown nothing
 
     def text_to_copy(self) -> str | None:
         """Return the whole text of the tab in sight, or None where it is a log, which is read by page."""
