@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from stepchain_tui.core.values import to_json_value
 from stepchain_tui.run import events as e
+from stepchain_tui.run.failures import Failure
+from stepchain_tui.run.values import Kept
 from stepchain_tui.store.base import LogLine
 
 if TYPE_CHECKING:
@@ -111,6 +114,52 @@ class AttemptPorts:
             output_tokens=output_tokens,
             duration=duration,
         )
+
+    def tool_started(self, *, call_id: str, tool_name: str, arguments: Any) -> None:
+        """Keep as an event that a tool is called."""
+        self._driver.emit(
+            e.ToolStarted,
+            step_id=self._work.step.id,
+            attempt=self._work.attempt,
+            item=self._work.item,
+            call_id=call_id,
+            tool_name=tool_name,
+            arguments=self._shown(arguments),
+        )
+
+    def tool_finished(
+        self,
+        *,
+        call_id: str,
+        tool_name: str,
+        arguments: Any,
+        execution_time: float,
+        result: Any = None,
+        error: Failure | None = None,
+        cpu_time: float | None = None,
+    ) -> None:
+        """Keep as an event how a tool's call ended."""
+        self._driver.emit(
+            e.ToolFinished,
+            step_id=self._work.step.id,
+            attempt=self._work.attempt,
+            item=self._work.item,
+            call_id=call_id,
+            tool_name=tool_name,
+            arguments=self._shown(arguments),
+            execution_time=execution_time,
+            cpu_time=cpu_time,
+            result=None if error is not None else self._keep(result),
+            error=error,
+        )
+
+    def _keep(self, value: Any) -> Kept:
+        return self._core.store.keep(to_json_value(value), self._driver.source.redactor)
+
+    def _shown(self, arguments: Any) -> Any:
+        """Return arguments as an event carries them: where they are large, their beginning as text."""
+        kept = self._keep(arguments)
+        return kept.value if kept.blob is None else kept.blob.preview
 
     def begun(self) -> None:
         """Let the attempt's time count from now."""

@@ -16,6 +16,7 @@ from typing import Any, Protocol
 import msgspec
 
 from stepchain_tui.plan import Step
+from stepchain_tui.run.failures import Failure
 
 
 class CallPorts(Protocol):
@@ -46,6 +47,38 @@ class CallPorts(Protocol):
         duration: float = 0.0,
     ) -> None:
         """Keep one answer of a model as an event."""
+
+    def tool_started(self, *, call_id: str, tool_name: str, arguments: Any) -> None:
+        """Keep as an event that a tool is called.
+
+        Args:
+            call_id: Tells calls of one attempt apart that overlap.
+            tool_name: The tool.
+            arguments: What it is called with.
+        """
+
+    def tool_finished(
+        self,
+        *,
+        call_id: str,
+        tool_name: str,
+        arguments: Any,
+        execution_time: float,
+        result: Any = None,
+        error: Failure | None = None,
+        cpu_time: float | None = None,
+    ) -> None:
+        """Keep as an event how a tool's call ended.
+
+        Args:
+            call_id: As it was told when the call started.
+            tool_name: The tool.
+            arguments: What it was called with.
+            execution_time: Seconds that it took.
+            result: What it returned.
+            error: How it failed, None where it succeeded.
+            cpu_time: Seconds of them that it computed, None where that is not known.
+        """
 
     def begun(self) -> None:
         """Take note that the work itself begins now: its timeout counts from here, not from the wait for a worker.

@@ -469,11 +469,18 @@ class ToolStarted(_AttemptBase, frozen=True, kw_only=True, omit_defaults=True, t
 
 
 class ToolFinished(_AttemptBase, frozen=True, kw_only=True, omit_defaults=True, tag="tool.finished"):
-    """Signals that a tool call ended; `error` is None where it succeeded, `execution_time` is in seconds."""
+    """Signals that a tool call ended.
+
+    Attributes:
+        execution_time: Seconds that it took.
+        cpu_time: Seconds of them that it computed, None where that is not known.
+        error: None where it succeeded.
+    """
 
     call_id: str
     tool_name: str
     execution_time: float
+    cpu_time: float | None = None
     arguments: Any = None
     result: Kept | None = None
     error: Failure | None = None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -64,6 +65,15 @@ class StepContext:
         if self._write is not None:
             self._write(text if text.endswith("\n") else text + "\n")
 
+    @property
+    def logger(self) -> logging.Logger:
+        """A logger whose lines go to the step's log, for code that logs anyway."""
+        made = logging.Logger(f"stepchain.step.{self.step_id or 'call'}")
+        handler = logging.StreamHandler(_LogStream(self))
+        handler.setFormatter(logging.Formatter("%(levelname)s %(message)s"))
+        made.addHandler(handler)
+        return made
+
     def progress(self, done: float, total: float | None = None) -> None:
         """Add a line to the log that says how much is done, of how much."""
         if not total:
@@ -88,3 +98,18 @@ class StepContext:
     def cancel(self) -> None:
         """Mark the step as cancelled; for whoever carries the step out."""
         self._cancelled = True
+
+
+class _LogStream:
+    """What a `logging.StreamHandler` writes to: the log of a step."""
+
+    def __init__(self, context: StepContext) -> None:
+        self._context = context
+
+    def write(self, text: str) -> None:
+        """Add text to the log."""
+        if text.strip():
+            self._context.log(text)
+
+    def flush(self) -> None:
+        """Nothing is held back."""

@@ -1,0 +1,100 @@
+"""What an executor knows of the call it carries out: `ctx` in `await executor.execute(args, ctx)`."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from stepchain_tui.core.secrets import environment_without_secrets
+from stepchain_tui.executors.types import CallPorts, StepCall
+from stepchain_tui.tools.context import StepContext
+
+
+class CallContext(StepContext):
+    """The context of a call: that of a step's attempt, or one of its own where no engine is at work.
+
+    What a function may ask of a `StepContext` holds here too: the ids, `log`, `logger`, `progress`, `secrets`,
+    `cancelled`.
+
+    Attributes:
+        call: The attempt that is carried out, None outside of plans.
+        ports: What the call may tell the engine: its output, its processes, its warnings.
+        environment: The variables that a child of this call gets.
+        cwd: The folder it works in.
+        plan_folder: What `./` is relative to.
+        timeout: Seconds that the engine gives the attempt; None where there is no limit or no engine.
+    """
+
+    __slots__ = ("call", "cwd", "environment", "plan_folder", "ports", "timeout")
+
+    def __init__(self, call: StepCall) -> None:
+        ports = call.ports
+        super().__init__(
+            run_id=call.run_id,
+            step_id=call.step.id,
+            attempt=call.attempt,
+            item=call.item,
+            idempotency_key=call.idempotency_key,
+            secrets=call.secrets,
+            write=lambda text: ports.log_from_thread("stdout", text),
+        )
+        self.call: StepCall | None = call
+        self.ports: CallPorts = ports
+        self.environment: Mapping[str, str] = call.environment
+        self.cwd = call.cwd
+        self.plan_folder = call.plan_folder
+        self.timeout = call.timeout
+
+    @classmethod
+    def alone(cls, given: StepContext | None = None) -> CallContext:
+        """Return the context of a call that is made outside of any plan.
+
+        Args:
+            given: The caller's own context, whose ids and secrets are kept.
+        """
+        if isinstance(given, CallContext):
+            return given
+        known = given if isinstance(given, StepContext) else StepContext()
+        made = cls.__new__(cls)
+        StepContext.__init__(made, **known.facts(), write=known.log)
+        made.call = None
+        made.ports = _NoPorts()
+        made.environment = environment_without_secrets(os.environ)
+        made.cwd = made.plan_folder = Path.cwd()
+        made.timeout = None
+        return made
+
+    @property
+    def is_attempt(self) -> bool:
+        """Whether an engine watches over this call: it counts the time, tries again and keeps the log."""
+        return self.call is not None
+
+
+class _NoPorts:
+    """The ports of a call that no engine listens to (`executors.types.CallPorts`)."""
+
+    def log(self, stream: str, text: str) -> None:
+        """Keep nothing."""
+
+    def log_from_thread(self, stream: str, text: str) -> None:
+        """Keep nothing."""
+
+    async def spawned(self, pid: int, process_group: int, process_started_at: float) -> None:
+        """Return at once: there is no store in which the process could be durable."""
+
+    def model_turn(self, **facts: Any) -> None:
+        """Keep nothing."""
+
+    def tool_started(self, **facts: Any) -> None:
+        """Keep nothing."""
+
+    def tool_finished(self, **facts: Any) -> None:
+        """Keep nothing."""
+
+    def begun(self) -> None:
+        """Count no time."""
+
+    def warn(self, text: str) -> None:
+        """Tell nobody."""
