@@ -10,7 +10,7 @@ import inspect
 import re
 import threading
 from collections.abc import Mapping
-from typing import Any, ClassVar, Generic, TypeVar
+from typing import Any, ClassVar, Generic, TypeVar, cast
 
 from stepchain_tui.core.errors import UsageError, did_you_mean
 from stepchain_tui.plan.executor_types import FIXED_TYPES, forget_type, learn_type
@@ -53,7 +53,7 @@ class ExecutorRegistry(Generic[E]):
                 hint=f"Inherit from {self._base.__name__}, or offer `async execute(args, ctx)`.",
             )
         with self._lock:
-            self._added[name] = executor_class
+            self._added[name] = cast("type[E]", executor_class)
             learn_type(self.kind, name)
 
     def unregister(self, name: str) -> None:

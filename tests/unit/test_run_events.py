@@ -159,6 +159,7 @@ FULL: dict[str, dict[str, Any]] = {
         "result": KEPT,
         "error": FAILURE,
         "execution_time": 0.5,
+        "cpu_time": 0.25,
         "item": 1,
     },
     "tool.approval_asked": {"call_id": "c", "tool_name": "t", "arguments": {"x": 1}},
