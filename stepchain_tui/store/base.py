@@ -250,6 +250,7 @@ class AbstractStore(ABC):
 
         Raises:
             RunLockedError: A living process holds it; the error has its pid.
+            UntrustedRunError: The run was imported, and nobody has said yet that its steps may run here.
         """
 
     @abstractmethod

@@ -174,7 +174,24 @@ def a_cache_and_breakers(connection: sqlite3.Connection) -> None:
     run_script(connection, _SHARED)
 
 
-MIGRATIONS: list[Callable[[sqlite3.Connection], None]] = [the_first_tables, a_cache_and_breakers]
+_IMPORTS = """
+CREATE TABLE imports (
+    run INTEGER PRIMARY KEY,
+    record TEXT NOT NULL
+);
+"""
+
+
+def marks_of_imported_runs(connection: sqlite3.Connection) -> None:
+    """Create the marks of runs that came from elsewhere."""
+    run_script(connection, _IMPORTS)
+
+
+MIGRATIONS: list[Callable[[sqlite3.Connection], None]] = [
+    the_first_tables,
+    a_cache_and_breakers,
+    marks_of_imported_runs,
+]
 """Every migration ever shipped, in order; entries are never changed, only added."""
 
 
@@ -187,6 +204,7 @@ _LATER_TABLES: list[tuple[str, ...]] = [
         "NULL AS item, NULL AS created_at, NULL AS used WHERE 0",
         "CREATE TEMP VIEW breakers AS SELECT NULL AS name, NULL AS record WHERE 0",
     ),
+    ("CREATE TEMP VIEW imports AS SELECT NULL AS run, NULL AS record WHERE 0",),
 ]
 """For each migration, what stands for it while a file that has not had it is only read."""
 

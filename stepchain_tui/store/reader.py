@@ -23,7 +23,7 @@ from stepchain_tui.store.moments import moment
 from stepchain_tui.store.problems import not_open, store_error
 from stepchain_tui.store.query import like, text_fits
 from stepchain_tui.store.records import CacheEntry, Command, LogLine, RunSummary, StepSummary
-from stepchain_tui.store.rows import RUN_COLUMNS, STREAM_NAMES, run_summary, step_summary
+from stepchain_tui.store.rows import RUN_COLUMNS, RUN_TABLES, STREAM_NAMES, run_summary, step_summary
 from stepchain_tui.store.shared import CACHE_COLUMNS, cache_entry
 
 if TYPE_CHECKING:
@@ -34,7 +34,7 @@ _LOW = _SPAN - 1
 _PAGE = 2_000
 """Rows that are fetched and decoded before others get their turn."""
 _LIVE = "('pending', 'running')"
-_RUNS = f"SELECT {RUN_COLUMNS} FROM runs LEFT JOIN owners ON owners.run = runs.key"
+_RUNS = f"SELECT {RUN_COLUMNS} FROM {RUN_TABLES}"
 
 
 class EventHead(msgspec.Struct):
@@ -155,10 +155,7 @@ class Reader:
         return await self._with_owners([run_summary(row) for row in rows])
 
     async def _dead_runs(self) -> list[int]:
-        rows = await self.fetch(
-            f"SELECT runs.key, {RUN_COLUMNS} FROM runs LEFT JOIN owners ON owners.run = runs.key "
-            f"WHERE status IN {_LIVE}"
-        )
+        rows = await self.fetch(f"SELECT runs.key, {RUN_COLUMNS} FROM {RUN_TABLES} WHERE status IN {_LIVE}")
         summaries = await self._with_owners([run_summary(row[1:]) for row in rows])
         return [
             row[0]

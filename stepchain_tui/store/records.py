@@ -11,6 +11,7 @@ from stepchain_tui.run.events import Event, OwnerRecord
 from stepchain_tui.run.state import RunState
 from stepchain_tui.run.status import ErrorType, RunStatus, StepStatus
 from stepchain_tui.run.values import Kept
+from stepchain_tui.store.imports import ImportMark
 
 CACHE_LIMIT = 10_000
 """Entries that a cache has at most; those that were not used for the longest time go first."""
@@ -43,7 +44,7 @@ class RunSummary(msgspec.Struct, frozen=True, kw_only=True):
 
     `status` is the stored one; `owner_alive` tells whether a living engine holds the run, None where it does not
     matter. `shown_status` is what every reader shows. `steps_done` counts the steps that ended, however they did;
-    `steps_failed` those of them that failed or timed out.
+    `steps_failed` those of them that failed or timed out. `imported` is the mark of a run that came from elsewhere.
     """
 
     run_id: str
@@ -64,6 +65,7 @@ class RunSummary(msgspec.Struct, frozen=True, kw_only=True):
     parent_step_id: str | None = None
     owner: OwnerRecord | None = None
     owner_alive: bool | None = None
+    imported: ImportMark | None = None
 
     @property
     def could_be_live(self) -> bool:
@@ -173,6 +175,7 @@ class Batch(msgspec.Struct, kw_only=True):
         cache: Results that other runs may take over; one of the same key is replaced.
         cache_used: Keys of entries that were taken over: they are let go of later than the others.
         breakers: name -> what is kept of a circuit breaker, a JSON object.
+        imported: run_id -> its mark as a run that came from elsewhere.
     """
 
     events: list[Event] = msgspec.field(default_factory=list)
@@ -185,3 +188,4 @@ class Batch(msgspec.Struct, kw_only=True):
     cache: list[CacheEntry] = msgspec.field(default_factory=list)
     cache_used: list[str] = msgspec.field(default_factory=list)
     breakers: dict[str, dict[str, Any]] = msgspec.field(default_factory=dict)
+    imported: dict[str, ImportMark] = msgspec.field(default_factory=dict)

@@ -21,6 +21,7 @@ from stepchain_tui.run.state import RunState, StepState
 from stepchain_tui.run.status import STEP_ENDED, ErrorType, RunStatus, StepStatus
 from stepchain_tui.run.values import BlobReference, Kept
 from stepchain_tui.store.gate import Gate
+from stepchain_tui.store.imports import ImportMark
 from stepchain_tui.store.moments import micros, moment, moment_or_none
 from stepchain_tui.store.records import Batch, LogLine, RunSummary, StepSummary
 from stepchain_tui.store.shared import SharedRows, shared_rows
@@ -61,6 +62,7 @@ class RunRows:
     owner: OwnerRecord | None = None
     sets_owner: bool = False
     workers: str | None = None
+    imported: ImportMark | None = None
 
 
 @dataclass(slots=True)
@@ -198,6 +200,8 @@ class RowMaker:
             rows.owner, rows.sets_owner = owner, True
         for run_id, workers in batch.workers.items():
             runs.setdefault(run_id, RunRows(run_id)).workers = encode_json(to_json_value(workers)).decode()
+        for run_id, mark in batch.imported.items():
+            runs.setdefault(run_id, RunRows(run_id)).imported = mark
         answers = [(encode_json(self._answer(answer)).decode(), name) for name, answer in batch.answers.items()]
         return BatchRows(list(runs.values()), answers, shared_rows(batch, self.gates))
 
@@ -303,15 +307,17 @@ def run_summary(row: tuple[Any, ...]) -> RunSummary:
         output_tokens=row[14],
         last_seq=row[15],
         owner=None if row[16] is None else msgspec.json.decode(row[16], type=OwnerRecord),
+        imported=None if row[17] is None else msgspec.json.decode(row[17], type=ImportMark),
     )
 
 
 RUN_COLUMNS = (
     "runs.run_id, runs.goal, runs.plan_path, runs.created_at, runs.parent_run_id, runs.parent_step_id, runs.status, "
     "runs.reason, runs.started_at, runs.finished_at, runs.steps_total, runs.steps_done, runs.steps_failed, "
-    "runs.input_tokens, runs.output_tokens, runs.last_seq, owners.record"
+    "runs.input_tokens, runs.output_tokens, runs.last_seq, owners.record, imports.record"
 )
-"""What `run_summary` takes, from runs and owners."""
+"""What `run_summary` takes, from `RUN_TABLES`."""
+RUN_TABLES = "runs LEFT JOIN owners ON owners.run = runs.key LEFT JOIN imports ON imports.run = runs.key"
 
 
 def step_summary(run_id: str, row: StepRow) -> StepSummary:

@@ -27,6 +27,7 @@ from stepchain_tui.store.base import AbstractStore, RunLock
 from stepchain_tui.store.blobs import FileBlobs, keep_value, value_of
 from stepchain_tui.store.connect import connect_reader_once, connect_writer, prepare_file, release_file
 from stepchain_tui.store.feed import Feed
+from stepchain_tui.store.imports import require_trust
 from stepchain_tui.store.logs import LogReader
 from stepchain_tui.store.migrations import migrate
 from stepchain_tui.store.moments import micros
@@ -212,8 +213,7 @@ class SQLiteStore(AbstractStore):
 
     async def delete_run(self, run_id: str) -> None:
         """Forget a run; see `AbstractStore.delete_run`."""
-        self._writing()
-        lock = self.acquire_run(run_id)
+        lock = self.lock_run(run_id)
         try:
             left = 1
             while left:
@@ -366,7 +366,13 @@ class SQLiteStore(AbstractStore):
     # --- ownership
 
     def acquire_run(self, run_id: str) -> RunLock:
-        """Take the run's lock for this process; raises RunLockedError."""
+        """Take the run's lock for this process; see `AbstractStore.acquire_run`."""
+        writer = self._writing()
+        require_trust(run_id, writer.import_mark(run_id))
+        return self.lock_run(run_id)
+
+    def lock_run(self, run_id: str) -> RunLock:
+        """Take the run's lock to look after the run, not to carry it out; raises RunLockedError."""
         writer = self._writing()
         lock = locks.acquire(self._locks, run_id, self.location)
         writer.tables.forget([run_id])

@@ -40,6 +40,7 @@ _SET_OWNER = "INSERT INTO owners (run, record) VALUES (?, ?) ON CONFLICT (run) D
 _SET_WORKERS = (
     "INSERT INTO owners (run, workers) VALUES (?, ?) ON CONFLICT (run) DO UPDATE SET workers = excluded.workers"
 )
+_SET_IMPORT = "INSERT INTO imports VALUES (?, ?) ON CONFLICT (run) DO UPDATE SET record = excluded.record"
 
 
 @dataclass(slots=True)
@@ -132,6 +133,8 @@ class Tables:
             cursor.execute(_SET_OWNER, (known.key, record))
         if rows.workers is not None:
             cursor.execute(_SET_WORKERS, (known.key, rows.workers))
+        if rows.imported is not None:
+            cursor.execute(_SET_IMPORT, (known.key, msgspec.json.encode(rows.imported).decode()))
 
     def _find(self, rows: RunRows) -> _Known:
         cursor, run_id = self._cursor, rows.run_id

@@ -173,7 +173,7 @@ def delete_run(connection: sqlite3.Connection, run_id: str) -> list[str]:
     for table in ("events", "steps", "logs"):
         connection.execute(f"DELETE FROM {table} WHERE id >= ? AND id < ?", (first, end))
     connection.execute("DELETE FROM log_sources WHERE step IN (SELECT id FROM log_steps WHERE run = ?)", (key,))
-    for statement in ("log_steps WHERE run", "owners WHERE run", "runs WHERE key"):
+    for statement in ("log_steps WHERE run", "owners WHERE run", "imports WHERE run", "runs WHERE key"):
         connection.execute(f"DELETE FROM {statement} = ?", (key,))
     connection.execute("DELETE FROM commands WHERE run_id = ?", (run_id,))
     return unused
@@ -192,7 +192,7 @@ async def rebuild_summaries(store: SQLiteStore, maker: RowMaker, run_id: str) ->
     """Fold a run's events, rewrite its rows from them, and return what was different before."""
     summary, steps = await store.get_run(run_id), await store.list_steps(run_id)
     state: RunState = await store.load_state(run_id)
-    lock = store.acquire_run(run_id)
+    lock = store.lock_run(run_id)
     try:
         await store.write(lambda connection: _reset_seq(connection, run_id, state.last_seq))
         store.commit(Batch(states={run_id: state}, touched={run_id: None}))

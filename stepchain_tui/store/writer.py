@@ -17,8 +17,11 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any, TypeVar
 
+import msgspec
+
 from stepchain_tui.core.errors import StepChainError
 from stepchain_tui.store.connect import BUSY_SECONDS
+from stepchain_tui.store.imports import ImportMark
 from stepchain_tui.store.problems import is_busy, store_error
 from stepchain_tui.store.rows import BatchRows
 from stepchain_tui.store.tables import Tables
@@ -32,6 +35,7 @@ SHORT_BUSY_SECONDS = 0.05
 RETRY_SECONDS = 0.005
 GROUP_LIMIT = 2_000
 """Batches that one transaction of the writer thread takes at most."""
+_IMPORT_MARK = "SELECT record FROM imports JOIN runs ON runs.key = imports.run WHERE runs.run_id = ?"
 _FAILURES = (sqlite3.Error, OSError, StepChainError, ValueError, TypeError, LookupError, ArithmeticError)
 
 
@@ -78,6 +82,11 @@ class Writer(ABC):
             self._connection.execute("PRAGMA busy_timeout = 100")
             self._connection.execute("PRAGMA wal_checkpoint (TRUNCATE)").fetchall()
         self._connection.close()
+
+    def import_mark(self, run_id: str) -> ImportMark | None:
+        """Return the mark of a run that came from elsewhere, None for all others."""
+        found = self._connection.execute(_IMPORT_MARK, (run_id,)).fetchall()
+        return msgspec.json.decode(found[0][0], type=ImportMark) if found else None
 
     def raise_error(self) -> None:
         """Raise the error of a batch that nobody was told of."""

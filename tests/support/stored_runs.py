@@ -25,7 +25,7 @@ from stepchain_tui.run import Event, RunState, StepStatus
 from stepchain_tui.run.events import decode_event
 from stepchain_tui.store import AbstractStore, RunSummary, SQLiteStore, StepSummary
 from stepchain_tui.store.migrations import SHIFT
-from stepchain_tui.store.rows import ERROR_PREVIEW, RUN_COLUMNS, run_summary, step_summary
+from stepchain_tui.store.rows import ERROR_PREVIEW, RUN_COLUMNS, RUN_TABLES, run_summary, step_summary
 from tests.support.command_line import CommandLine
 
 _BAD = (StepStatus.FAILED, StepStatus.TIMED_OUT)
@@ -139,7 +139,7 @@ def read_file(path: Path, run_ids: Iterable[str] | None = None) -> Iterator[Stor
     """Yield the runs of a store file, or those of these ids that it holds; other processes may write meanwhile."""
     with contextlib.closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True, isolation_level=None)) as connection:
         connection.execute("BEGIN")
-        select = f"SELECT runs.key, {RUN_COLUMNS} FROM runs LEFT JOIN owners ON owners.run = runs.key"
+        select = f"SELECT runs.key, {RUN_COLUMNS} FROM {RUN_TABLES}"
         wanted = None if run_ids is None else set(run_ids)
         for key, *columns in connection.execute(select).fetchall():
             row = run_summary(tuple(columns))

@@ -112,7 +112,7 @@ async def spoil(store: AbstractStore, seq: int, data: bytes, run_id: str = "run-
         change = "UPDATE events SET data = :data WHERE id & 0xffffffff = :seq"
         await store.write(lambda db: db.execute(change, {"data": data, "seq": seq}))
     elif isinstance(store, MemoryStore):
-        store._runs[run_id].events[seq - 1] = data
+        store._body(run_id).events[seq - 1] = data
 
 
 async def test_events_come_back_as_they_were_stored(store: AbstractStore) -> None:
