@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from stepchain_tui.engine.body import carry_out, failed, timed_out
-from stepchain_tui.engine.reuse import ask_cache, is_cached
+from stepchain_tui.engine.reuse import ask_cache, is_cached, keeps_result
 from stepchain_tui.engine.work import Ending, Result, Work
 from stepchain_tui.plan import ActionKind, OnInterrupt, Step
 from stepchain_tui.run import events as e
@@ -99,7 +99,7 @@ class Attempts:
             self._driver.endings.conclude(work, failed(error, work.step.kind))
             return
         work.call = call
-        if work.step.step.cache is not False and is_cached(work, self._state.steps[work.step.id]):
+        if keeps_result(work) and is_cached(work, self._state.steps[work.step.id]):
             self._driver.side_task(self._ask_cache_then_start(work), f"cache of {work.step.id}")
             return
         self.start_event(work, kept)

@@ -27,7 +27,8 @@ BREAKER = "breaker"
 """Key in a failure's details: the breaker that refused the call."""
 MESSAGE_LENGTH = 200
 """Characters of a failure's message that a breaker keeps."""
-_COUNTED_OF_FUNCTIONS = COUNTED - {ErrorType.TIMEOUT}
+_OUR_CODE = frozenset((ActionKind.FUNCTION, ActionKind.TOOL))
+_COUNTED_OF_OUR_CODE = COUNTED - {ErrorType.TIMEOUT}
 """A function that takes long tells nothing of another service; its own errors of servers and limits do."""
 
 
@@ -105,7 +106,7 @@ class Breakers:
     def learn(self, work: Work, result: Result, executors: Executors) -> None:
         """Take note of how a call ended that was made."""
         failure, now = result.failure, self._clock.now()
-        counted = _COUNTED_OF_FUNCTIONS if work.step.kind is ActionKind.FUNCTION else COUNTED
+        counted = _COUNTED_OF_OUR_CODE if work.step.kind in _OUR_CODE else COUNTED
         counts = failure is not None and failure.error_type in counted and not refused_by_breaker(failure)
         if work.ticket is None and counts and (name := breaker_name(work, executors)):
             found = self.known.get(name) or self._made(name)
@@ -137,9 +138,7 @@ def breaker_name(work: Work, executors: Executors) -> str:
     assert call is not None
     if work.step.kind is ActionKind.FUNCTION:
         return f"function {function_reference(call.value)}"
-    if work.step.kind is ActionKind.PROMPT:
-        return executors.model_provider(call)
-    return ""
+    return executors.provider(work.step.kind, call)
 
 
 def refused_by_breaker(failure: Failure) -> str:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from stepchain_tui.engine.body import failed
 from stepchain_tui.engine.breakers import refused_by_breaker, waits_for_probe
-from stepchain_tui.engine.reuse import keep_result, origin_of
+from stepchain_tui.engine.reuse import keep_result, keeps_result, origin_of
 from stepchain_tui.engine.work import Ending, Result, Stop, Work
 from stepchain_tui.plan import ActionKind
 from stepchain_tui.resilience.retry import RetryDecision
@@ -72,7 +72,7 @@ class Endings:
         except Exception as error:  # noqa: BLE001 - a result that cannot be kept: becomes the step's failure
             return failed(error, work.step.kind)
         warnings = tuple(work.warnings)
-        if work.step.step.cache is not False:
+        if keeps_result(work):
             keep_result(self._driver, work, output)
         if work.item is not None:
             self._emit(

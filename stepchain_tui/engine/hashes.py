@@ -15,6 +15,7 @@ from weakref import WeakKeyDictionary
 from stepchain_tui.core.errors import UsageError
 from stepchain_tui.plan import FileHashes, Step, content_hash, function_location, module_file, subplan_key
 from stepchain_tui.plan.hashing import HASHED_KEYS
+from stepchain_tui.plan.shared import called_entry, function_behind
 
 if TYPE_CHECKING:
     from stepchain_tui.engine.source import Definition, RunSource
@@ -88,19 +89,22 @@ class StepHasher:
         return self._hash_all(definition)
 
     def _hash_all(self, definition: Definition) -> tuple[str, Path | None]:
-        step, folder = definition.step, definition.folder
-        path = _file_behind(step, folder)
+        step, folder, plan = definition.step, definition.folder, definition.plan
+        entry = called_entry(step, plan)
+        path = _file_behind(step, entry, folder)
         files = self._files if path is None else _NO_FILES
-        return content_hash(step, folder, defaults=definition.plan.defaults, files=files)[:HASH_LENGTH], path
+        said = content_hash(step, folder, defaults=plan.defaults, entry=entry, files=files)
+        return said[:HASH_LENGTH], path
 
 
-def _file_behind(step: Step, folder: Path) -> Path | None:
+def _file_behind(step: Step, entry: Any, folder: Path) -> Path | None:
     if step.plan is not None:
         return Path(subplan_key(step, folder))
-    if not isinstance(step.function, str):
+    reference = step.function or function_behind(entry)
+    if not isinstance(reference, str):
         return None
     try:
-        location = function_location(step.function, folder)
+        location = function_location(reference, folder)
     except UsageError:
         return None
     return Path(location.source) if location.kind == "file" else module_file(location.source)

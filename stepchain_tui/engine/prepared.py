@@ -10,6 +10,8 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+from pydantic import BaseModel
+
 from stepchain_tui.core.settings import RetryDefaults, Settings
 from stepchain_tui.engine.scheduler import limit_name
 from stepchain_tui.engine.source import Definition
@@ -24,14 +26,27 @@ from stepchain_tui.plan import (
     function_reference,
 )
 from stepchain_tui.plan.expressions import Template, as_text, compile_condition, compile_template
-from stepchain_tui.resilience.retry import RetryPolicy
+from stepchain_tui.plan.shared import called_entry
+from stepchain_tui.resilience.retry import RetryPolicy, reads_only
 from stepchain_tui.run.values import Kept
 
 OPTION_KEYS: dict[ActionKind, tuple[str, ...]] = {
     ActionKind.PROMPT: ("system", "model", "temperature", "max_output_tokens", "reasoning", "replies"),
+    ActionKind.AGENT: ("request",),
 }
 """The companion keys of each action that its executor reads."""
-HAVE_BREAKERS = frozenset((ActionKind.FUNCTION, ActionKind.PROMPT))
+ENTRY = "entry"
+"""The option of a tool or agent step that holds what the plan writes under its name in `tools` or `agents`."""
+HAVE_BREAKERS = frozenset(
+    (
+        ActionKind.FUNCTION,
+        ActionKind.PROMPT,
+        ActionKind.TOOL,
+        ActionKind.AGENT,
+        ActionKind.HTTP,
+        ActionKind.DB,
+    )
+)
 """The kinds of steps that call something which may be out of order."""
 _TEXT_KINDS = frozenset({ActionKind.SHELL, ActionKind.PROMPT, ActionKind.APPROVE})
 _NOTHING = compile_template({})
@@ -40,8 +55,9 @@ _NO_VARIABLES: dict[str, str] = {}
 _NO_REFERENCES = frozenset[str]()
 _NO_RETRY_SETTINGS = RetryDefaults()
 _NO_SURROUNDINGS = compile_template({"env": {}, "cwd": ""})
-_TEMPLATE_OPTIONS = frozenset({"system", "model"})
-_SHOWN_OPTIONS = ("system", "model")
+_TEXT_OPTIONS = frozenset({"system", "model"})
+_TEMPLATE_OPTIONS = _TEXT_OPTIONS | {"request"}
+_SHOWN_OPTIONS = ("system", "model", "request")
 
 
 class PreparedStep:
@@ -64,8 +80,10 @@ class PreparedStep:
         self.limit = step.limit and limit_name(step.limit, definition.path)
         self.is_map = step.for_each is not None
         mode = effective_mode(step, plan.defaults, kind)
-        self.mode = mode.value if mode is not None else ""
         self.timeout = effective_timeout(step, plan.defaults, kind)
+        if kind is ActionKind.TOOL and isinstance(entry := called_entry(step, plan), dict):
+            mode, self.timeout = _of_tool(step, entry, mode, self.timeout)
+        self.mode = mode.value if mode is not None else ""
         self.waits_for_worker = mode is Mode.PROCESS and kind is not ActionKind.SHELL
         self.has_breaker = kind in HAVE_BREAKERS
         self.plan_folder = plan_folder
@@ -120,7 +138,10 @@ class PreparedStep:
             self,
             self._as_meant(self.value.resolve(context, *chained)),
             self.args.resolve(context, *chained),
-            {**{name: as_text(value) for name, value in options.items()}, **self.fixed_options},
+            {
+                **{name: as_text(value) if name in _TEXT_OPTIONS else value for name, value in options.items()},
+                **self.fixed_options,
+            },
             {name: as_text(value) for name, value in surroundings["env"].items()},
             self._folder(surroundings["cwd"]),
         )
@@ -144,15 +165,18 @@ def _value(step: Step, kind: ActionKind) -> Template:
     if kind in _CODE_KINDS:
         # Code is code: braces in it are dictionaries, and a value gets in as an argument, never as text.
         return Template(action, None, (), uses_chain_result=False)
+    if isinstance(action, BaseModel):
+        action = action.model_dump(by_alias=True, exclude_unset=True)
     return compile_template(list(action) if isinstance(action, tuple) else action)
 
 
 def _options(step: Step, kind: ActionKind, plan: Plan) -> tuple[Template, dict[str, Any]]:
     """Return the action's companion keys: those with expressions in them, and those taken as they are written."""
-    keys = OPTION_KEYS.get(kind)
-    if keys is None:
+    entry = called_entry(step, plan)
+    keys = OPTION_KEYS.get(kind, ())
+    if not keys and entry is None:
         return _NOTHING, {}
-    written: dict[str, Any] = {}
+    written: dict[str, Any] = {} if entry is None else {ENTRY: entry}
     for key in keys:
         value = getattr(step, key)
         if value is None:
@@ -164,11 +188,22 @@ def _options(step: Step, kind: ActionKind, plan: Plan) -> tuple[Template, dict[s
     return compile_template(templates) if templates else _NOTHING, fixed
 
 
+def _of_tool(
+    step: Step, entry: dict[str, Any], mode: Mode | None, timeout: float | None
+) -> tuple[Mode | None, float | None]:
+    """Return where a tool runs and how long it may take: what the step says, else what the tool's entry says."""
+    if step.mode is None and entry.get("mode") is not None:
+        mode = Mode(entry["mode"])
+    if step.timeout is None and entry.get("timeout") is not None:
+        timeout = float(entry["timeout"])
+    return mode, timeout
+
+
 def _policy(step: Step, kind: ActionKind, plan: Plan, settings: Settings) -> RetryPolicy:
     """Return when and how often a step is tried again."""
     given = settings.retry
     if step.retry is None and plan.defaults.retry is None and given == _NO_RETRY_SETTINGS:
-        return _policy_of_kind(kind)
+        return _policy_of_kind(kind, reads_only(step))
     user = RetrySettings(
         max_attempts=given.max_attempts,
         initial_delay=given.initial_delay,
@@ -180,8 +215,8 @@ def _policy(step: Step, kind: ActionKind, plan: Plan, settings: Settings) -> Ret
 
 
 @lru_cache
-def _policy_of_kind(kind: ActionKind) -> RetryPolicy:
-    return RetryPolicy.of_kind(kind)
+def _policy_of_kind(kind: ActionKind, reads: bool) -> RetryPolicy:
+    return RetryPolicy.of_kind(kind, reads=reads)
 
 
 class Resolved:

@@ -22,6 +22,10 @@ from stepchain_tui.store.base import CacheEntry
 if TYPE_CHECKING:
     from stepchain_tui.engine.driver import Driver
 
+CACHED = "cached"
+"""The executor type of functions whose results are kept."""
+CACHED_SECONDS = 300.0
+"""For how long, where the step's `cache` says nothing (document 004)."""
 HIT = "hit"
 MISS = "miss"
 
@@ -42,8 +46,20 @@ class CacheAnswer(msgspec.Struct, frozen=True):
 
 def is_cached(work: Work, step: StepState) -> bool:
     """Return whether the cache is asked before this attempt is made."""
-    wanted = work.step.step.cache
-    return wanted is not False and work.tries == 0 and work.cached is None and not step.wanted_anew
+    return keeps_result(work) and work.tries == 0 and work.cached is None and not step.wanted_anew
+
+
+def keeps_result(work: Work) -> bool:
+    """Return whether a step's result is kept for other attempts."""
+    step = work.step.step
+    return step.cache is not False or (step.executor == CACHED and _is_cached_type(work.step.kind))
+
+
+def _is_cached_type(kind: ActionKind) -> bool:
+    """Return whether `executor: cached` is the cache of results, and not a class that somebody registered."""
+    from stepchain_tui.executors.function import FunctionExecutorFactory
+
+    return kind is ActionKind.FUNCTION and FunctionExecutorFactory.registry.is_shipped(CACHED)
 
 
 async def ask_cache(driver: Driver, work: Work) -> CacheAnswer:
@@ -68,7 +84,7 @@ async def ask_cache(driver: Driver, work: Work) -> CacheAnswer:
 
 def keep_result(driver: Driver, work: Work, output: Kept) -> None:
     """Keep a result that was made, with the commit that says so."""
-    if work.step.step.cache is False or work.call is None:
+    if not keeps_result(work) or work.call is None:
         return
     parts = work.cached.parts if work.cached is not None else _parts(driver, work)
     entry = CacheEntry(
@@ -94,6 +110,8 @@ def origin_of(entry: CacheEntry) -> str:
 
 def _seconds(work: Work) -> float | None:
     wanted = work.step.step.cache
+    if wanted is False:
+        return CACHED_SECONDS
     return None if wanted is True else float(wanted)
 
 

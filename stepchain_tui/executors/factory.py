@@ -88,10 +88,24 @@ class Executors:
                 return PromptExecutor(
                     environment=self._environment, settings_model=self._settings.model, client=self._client
                 )
-            case _:
-                raise NotAvailableError(
-                    f"'{kind}' steps are not available yet", hint="Use function, shell, python, prompt or approve."
-                )
+            case ActionKind.HTTP:
+                from stepchain_tui.executors.http import HttpSteps
+
+                return HttpSteps()
+            case ActionKind.DB:
+                from stepchain_tui.executors.db import DbSteps
+
+                return DbSteps()
+            case ActionKind.TOOL:
+                from stepchain_tui.executors.tool import ToolSteps
+
+                return ToolSteps(self.pools)
+            case ActionKind.AGENT:
+                from stepchain_tui.executors.agent import AgentSteps
+
+                return AgentSteps(self.pools)
+            case ActionKind.PLAN | ActionKind.APPROVE:
+                raise NotAvailableError(f"'{kind}' steps have no executor", hint="The engine itself carries them out.")
 
     def model_label(self, options: Mapping[str, Any]) -> str:
         """Return the name of the model that a prompt with these options goes to, as screens show it."""
@@ -99,10 +113,9 @@ class Executors:
         label: str = executor.label(options)  # type: ignore[attr-defined]
         return label
 
-    def model_provider(self, call: StepCall) -> str:
-        """Return who a prompt's call goes to, such as `model api.openai.com`; empty where nobody is asked."""
-        executor = self.get(ActionKind.PROMPT)
-        provider: str = executor.provider(call)  # type: ignore[attr-defined]
+    def provider(self, kind: ActionKind, call: StepCall) -> str:
+        """Return what a call goes to, such as `model api.openai.com` or `http example.com`; empty for nobody's."""
+        provider: str = self.get(kind).provider(call)  # type: ignore[attr-defined]
         return provider
 
     def workers(self) -> list[dict[str, Any]]:

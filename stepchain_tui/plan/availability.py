@@ -10,15 +10,13 @@ from typing import Any
 
 from stepchain_tui.plan.problems import Mistake
 
-ACTIONS = frozenset(("agent", "tool", "http", "db"))
-PLAN_KEYS = frozenset(("budget", "mcp_servers", "tools", "agents", "models", "trace", "cluster"))
+PLAN_KEYS = frozenset(("budget", "mcp_servers", "models", "trace", "cluster"))
 STEP_KEYS = frozenset(
     (
         "tools",
         "require_approval",
         "max_turns",
         "history",
-        "request",
         "expects",
         "budget",
     )
@@ -28,7 +26,6 @@ VALUES: dict[str, frozenset[str]] = {
     "engine": frozenset(("bwrap",)),
 }
 """Single words of a step's keys."""
-EXECUTORS = frozenset(("standard", "default"))
 _OFF: dict[str, Any] = {"require_approval": False}
 
 
@@ -36,11 +33,15 @@ def unavailable(data: dict[str, Any]) -> Iterator[Mistake]:
     """Yield what a plan, as plain data, asks for and cannot have yet."""
     for key in data:
         if key in PLAN_KEYS and data[key] is not None:
-            yield _later((key,), f"'{key}'")
+            yield later((key,), f"'{key}'")
+    agents = data.get("agents")
+    for name, entry in agents.items() if isinstance(agents, dict) else ():
+        if isinstance(entry, dict):
+            yield later(("agents", name), "an agent that the plan describes itself", on_key=False)
     defaults = data.get("defaults")
     mode = defaults.get("mode") if isinstance(defaults, dict) else None
     if isinstance(mode, str) and mode in VALUES["mode"]:
-        yield _later(("defaults", "mode"), f"mode '{mode}'", on_key=False)
+        yield later(("defaults", "mode"), f"mode '{mode}'", on_key=False)
     steps = data.get("steps")
     for place, step in enumerate(steps if isinstance(steps, list | tuple) else ()):
         if isinstance(step, dict):
@@ -51,17 +52,12 @@ def _in_step(place: int, step: dict[str, Any]) -> Iterator[Mistake]:
     for key, value in step.items():
         if value is None or (key in _OFF and value is _OFF[key]):
             continue
-        if key in ACTIONS:
-            yield _later(("steps", place, key), f"action '{key}'")
-        elif key in STEP_KEYS:
-            yield _later(("steps", place, key), f"'{key}'")
+        if key in STEP_KEYS:
+            yield later(("steps", place, key), f"'{key}'")
         elif key in VALUES and isinstance(value, str) and value in VALUES[key]:
-            yield _later(("steps", place, key), f"{key} '{value}'", on_key=False)
-        elif key == "executor" and isinstance(value, str) and value not in EXECUTORS:
-            yield _later(
-                ("steps", place, key), f"executor '{value}' (only: {', '.join(sorted(EXECUTORS))})", on_key=False
-            )
+            yield later(("steps", place, key), f"{key} '{value}'", on_key=False)
 
 
-def _later(location: tuple[str | int, ...], what: str, *, on_key: bool = True) -> Mistake:
+def later(location: tuple[str | int, ...], what: str, *, on_key: bool = True) -> Mistake:
+    """Return the mistake of asking for what a later release brings."""
     return Mistake(location, f"{what} is not available yet", on_key=on_key)

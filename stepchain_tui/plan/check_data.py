@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from stepchain_tui.plan.availability import unavailable
+from stepchain_tui.plan.check_calls import CallChecker
 from stepchain_tui.plan.check_names import NameChecker
 from stepchain_tui.plan.check_steps import step_mistakes
 from stepchain_tui.plan.input_values import spec_mistakes
@@ -44,3 +45,4 @@ def _all(data: dict[str, Any], folder: Path | None) -> Iterator[Mistake]:
         if isinstance(step, dict):
             yield from step_mistakes(place, step, defaults if isinstance(defaults, dict) else {}, folder)
     yield from NameChecker(data).mistakes()
+    yield from CallChecker(data, folder).mistakes()

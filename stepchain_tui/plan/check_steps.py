@@ -7,7 +7,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from stepchain_tui.plan.availability import ACTIONS
 from stepchain_tui.plan.expression_values import suggest
 from stepchain_tui.plan.functions import function_mistake
 from stepchain_tui.plan.input_values import spec_mistakes
@@ -19,6 +18,7 @@ _FITS: dict[str, tuple[str, ...]] = {
     "args": ("function", "tool", "python", "agent", "plan"),
     **dict.fromkeys(("system", "model", "temperature", "max_output_tokens", "reasoning", "replies"), ("prompt",)),
     "engine": ("python",),
+    "request": ("agent",),
     "fields": ("approve",),
     "on_timeout": ("approve",),
     "fallback": ("function", "tool"),
@@ -86,7 +86,7 @@ def _fit_mistakes(here: tuple[str | int, ...], step: dict[str, Any], action: str
         if action == "plan" and key in _PLAN_REASONS:
             yield Mistake((*here, key), f"'{key}' is not for plan: {_PLAN_REASONS[key]}", on_key=True)
         else:
-            fits = ", ".join(kind for kind in _FITS[key] if kind not in ACTIONS)
+            fits = ", ".join(_FITS[key])
             yield Mistake((*here, key), f"'{key}' is for these steps: {fits}; not for {action}", on_key=True)
 
 

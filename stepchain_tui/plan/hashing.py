@@ -20,6 +20,7 @@ from stepchain_tui.core.values import to_json_value
 from stepchain_tui.plan.expressions import CHAIN_RESULT, walk_text
 from stepchain_tui.plan.functions import function_location, module_file
 from stepchain_tui.plan.models import ACTION_KEYS, Defaults, Plan, PlanModel, Step, function_reference
+from stepchain_tui.plan.shared import called_entry, function_behind
 from stepchain_tui.plan.subplans import subplan_key
 
 HASHED_KEYS = (
@@ -105,7 +106,12 @@ class FileHashes:
 
 
 def content_hash(
-    step: Step, plan_folder: Path, *, defaults: Defaults | None = None, files: FileHashes | None = None
+    step: Step,
+    plan_folder: Path,
+    *,
+    defaults: Defaults | None = None,
+    entry: Any = None,
+    files: FileHashes | None = None,
 ) -> str:
     """Return the hash of what `step` does, 64 hex digits.
 
@@ -113,6 +119,7 @@ def content_hash(
         step: The step.
         plan_folder: What `./` in it is relative to.
         defaults: The plan's defaults, whose model settings a prompt step takes.
+        entry: What the plan writes under the name of the tool or agent that the step calls, see `called_entry`.
         files: Hashes made before, for many steps of one plan; a fresh look at the files where it is not given.
     """
     values = step.__dict__
@@ -120,6 +127,10 @@ def content_hash(
     if step.function is not None:
         facts["function"] = function_reference(step.function)
         facts["code"] = (files or FileHashes()).of_function(step.function, plan_folder)
+    if entry is not None:
+        facts["entry"] = entry
+        if (reference := function_behind(entry)) is not None:
+            facts["code"] = (files or FileHashes()).of_function(reference, plan_folder)
     if step.plan is not None:
         facts["code"] = (files or FileHashes()).of_subplan(step, plan_folder)
     if step.prompt is not None and defaults is not None:
@@ -143,7 +154,10 @@ def _plain(value: Any) -> Any:
 def content_hashes(plan: Plan, plan_folder: Path) -> dict[str, str]:
     """Return the hash of every step of `plan` by id; each file is read once."""
     files = FileHashes()
-    return {step.id: content_hash(step, plan_folder, defaults=plan.defaults, files=files) for step in plan.steps}
+    return {
+        step.id: content_hash(step, plan_folder, defaults=plan.defaults, entry=called_entry(step, plan), files=files)
+        for step in plan.steps
+    }
 
 
 def _as_written(value: Any) -> Any:

@@ -22,6 +22,8 @@ MAX_DELAY = 60.0
 EXPONENTIAL_BASE = 2.0
 TRIED_THREE_TIMES = frozenset({ActionKind.PROMPT, ActionKind.AGENT})
 """Kinds without effects of their own: tried three times where nothing is written. Others are tried once."""
+_READING_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
+"""HTTP methods that have no effect (RFC 9110, 9.2.1)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,9 +55,14 @@ class RetryPolicy:
     delays_written: bool = False
 
     @classmethod
-    def of_kind(cls, kind: ActionKind) -> RetryPolicy:
-        """Return the policy of a kind of step where nothing is written."""
-        return cls(max_attempts=3 if kind in TRIED_THREE_TIMES else 1)
+    def of_kind(cls, kind: ActionKind, *, reads: bool = False) -> RetryPolicy:
+        """Return the policy of a kind of step where nothing is written.
+
+        Args:
+            kind: The kind.
+            reads: What the step does is known to have no effect.
+        """
+        return cls(max_attempts=3 if reads or kind in TRIED_THREE_TIMES else 1)
 
     @classmethod
     def of(cls, step: Step, *layers: RetrySettings | None) -> RetryPolicy:
@@ -64,7 +71,7 @@ class RetryPolicy:
         for layer in layers:
             settings = settings.over(layer)
         return cls(
-            max_attempts=settings.max_attempts or cls.of_kind(step.kind).max_attempts,
+            max_attempts=settings.max_attempts or cls.of_kind(step.kind, reads=reads_only(step)).max_attempts,
             initial_delay=INITIAL_DELAY if settings.initial_delay is None else settings.initial_delay,
             max_delay=MAX_DELAY if settings.max_delay is None else settings.max_delay,
             exponential_base=settings.exponential_base or EXPONENTIAL_BASE,
@@ -103,3 +110,8 @@ class RetryPolicy:
                 jitter=self.initial_delay,
             )
         return wait_exponential(multiplier=self.initial_delay, max=self.max_delay, exp_base=self.exponential_base)
+
+
+def reads_only(step: Step) -> bool:
+    """Return whether what a step does is known to have no effect: an HTTP request that only reads."""
+    return step.http is not None and step.http.method.upper() in _READING_METHODS

@@ -150,7 +150,7 @@ steps:
         (["shell: x", "prompt: y"], "2:5: steps[0]: a step has one action, this one has 2: prompt, shell"),
         (
             ["shell: x", "args: {a: 1}"],
-            "4:5: steps[0].args: 'args' is for these steps: function, python, plan; not for shell",
+            "4:5: steps[0].args: 'args' is for these steps: function, tool, python, agent, plan; not for shell",
         ),
         (["shell: x", "mode: inline"], "4:11: steps[0].mode: mode 'inline' does not fit shell steps"),
         (["shell: x", "mode: thred"], "4:11: steps[0].mode: unknown word 'thred', expected one of: inline, thread"),
@@ -160,7 +160,7 @@ steps:
         ),
         (["shell: x", "batch: 2"], "4:5: steps[0].batch: 'batch' of a step needs 'for_each'"),
         (["shell: x", "for_each: [1]", "batch: 0"], "5:12: steps[0].batch: must be at least 1, got 0"),
-        (["approve: ok?", "cache: true"], "4:5: steps[0].cache: 'cache' is for these steps: prompt, function,"),
+        (["approve: ok?", "cache: true"], "4:5: steps[0].cache: 'cache' is for these steps: prompt, agent, function,"),
         (["approve: ok?", "on_interrupt: ask"], "4:5: steps[0].on_interrupt: 'on_interrupt' is for these steps:"),
         (["shell: '{{ item }}'"], "3:12: steps[0].shell: 'item' has a value only in a step with 'for_each'"),
         (["shell: x", "for_each: [1]", "when: '{{ item }}'"], "5:11: steps[0].when: 'item' has no value in 'when'"),
@@ -200,18 +200,75 @@ def test_one_mistake_gives_one_line_at_its_place(lines, expected):
 
 
 @pytest.mark.parametrize(
+    ("lines", "expected"),
+    [
+        (["agent: bob"], "3:12: steps[0].agent: unknown agent 'bob'; name it under the plan's 'agents', or write"),
+        (["agent: './none.py:Bob'"], "3:12: steps[0].agent: there is no file"),
+        (["tool: pyton_code"], "3:11: steps[0].tool: unknown tool 'pyton_code' (did you mean 'python_code'?)"),
+        (["tool: x"], "3:11: steps[0].tool: unknown tool 'x' (there are: python_code)"),
+        (["tool: web_search"], "3:11: steps[0].tool: 'web_search' is carried out by a model's provider"),
+        (["shell: x", "request: {a: 1}"], "4:5: steps[0].request: 'request' is for these steps: agent; not for shell"),
+        (["http: {url: 'ftp://a.example/x'}"], "3:17: steps[0].http.url: 'ftp://a.example/x' is no address of a web"),
+        (["http: {method: GET}"], "3:11: steps[0].http: key 'url' is missing"),
+        (["http: {url: 'http://a', methd: GET}"], "3:29: steps[0].http.methd: unknown key 'methd' (did you mean"),
+        (["http: {url: 'http://a', method: 'G T'}"], "3:37: steps[0].http.method: 'G T' is no HTTP method"),
+        (["http: {url: 'http://a', json: 1, form: {a: b}}"], "3:11: steps[0].http: a request has one body, this one"),
+        (["db: {url: 'sqlite:///x'}"], "3:9: steps[0].db: a db step needs 'sql', a statement (or 'dynamodb'"),
+        (["db: {sql: 'select 1'}"], "3:9: steps[0].db: a db step needs 'url', the database's address"),
+        (["db: {dynamodb: get_item, sql: x}"], "3:30: steps[0].db.sql: 'sql' is not for DynamoDB"),
+        (["function: m:f", "executor: cachd"], "4:15: steps[0].executor: unknown function executor 'cachd' (did you"),
+        (["shell: x", "executor: cached"], "unknown shell executor 'cached' (there are: standard, default)"),
+    ],
+)
+def test_what_is_called_by_name_is_there(lines, expected):
+    found = step_lines(*lines)
+    assert len(found) == 1, found
+    assert expected in found[0]
+
+
+def test_tools_agents_and_executors_of_the_plan_are_known(tmp_path):
+    (tmp_path / "code.py").write_text("def look(x): ...\nclass Bob: ...\n")
+    (tmp_path / "executors").mkdir()
+    (tmp_path / "executors" / "slow.py").write_text("raise SystemError('plans are checked without running anything')")
+    text = """\
+tools: {look: './code.py:look', more: {function: './code.py:look', mode: process, timeout: 3}}
+agents: {bob: './code.py:Bob'}
+steps:
+  - {id: a, tool: look, args: {x: 1}}
+  - {id: b, tool: more, args: {x: 1}, executor: slow}
+  - {id: c, agent: bob, request: {q: '{{ steps.a.output }}'}}
+  - {id: d, agent: './code.py:Bob', request: hello}
+  - {id: e, function: './code.py:look', args: {x: 1}, executor: cached}
+  - {id: f, http: {url: '{{ steps.c.output.url }}'}, executor: graphql}
+"""
+    assert lines_of(text, tmp_path) == []
+    wrong = """\
+tools: {look: './code.py:lok', more: {functon: './code.py:look'}, hot: {function: './code.py:look', mode: proces}}
+agents: {bob: './cod.py:Bob'}
+steps: [{id: a, tool: lok}, {id: b, agent: bo}, {id: c, shell: x, executor: slw}]
+"""
+    found = "\n".join(lines_of(wrong, tmp_path))
+    for expected in (
+        "tools.look: there is no function 'lok' in 'code.py' (did you mean 'look'?)",
+        "tools.more.functon: unknown key 'functon' (did you mean 'function'?)",
+        "tools.more: tool 'more' needs a 'function'",
+        "tools.hot.mode: unknown mode 'proces' (did you mean 'process'?)",
+        "agents.bob: ",
+        "steps[0].tool: unknown tool 'lok' (did you mean 'look'?)",
+        "steps[1].agent: unknown agent 'bo' (did you mean 'bob'?)",
+        "steps[2].executor: unknown shell executor 'slw' (did you mean 'slow'?)",
+    ):
+        assert expected in found
+
+
+@pytest.mark.parametrize(
     ("lines", "what"),
     [
-        (["agent: bob", "request: x"], "action 'agent'"),
-        (["tool: x"], "action 'tool'"),
-        (["http: {url: x}"], "action 'http'"),
-        (["db: {url: x}"], "action 'db'"),
         (["prompt: x", "tools: [web_search]"], "'tools'"),
         (["prompt: x", "max_turns: 3"], "'max_turns'"),
         (["prompt: x", "expects: {type: object}"], "'expects'"),
         (["shell: x", "mode: cluster"], "mode 'cluster'"),
         (["python: '1'", "engine: bwrap"], "engine 'bwrap'"),
-        (["function: m:f", "executor: cached"], "executor 'cached'"),
     ],
 )
 def test_what_a_later_release_brings_is_known_and_refused(lines, what):

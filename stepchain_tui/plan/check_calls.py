@@ -1,0 +1,157 @@
+"""What can be wrong with what steps call by name: tools, agents, executor types; and with http and db requests.
+
+Works on plain data that need not be a valid plan, so that all mistakes of a file are found at once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from stepchain_tui.plan.availability import later
+from stepchain_tui.plan.check_steps import action_of
+from stepchain_tui.plan.executor_types import known_executor_types
+from stepchain_tui.plan.functions import function_mistake
+from stepchain_tui.plan.kinds import Mode
+from stepchain_tui.plan.problems import Location, Mistake, unknown
+from stepchain_tui.plan.tool_names import known_tools
+
+TOOL_KEYS = ("function", "description", "mode", "timeout", "fallback")
+"""The keys of a tool that a plan describes itself."""
+HOSTED_TOOLS = ("web_search", "code_interpreter", "file_search")
+"""Tools that a model's provider carries out: a prompt may name them, a step cannot call them."""
+_BODIES = ("json", "form", "body", "files")
+_TOGETHER = frozenset(("form", "files"))
+
+
+class CallChecker:
+    """Checks what the steps of one plan call.
+
+    Args:
+        data: The plan as plain data; parts of the wrong shape are passed over.
+        folder: What `./` in it is relative to; files are looked at where it is given.
+    """
+
+    def __init__(self, data: dict[str, Any], folder: Path | None) -> None:
+        self._data = data
+        self._folder = folder
+        self._tools = _mapping(data.get("tools"))
+        self._agents = _mapping(data.get("agents"))
+        self._servers = _mapping(data.get("mcp_servers"))
+        self._types: dict[str, list[str]] = {}
+
+    def mistakes(self) -> Iterator[Mistake]:
+        """Yield every mistake, in the order of the plan."""
+        for name, entry in self._tools.items():
+            yield from self._tool_entry(("tools", name), name, entry)
+        for name, entry in self._agents.items():
+            if isinstance(entry, str):
+                yield from self._function(("agents", name), entry)
+        steps = self._data.get("steps")
+        for place, step in enumerate(steps if isinstance(steps, list | tuple) else ()):
+            if isinstance(step, dict) and (action := action_of(step)) is not None:
+                yield from self._step(("steps", place), step, action)
+
+    def _step(self, here: Location, step: dict[str, Any], action: str) -> Iterator[Mistake]:
+        named = step.get("executor")
+        if isinstance(named, str) and named not in (known := self._executor_types(action)):
+            yield _unknown_of((*here, "executor"), f"{action} executor", named, known)
+        value = step[action]
+        if action == "tool" and isinstance(value, str):
+            yield from self._tool(here, value)
+        elif action == "agent" and isinstance(value, str):
+            yield from self._agent(here, value)
+        elif action == "http" and isinstance(value, dict):
+            yield from _http((*here, "http"), value)
+        elif action == "db" and isinstance(value, dict):
+            yield from _db((*here, "db"), value)
+
+    def _executor_types(self, action: str) -> list[str]:
+        if action not in self._types:
+            self._types[action] = known_executor_types(action, self._folder)
+        return self._types[action]
+
+    # --- tools
+
+    def _tool_entry(self, here: Location, name: str, entry: Any) -> Iterator[Mistake]:
+        if isinstance(entry, str):
+            if entry not in HOSTED_TOOLS and entry not in known_tools():
+                yield from self._function(here, entry)
+            return
+        if not isinstance(entry, dict) or "type" in entry:
+            return
+        for key in entry:
+            if key not in TOOL_KEYS:
+                yield unknown((*here, str(key)), "key", str(key), TOOL_KEYS)
+        function = entry.get("function")
+        if not isinstance(function, str):
+            yield Mistake(here, f"tool '{name}' needs a 'function': './file.py:name' or 'package.module:name'")
+        else:
+            yield from self._function((*here, "function"), function)
+        mode = entry.get("mode")
+        if mode is not None and mode not in (fits := [Mode.THREAD.value, Mode.INLINE.value, Mode.PROCESS.value]):
+            yield _unknown_of((*here, "mode"), "mode", str(mode), fits)
+
+    def _tool(self, here: Location, name: str) -> Iterator[Mistake]:
+        where = (*here, "tool")
+        server, dot, _ = name.partition(".")
+        if name in HOSTED_TOOLS:
+            yield Mistake(where, f"'{name}' is carried out by a model's provider: name it under a prompt's 'tools'")
+        elif dot and server in self._servers:
+            yield later(where, "a tool of an MCP server", on_key=False)
+        elif name not in self._tools and name not in (known := [*self._tools, *known_tools()]):
+            yield _unknown_of(where, "tool", name, known)
+
+    # --- agents
+
+    def _agent(self, here: Location, name: str) -> Iterator[Mistake]:
+        where = (*here, "agent")
+        if name in self._agents:
+            return
+        if ":" in name:
+            yield from self._function(where, name)
+        else:
+            known = list(self._agents)
+            more = "" if known else "; name it under the plan's 'agents', or write './file.py:Agent'"
+            found = unknown(where, "agent", name, known)
+            yield Mistake(where, found.message + more, found.suggestion)
+
+    def _function(self, where: Location, reference: str) -> Iterator[Mistake]:
+        found = function_mistake(where, reference, self._folder) if self._folder is not None else None
+        if found is not None:
+            yield found
+
+
+def _http(here: Location, request: Mapping[str, Any]) -> Iterator[Mistake]:
+    bodies = [key for key in _BODIES if request.get(key) is not None]
+    if len(bodies) > 1 and not set(bodies) <= _TOGETHER:
+        yield Mistake(here, f"a request has one body, this one has {len(bodies)}: {', '.join(bodies)}")
+    url = request.get("url")
+    if isinstance(url, str) and "{{" not in url and not url.lower().startswith(("http://", "https://")):
+        yield Mistake((*here, "url"), f"'{url[:80]}' is no address of a web server: it begins with http:// or https://")
+    method = request.get("method")
+    if isinstance(method, str) and "{{" not in method and not method.isalpha():
+        yield Mistake((*here, "method"), f"'{method[:40]}' is no HTTP method")
+
+
+def _db(here: Location, request: Mapping[str, Any]) -> Iterator[Mistake]:
+    if request.get("dynamodb") is not None:
+        for key in ("url", "sql"):
+            if request.get(key) is not None:
+                yield Mistake((*here, key), f"'{key}' is not for DynamoDB, which needs no SQL", on_key=True)
+        return
+    for key, what in (("url", "the database's address"), ("sql", "a statement")):
+        if request.get(key) is None:
+            yield Mistake(here, f"a db step needs '{key}', {what} (or 'dynamodb', an operation)")
+
+
+def _unknown_of(where: Location, what: str, name: str, known: Iterable[str]) -> Mistake:
+    """Return the mistake of an unknown name of a few: they are listed where none is close."""
+    found = unknown(where, what, name, list(known))
+    more = "" if found.suggestion else f" (there are: {', '.join(known)})"
+    return Mistake(where, found.message + more, found.suggestion)
+
+
+def _mapping(value: Any) -> dict[str, Any]:
+    return value if isinstance(value, dict) else {}
