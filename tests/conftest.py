@@ -2,7 +2,8 @@
 
 A test marked `needs("tmux")` is left out where the machine has no tmux, and the summary says so. With
 `STEPCHAIN_REQUIRE_TOOLS=1`, as in CI, it fails instead. `needs("root")` asks for the rights of root, and
-`needs("Python 3.11")` for the Python that the pictures were taken with; nobody has to have these.
+`needs("Python 3.11")` for the Python that the pictures were taken with; nobody has to have these. `needs("PostgreSQL")`
+asks for the server's own programs, which Debian keeps off the path.
 """
 
 from __future__ import annotations
@@ -17,11 +18,13 @@ from typing import Any
 import psutil
 import pytest
 
+from tests.support.postgresql import postgresql_program
 from tests.support.stored_runs import watch
 
 _PROXIES = ("http_proxy", "https_proxy", "all_proxy", "ftp_proxy")
 _ROOT = "root"
 _PYTHON = "Python 3.11"
+_POSTGRESQL = "PostgreSQL"
 _NEVER_REQUIRED = (_ROOT, _PYTHON)
 _LEFT_OUT = pytest.StashKey[dict[str, list[str]]]()
 _STORES = pytest.StashKey[set[str]]()
@@ -72,6 +75,8 @@ def _missing(item: pytest.Item) -> list[str]:
 def _has(tool: str) -> bool:
     if tool == _ROOT:
         return os.geteuid() == 0
+    if tool == _POSTGRESQL:
+        return postgresql_program("initdb") is not None
     return sys.version_info[:2] == (3, 11) if tool == _PYTHON else shutil.which(tool) is not None
 
 
