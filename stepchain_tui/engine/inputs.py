@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 from stepchain_tui.core.errors import UsageError
+from stepchain_tui.engine.agent_memory import Turn, turns_before
 from stepchain_tui.engine.ports import AttemptPorts
 from stepchain_tui.engine.prepared import PreparedStep, Resolved
 from stepchain_tui.engine.work import Work
@@ -62,6 +63,9 @@ class InputResolver:
             found.append(step.items[work.item].value)
         if step.given_input is not None:
             found.append(step.given_input)
+        if prepared.kind is ActionKind.AGENT:
+            for turn in self._turns(prepared):
+                found.extend(kept for kept in (turn.asked, turn.answered) if kept is not None)
         return [kept for kept in found if kept.blob is not None and kept.blob.sha256 not in self._loaded]
 
     async def load(self, values: list[Kept]) -> None:
@@ -150,7 +154,9 @@ class InputResolver:
         """Return the call of one attempt, and its input as it is kept."""
         prepared, source, step = work.step, self._source, work.step.step
         resolved, kept = self.resolve(work)
-        environment = _NO_ENVIRONMENT
+        environment, options = _NO_ENVIRONMENT, resolved.options
+        if prepared.kind is ActionKind.AGENT:
+            options = {**options, "history": [self._as_told(turn) for turn in self._turns(prepared)]}
         if prepared.kind is ActionKind.SHELL or prepared.mode == "process":
             environment = {**source.child_environment(prepared.definition), **self._own_variables(work), **resolved.env}
         work.ports = AttemptPorts(self._driver, work)
@@ -161,7 +167,7 @@ class InputResolver:
             item=work.item,
             value=resolved.value,
             args=resolved.args,
-            options=resolved.options,
+            options=options,
             mode=prepared.mode,
             timeout=prepared.timeout,
             environment=environment,
@@ -173,6 +179,15 @@ class InputResolver:
             secrets=source.secrets,
         )
         return call, kept
+
+    def _turns(self, prepared: PreparedStep) -> list[Turn]:
+        return turns_before(prepared.id, self._state, self._source.definition)
+
+    def _as_told(self, turn: Turn) -> dict[str, Any]:
+        """Return a turn as an agent's executor gets it: `{step_id, request, response}`."""
+        asked = self.value_of(turn.asked)
+        request = asked.get("request") if isinstance(asked, dict) else None
+        return {"step_id": turn.step_id, "request": request, "response": self.value_of(turn.answered)}
 
     def _own_variables(self, work: Work) -> dict[str, str]:
         found = {"STEPCHAIN_RUN_ID": self._state.run_id, "STEPCHAIN_STEP_ID": work.step.id}

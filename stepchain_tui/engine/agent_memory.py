@@ -1,0 +1,77 @@
+"""What an agent remembers within a run: its turns in the steps that come before this one.
+
+Nothing is kept beside the run for it: the turns are read off the results, so an agent remembers the same after a pause,
+a crash or a rerun. Only steps that this one waits for count, in the order in which they wait for each other: what other
+branches do at the same time is not seen, so the memory does not depend on who was faster.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from stepchain_tui.run.state import RunState, StepState
+from stepchain_tui.run.values import Kept
+
+if TYPE_CHECKING:
+    from stepchain_tui.engine.source import Definition
+
+
+class Turn(msgspec.Struct, frozen=True):
+    """What an agent was asked in an earlier step and what it answered, as kept values.
+
+    Attributes:
+        step_id: The step.
+        asked: The step's input, whose `request` it was; None where the result was taken over or given by hand.
+        answered: Its output.
+    """
+
+    step_id: str
+    asked: Kept | None
+    answered: Kept
+
+
+def turns_before(step_id: str, state: RunState, definition_of: Callable[[str], Definition]) -> list[Turn]:
+    """Return the turns of a step's agent in the steps that it waits for, however far, the first one first.
+
+    Args:
+        step_id: The agent step.
+        state: The run.
+        definition_of: Gives what a step of the run is to do.
+    """
+    agent = definition_of(step_id).step.agent
+    found: list[Turn] = []
+    for earlier in _all_before(step_id, state):
+        step = state.steps[earlier]
+        if step.outline.kind == "agent" and definition_of(earlier).step.agent == agent:
+            found.extend(_turns_of(step))
+    return found
+
+
+def _all_before(step_id: str, state: RunState) -> Iterator[str]:
+    """Yield the steps that a step waits for, however far: each after those that it waits for itself."""
+    seen = {step_id}
+    waiting = [(step_id, iter(state.steps[step_id].outline.parents))]
+    while waiting:
+        current, parents = waiting[-1]
+        for parent in parents:
+            if parent not in seen and parent in state.steps:
+                seen.add(parent)
+                waiting.append((parent, iter(state.steps[parent].outline.parents)))
+                break
+        else:
+            waiting.pop()
+            if current != step_id:
+                yield current
+
+
+def _turns_of(step: StepState) -> Iterator[Turn]:
+    if step.items is not None:
+        for item in step.items:
+            if item.output is not None:
+                attempt = step.attempts.get((item.index, item.attempt))
+                yield Turn(step.id, attempt.input if attempt is not None else None, item.output)
+    elif step.done and step.output is not None:
+        yield Turn(step.id, step.last.input if step.last is not None else None, step.output)
