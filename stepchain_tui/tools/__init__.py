@@ -11,14 +11,22 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from stepchain_tui.tools.context import StepCancelledError, StepContext
+    from stepchain_tui.tools.executor import Executor, ToolExecutor
+    from stepchain_tui.tools.function_calls import FunctionCall, FunctionCaller
     from stepchain_tui.tools.functions import call_arguments, load_function
     from stepchain_tui.tools.leftovers import end_leftovers
     from stepchain_tui.tools.pools import Pools
     from stepchain_tui.tools.process_pool import ProcessPool
+    from stepchain_tui.tools.registry import Tool, ToolRegistry, UnknownToolError
     from stepchain_tui.tools.remote import NotPicklableError, RemoteError
+    from stepchain_tui.tools.schema import ToolArgumentError, ToolSchema, ToolSchemaError
     from stepchain_tui.tools.threads import ThreadCall, ThreadPool
+    from stepchain_tui.tools.types import ToolCall, ToolResult
 
 _MODULES = {
+    "Executor": "executor",
+    "FunctionCall": "function_calls",
+    "FunctionCaller": "function_calls",
     "NotPicklableError": "remote",
     "Pools": "pools",
     "ProcessPool": "process_pool",
@@ -27,12 +35,24 @@ _MODULES = {
     "StepContext": "context",
     "ThreadCall": "threads",
     "ThreadPool": "threads",
+    "Tool": "registry",
+    "ToolArgumentError": "schema",
+    "ToolCall": "types",
+    "ToolExecutor": "executor",
+    "ToolRegistry": "registry",
+    "ToolResult": "types",
+    "ToolSchema": "schema",
+    "ToolSchemaError": "schema",
+    "UnknownToolError": "registry",
     "call_arguments": "functions",
     "end_leftovers": "leftovers",
     "load_function": "functions",
 }
 
 __all__ = (
+    "Executor",
+    "FunctionCall",
+    "FunctionCaller",
     "NotPicklableError",
     "Pools",
     "ProcessPool",
@@ -41,6 +61,15 @@ __all__ = (
     "StepContext",
     "ThreadCall",
     "ThreadPool",
+    "Tool",
+    "ToolArgumentError",
+    "ToolCall",
+    "ToolExecutor",
+    "ToolRegistry",
+    "ToolResult",
+    "ToolSchema",
+    "ToolSchemaError",
+    "UnknownToolError",
     "call_arguments",
     "end_leftovers",
     "load_function",

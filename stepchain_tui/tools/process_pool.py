@@ -15,7 +15,7 @@ from typing import Any
 
 from stepchain_tui.core.secrets import environment_without_secrets
 from stepchain_tui.tools import wire
-from stepchain_tui.tools.process_worker import Log, WorkerProcess
+from stepchain_tui.tools.process_worker import CallRecord, Log, WorkerProcess
 
 WorkersChanged = Callable[[list[dict[str, Any]]], Awaitable[None] | None]
 
@@ -43,7 +43,14 @@ class ProcessPool:
         """The living workers as `{pid, process_group, process_started_at}`."""
         return [worker.child.record() for worker in self._workers]
 
-    async def run(self, request: wire.Request, log: Log, label: str, on_start: Callable[[], None] | None = None) -> Any:
+    async def run(
+        self,
+        request: wire.Request,
+        log: Log,
+        label: str,
+        on_start: Callable[[], None] | None = None,
+        record: CallRecord | None = None,
+    ) -> Any:
         """Carry out a call in a worker and return its JSON value.
 
         Cancelling ends the worker with its children, within 4 s, before the cancellation goes on.
@@ -53,6 +60,7 @@ class ProcessPool:
             log: Takes a stream's name and what was printed on it, on the loop.
             label: What runs, for messages.
             on_start: Called when a worker is free and the call begins.
+            record: Gets the process and its times.
 
         Raises:
             RemoteError: The function raised.
@@ -67,7 +75,7 @@ class ProcessPool:
             if on_start is not None:
                 on_start()
             try:
-                result = await worker.call(request, log, label)
+                result = await worker.call(request, log, label, record)
             except asyncio.CancelledError:
                 await finish(self._retire(worker))
                 raise

@@ -10,7 +10,9 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +37,29 @@ _BOOT = (
 Log = Callable[[str, str], None]
 
 
+@dataclass(eq=False, slots=True)
+class CallRecord:
+    """What is known of a call beside its result; each field is None until it is known.
+
+    Attributes:
+        mode: Where the function really ran: inline, thread or process.
+        pid: The process that it ran in, None where that is ours.
+        packed_at: When it was ready to be sent to a process, by the monotonic clock.
+        started_at: When the function began, by the monotonic clock.
+        ended_at: When it ended, by the monotonic clock.
+        seconds: How long it ran; in a process without the way there and back.
+        cpu_seconds: How long it computed; None where that cannot be told from the rest of the process.
+    """
+
+    mode: str = ""
+    pid: int | None = None
+    packed_at: float | None = None
+    started_at: float | None = None
+    ended_at: float | None = None
+    seconds: float | None = None
+    cpu_seconds: float | None = None
+
+
 class WorkerProcess(asyncio.Protocol):
     """One worker. It has at most one call at a time; when it ends, that call fails and nothing else does."""
 
@@ -48,6 +73,7 @@ class WorkerProcess(asyncio.Protocol):
         self._label = ""
         self._reply: asyncio.Future[Any] | None = None
         self._log: Log | None = None
+        self._record = CallRecord()
         self._lifeline = -1
         self._pumps: list[PipePump] = []
         self._streams: list[TextStream] = []
@@ -93,13 +119,14 @@ class WorkerProcess(asyncio.Protocol):
         """Whether it can take a call."""
         return not self.child.exited.done() and not self._connection_ended.is_set()
 
-    async def call(self, request: wire.Request, log: Log, label: str) -> Any:
+    async def call(self, request: wire.Request, log: Log, label: str, record: CallRecord | None = None) -> Any:
         """Carry out a call and return its JSON value.
 
         Args:
             request: The call; its number and search path are set here.
             log: Takes a stream's name and text, on the loop.
             label: What runs, for messages.
+            record: Gets the process and its times.
 
         Raises:
             RemoteError: The function raised.
@@ -112,6 +139,8 @@ class WorkerProcess(asyncio.Protocol):
             self._known_path = list(sys.path)
             request["sys_path"] = _search_path()
         self._label, self._log = label, log
+        self._record = record = record or CallRecord()
+        record.pid, record.started_at = self.child.pid, time.monotonic()
         self._streams = [TextStream("stdout", log), TextStream("stderr", log)]
         self._reply = self._loop.create_future()
         body = pickle.dumps(request, protocol=pickle.HIGHEST_PROTOCOL)
@@ -119,6 +148,7 @@ class WorkerProcess(asyncio.Protocol):
         try:
             return await self._reply
         finally:
+            record.ended_at = time.monotonic()
             self._end_of_call()
 
     async def end(self, grace: float = WORKER_GRACE) -> None:
@@ -173,6 +203,8 @@ class WorkerProcess(asyncio.Protocol):
         if tag == wire.LOG:
             if self._log is not None:
                 self._log("stdout", body.decode("utf-8", "replace"))
+        elif tag == wire.COMPUTED:
+            self._record.seconds, self._record.cpu_seconds = wire.SECONDS.unpack(body)
         elif self._reply is not None and not self._reply.done():
             if tag == wire.RESULT:
                 self._reply.set_result(decode_json(body))

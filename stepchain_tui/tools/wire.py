@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import socket
 import struct
-from typing import Any, TypedDict
+from typing import Any, NotRequired, TypedDict
 
 REQUEST_HEAD = struct.Struct(">Q")
 REPLY_HEAD = struct.Struct(">cQQ")
-RESULT, ERROR, LOG = b"R", b"E", b"L"
+RESULT, ERROR, LOG, COMPUTED = b"R", b"E", b"L", b"C"
+SECONDS = struct.Struct(">dd")
+"""The body of `COMPUTED`: seconds that the function ran and that it computed, sent before its result or error."""
 OWNER_VARIABLE = "STEPCHAIN_OWNER"
 """In the environment of every child and what it starts: how leftovers of a dead owner are told from strangers."""
 MAX_REPLY = 16_000_000
@@ -28,6 +30,8 @@ class Request(TypedDict):
         folder: What the reference is relative to.
         payload: The pickled `{"function": ..., "args": ...}`; `function` is None where there is a reference.
         by_value: Whether the payload needs dill.
+        validate: What messages call the function whose arguments are checked against its schema and converted before
+            the call; nothing is checked where it is empty or missing.
         context: The facts of the `StepContext`.
         environment: The whole environment for the call, or None for the worker's own.
         cwd: The folder to work in, or None for the worker's own.
@@ -39,6 +43,7 @@ class Request(TypedDict):
     folder: str
     payload: bytes
     by_value: bool
+    validate: NotRequired[str]
     context: dict[str, Any]
     environment: dict[str, str] | None
     cwd: str | None

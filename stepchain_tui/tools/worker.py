@@ -18,6 +18,7 @@ import signal
 import socket
 import sys
 import threading
+import time
 from typing import Any, NoReturn
 
 from stepchain_tui.core.values import encode_json, to_json_value
@@ -59,10 +60,12 @@ class _Server:
         self._sending = threading.Lock()
         self._environment = dict(os.environ)
         self._streams = (sys.stdout, sys.stderr)
+        self._seconds = (0.0, 0.0)
 
     def serve(self, request: wire.Request) -> None:
         """Carry out one call and answer it."""
         number = request["call"]
+        self._seconds = (0.0, 0.0)
         try:
             self._enter(request)
             tag, body = wire.RESULT, self._run(request)
@@ -73,7 +76,7 @@ class _Server:
             tag, body = wire.ERROR, _describe(error)
         self._flush()
         self._restore()
-        self._send(tag, number, body)
+        self._send(tag, number, body, wire.SECONDS.pack(*self._seconds))
 
     def _run(self, request: wire.Request) -> bytes:
         from stepchain_tui.tools.context import StepContext
@@ -90,10 +93,19 @@ class _Server:
         context = StepContext(
             **request["context"], write=lambda text: self._send(wire.LOG, number, text.encode("utf-8", "replace"))
         )
-        positional, keywords = arguments_for(shape, payload["args"], context)
-        value = function(*positional, **keywords)
-        if inspect.isawaitable(value):
-            value = _await(value)
+        args = payload["args"]
+        if label := request.get("validate"):
+            from stepchain_tui.tools.schema import schema_of
+
+            args = schema_of(function).validate(args, label)
+        positional, keywords = arguments_for(shape, args, context)
+        began, computed = time.monotonic(), time.process_time()
+        try:
+            value = function(*positional, **keywords)
+            if inspect.isawaitable(value):
+                value = _await(value)
+        finally:
+            self._seconds = (time.monotonic() - began, time.process_time() - computed)
         return _result(value)
 
     def _enter(self, request: wire.Request) -> None:
@@ -121,9 +133,10 @@ class _Server:
             self._streams = (_open_stream(1), _open_stream(2))
         ctypes.pythonapi.fflush(None)
 
-    def _send(self, tag: bytes, number: int, body: bytes) -> None:
+    def _send(self, tag: bytes, number: int, body: bytes, seconds: bytes = b"") -> None:
+        before = wire.REPLY_HEAD.pack(wire.COMPUTED, number, len(seconds)) + seconds if seconds else b""
         with self._sending:
-            self._connection.sendall(wire.REPLY_HEAD.pack(tag, number, len(body)) + body)
+            self._connection.sendall(before + wire.REPLY_HEAD.pack(tag, number, len(body)) + body)
 
 
 def _receive(connection: socket.socket) -> Any:
