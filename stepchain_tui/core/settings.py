@@ -35,6 +35,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         retry: Retry defaults.
         breaker_failures: Failures in a row after which a provider or tool is left alone.
         breaker_seconds: For how long, before one call tries it.
+        executors: Executor types of the user's own: kind of step -> name -> `package.module:Class`.
     """
 
     durability: Literal["process", "power"] = "process"
@@ -47,6 +48,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     retry: RetryDefaults = RetryDefaults()
     breaker_failures: Annotated[int, msgspec.Meta(ge=1)] = 5
     breaker_seconds: Annotated[float, msgspec.Meta(gt=0)] = 30.0
+    executors: dict[str, dict[str, str]] = {}
 
 
 def load_settings(path: Path) -> Settings:

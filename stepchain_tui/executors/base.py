@@ -6,15 +6,17 @@ import asyncio
 import inspect
 import time
 from abc import ABC, abstractmethod
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Generator, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, Protocol, runtime_checkable
 
 from stepchain_tui.core.errors import UsageError
 from stepchain_tui.executors.context import CallContext
 from stepchain_tui.executors.spec import ToolSpec
+from stepchain_tui.executors.threads import chunks_in_thread
 from stepchain_tui.run.failures import AttemptError
 from stepchain_tui.run.status import ErrorType
+from stepchain_tui.run.values import OUTPUT_LIMIT
 
 
 @runtime_checkable
@@ -119,18 +121,44 @@ class BaseExecutor(ABC):
 
     async def _result(self, args: dict[str, Any], ctx: CallContext, timeout: float | None) -> Any:
         result = self._hook(args, ctx, timeout)
-        if inspect.isasyncgen(result) or isinstance(result, AsyncIterator):
+        if inspect.isawaitable(result):
+            result = await result
+        if is_stream(result):
             return await join_chunks(result, ctx)
-        return await result if inspect.isawaitable(result) else result
+        return result
 
 
-async def join_chunks(chunks: AsyncIterator[Any], ctx: CallContext) -> Any:
-    """Return all chunks as one value, each told to the context when it came: texts joined, others as a list."""
+def is_stream(value: Any) -> bool:
+    """Whether a value is a generator or an async iterator, to be read chunk by chunk."""
+    return inspect.isgenerator(value) or isinstance(value, AsyncIterator)
+
+
+async def join_chunks(chunks: AsyncIterator[Any] | Generator[Any, Any, Any], ctx: CallContext) -> Any:
+    """Return all chunks as one value, each told to the context when it came: texts joined, others as a list.
+
+    Args:
+        chunks: An async iterator; a plain generator is read in a thread.
+        ctx: Its log gets each chunk, a text as it is and another value on a line of its own.
+
+    Raises:
+        AttemptError: They are more than a step may return, as a `user_error`.
+    """
+    if isinstance(chunks, Generator):
+        chunks = chunks_in_thread(chunks)
     found: list[Any] = []
+    size = 0
     try:
         async for chunk in chunks:
+            text = chunk if isinstance(chunk, str) else f"{chunk}\n"
+            size += len(text)
+            if size > OUTPUT_LIMIT:
+                raise AttemptError(
+                    f"the chunks are more than {OUTPUT_LIMIT:,} characters, which is what a step may return",
+                    error_type=ErrorType.USER_ERROR,
+                    hint="Write them to a file and return the file's path.",
+                )
             found.append(chunk)
-            ctx.ports.log("text", chunk if isinstance(chunk, str) else f"{chunk}\n")
+            ctx.ports.log("text", text)
     finally:
         close = getattr(chunks, "aclose", None)
         if close is not None:

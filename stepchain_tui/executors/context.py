@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -25,9 +26,10 @@ class CallContext(StepContext):
         cwd: The folder it works in.
         plan_folder: What `./` is relative to.
         timeout: Seconds that the engine gives the attempt; None where there is no limit or no engine.
+        given: What the caller handed over as `ctx`: an object of its own where it has one, else this context.
     """
 
-    __slots__ = ("call", "cwd", "environment", "plan_folder", "ports", "timeout")
+    __slots__ = ("call", "cwd", "environment", "given", "plan_folder", "ports", "timeout")
 
     def __init__(self, call: StepCall) -> None:
         ports = call.ports
@@ -46,13 +48,14 @@ class CallContext(StepContext):
         self.cwd = call.cwd
         self.plan_folder = call.plan_folder
         self.timeout = call.timeout
+        self.given: Any = self
 
     @classmethod
-    def alone(cls, given: StepContext | None = None) -> CallContext:
+    def alone(cls, given: Any = None) -> CallContext:
         """Return the context of a call that is made outside of any plan.
 
         Args:
-            given: The caller's own context, whose ids and secrets are kept.
+            given: The caller's own context; of a `StepContext` the ids, the secrets and the log are kept.
         """
         if isinstance(given, CallContext):
             return given
@@ -60,7 +63,8 @@ class CallContext(StepContext):
         made = cls.__new__(cls)
         StepContext.__init__(made, **known.facts(), write=known.log)
         made.call = None
-        made.ports = _NoPorts()
+        made.given = made if given is None else given
+        made.ports = _NoPorts(known._write)
         made.environment = environment_without_secrets(os.environ)
         made.cwd = made.plan_folder = Path.cwd()
         made.timeout = None
@@ -71,15 +75,34 @@ class CallContext(StepContext):
         """Whether an engine watches over this call: it counts the time, tries again and keeps the log."""
         return self.call is not None
 
+    def linger(self, finished: asyncio.Future[None] | None) -> None:
+        """Let the engine know that work goes on which cannot be stopped, such as a thread's.
+
+        Args:
+            finished: Done when the work has really ended; None where there is none.
+        """
+        if self.call is not None:
+            self.call.lingering = finished
+
 
 class _NoPorts:
-    """The ports of a call that no engine listens to (`executors.types.CallPorts`)."""
+    """The ports of a call that no engine listens to (`executors.types.CallPorts`).
+
+    Args:
+        write: Takes the output, where the caller wants it.
+    """
+
+    def __init__(self, write: Callable[[str], None] | None = None) -> None:
+        self._write = write
 
     def log(self, stream: str, text: str) -> None:
-        """Keep nothing."""
+        """Hand the text on, where somebody wants it."""
+        if self._write is not None:
+            self._write(text)
 
     def log_from_thread(self, stream: str, text: str) -> None:
-        """Keep nothing."""
+        """The same, from any thread."""
+        self.log(stream, text)
 
     async def spawned(self, pid: int, process_group: int, process_started_at: float) -> None:
         """Return at once: there is no store in which the process could be durable."""

@@ -5,14 +5,15 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections import OrderedDict
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, cast
 
 from stepchain_tui.core.errors import UsageError
 from stepchain_tui.executors.base import BaseExecutor, IExecutor
 from stepchain_tui.executors.context import CallContext
 from stepchain_tui.executors.registry import ExecutorFactory
-from stepchain_tui.executors.sources import executor_class
+from stepchain_tui.executors.sources import class_at_hand, executor_class
 from stepchain_tui.executors.spec import ToolSpec
+from stepchain_tui.executors.threads import call_threads
 from stepchain_tui.executors.types import Outcome, StepCall
 from stepchain_tui.run.failures import AttemptError
 from stepchain_tui.run.status import ErrorType
@@ -47,6 +48,10 @@ class KindSteps:
         made: IExecutor = executor_type(spec)
         return made
 
+    def key_of(self, call: StepCall) -> Any:
+        """Return what else than the spec must be the same for two calls to share an executor; hashable."""
+        return None
+
     def provider(self, call: StepCall) -> str:
         """Return the name of the circuit breaker of what a call goes to, or an empty string where it has none."""
         return ""
@@ -57,15 +62,9 @@ class KindSteps:
         Raises:
             AttemptError: There is no such type of executor, or the call failed in a way that is known.
         """
-        name, kind = call.step.executor, self.factory.registry.kind
-        try:
-            found = executor_class(self.factory, name, Path(call.plan_folder))
-        except UsageError as error:
-            raise AttemptError(
-                f"step '{call.step.id}': {error}", error_type=ErrorType.USER_ERROR, hint=error.hint
-            ) from error
+        found = await self._class_for(call)
         spec = self.spec_of(call)
-        key = (kind, found, call.run_id, spec.model_dump_json())
+        key = (found, call.run_id, spec.model_dump_json(), self.key_of(call))
         executor = self._made.get(key)
         if executor is None:
             executor = self._made[key] = self.make(found, spec, call)
@@ -82,6 +81,20 @@ class KindSteps:
     async def close(self) -> None:
         """Let go of all executors; may be called twice."""
         await self._let_go(0)
+
+    async def _class_for(self, call: StepCall) -> type[Any]:
+        name, folder = call.step.executor, Path(call.plan_folder)
+        found = class_at_hand(self.factory, name, folder)
+        if found is not None:
+            return found
+        try:
+            # An import may take seconds, which the loop does not have.
+            work = call_threads().submit(lambda _: executor_class(self.factory, name, folder))
+            return cast("type[Any]", await work.result)
+        except UsageError as error:
+            raise AttemptError(
+                f"step '{call.step.id}': executor '{name}': {error}", error_type=ErrorType.USER_ERROR, hint=error.hint
+            ) from error
 
     async def _let_go(self, most: int) -> None:
         at_rest = [key for key in self._made if key not in self._busy]
