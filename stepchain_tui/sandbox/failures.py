@@ -26,6 +26,7 @@ _OUTSIDE = (
 )
 _MISTAKES = {"TypeError", "AttributeError", "NameError", "UnboundLocalError", "SyntaxError", "IndentationError"}
 _UNSUPPORTED = "The monty syntax parser does not yet support "
+_TOO_MUCH_MEMORY = "the code needs more memory than it may have"
 _REFUSED = " is not supported in this environment"
 
 
@@ -56,13 +57,14 @@ def runtime_failure(error: MontyRuntimeError, name: str, time_limit: float, memo
     if kind == "TimeoutError" and not frames:
         return timeout_failure(time_limit)
     message, error_type, hint = _judge(kind, text, memory_limit)
+    limit = {"resource_limit": "memory"} if kind == "MemoryError" else {}
     return AttemptError(
         f"{message}{_place(frames)}",
         error_type=error_type,
         hint=hint,
         remote_traceback=_traceback(error, name),
         exception=kind,
-        details=_details(frames),
+        details=_details(frames) | limit,
     )
 
 
@@ -73,8 +75,57 @@ def timeout_failure(time_limit: float) -> AttemptError:
         error_type=ErrorType.TIMEOUT,
         hint="Raise the step's `timeout`, or do less in it.",
         exception="TimeoutError",
-        details={"deadline": time_limit},
+        details={"deadline": time_limit, "resource_limit": "time"},
     )
+
+
+def memory_failure(text: str, memory_limit: int) -> AttemptError:
+    """Return the failure of code that needs more memory than it may have.
+
+    Args:
+        text: What was said about it, or an empty string.
+        memory_limit: Bytes that it had.
+    """
+    return AttemptError(
+        text or _TOO_MUCH_MEMORY,
+        error_type=ErrorType.TOOL_ERROR,
+        hint=_memory_hint(memory_limit),
+        exception="MemoryError",
+        details={"resource_limit": "memory"},
+    )
+
+
+def stopped_failure(why: str, time_limit: float, print_limit: int) -> AttemptError:
+    """Return the failure of code that was stopped from outside.
+
+    Args:
+        why: `timeout`, `printed` (too much), `print` (what it printed could not be kept) or `closed`.
+        time_limit: Seconds that it had.
+        print_limit: Characters that it might print.
+    """
+    if why == "timeout":
+        return timeout_failure(time_limit)
+    if why == "printed":
+        return AttemptError(
+            f"the code printed more than {print_limit / 1024 / 1024:g} MB",
+            error_type=ErrorType.TOOL_ERROR,
+            hint="Print less; give data as the value of the last expression.",
+            exception="PrintLimit",
+            details={"resource_limit": "prints"},
+        )
+    if why == "print":
+        return AttemptError(
+            "what the code printed could not be kept",
+            error_type=ErrorType.UNKNOWN,
+            hint="See whether the disk is full.",
+        )
+    return AttemptError(
+        "the sandbox was closed while the code ran", error_type=ErrorType.TOOL_ERROR, hint="Run it again."
+    )
+
+
+def _memory_hint(memory_limit: int) -> str:
+    return f"A snippet has {memory_limit / 1024 / 1024:g} MB. Work on less at a time, or use a `function:` step."
 
 
 def _judge(kind: str, text: str, memory_limit: int) -> tuple[str, ErrorType, str]:
@@ -85,9 +136,7 @@ def _judge(kind: str, text: str, memory_limit: int) -> tuple[str, ErrorType, str
     if kind == "PermissionError" or text.endswith(_REFUSED):
         return text.replace("this environment", "the sandbox"), ErrorType.USER_ERROR, _OUTSIDE
     if kind == "MemoryError":
-        megabytes = memory_limit / 1024 / 1024
-        hint = f"A snippet has {megabytes:g} MB. Work on less at a time, or use a `function:` step."
-        return text or "the code needs more memory than it may have", ErrorType.TOOL_ERROR, hint
+        return text or _TOO_MUCH_MEMORY, ErrorType.TOOL_ERROR, _memory_hint(memory_limit)
     if kind == "RecursionError":
         return text, ErrorType.TOOL_ERROR, "Calls are nested too deeply: use a loop."
     if kind in ("NameError", "UnboundLocalError"):

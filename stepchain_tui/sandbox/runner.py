@@ -19,8 +19,9 @@ from stepchain_tui.core.clock import SystemClock
 from stepchain_tui.core.errors import UsageError
 from stepchain_tui.run.failures import AttemptError
 from stepchain_tui.run.status import ErrorType
-from stepchain_tui.sandbox.failures import runtime_failure, syntax_failure, timeout_failure
+from stepchain_tui.sandbox.failures import runtime_failure, stopped_failure, syntax_failure, timeout_failure
 from stepchain_tui.sandbox.guard import WorkerGuard
+from stepchain_tui.sandbox.throttle import Throttle
 from stepchain_tui.sandbox.values import inputs_for_sandbox, result_from_sandbox
 from stepchain_tui.sandbox.worker import Worker, WorkerProcess, sleep_handler
 
@@ -69,6 +70,7 @@ class MontyRunner:
         self._workers: dict[int, Worker] = {}
         self._jobs: set[_Job] = set()
         self._guard = WorkerGuard()
+        self._throttle = Throttle()
         self._closed = False
 
     async def run(
@@ -79,6 +81,7 @@ class MontyRunner:
         name: str = "python",
         timeout: float | None = None,
         memory_limit: int | None = None,
+        cpu_limit: float | None = None,
         on_print: PrintCallback | None = None,
     ) -> Any:
         """Run `code` and return the value of its last expression as a JSON value, None where it has none.
@@ -89,6 +92,7 @@ class MontyRunner:
             name: What the snippet is called in tracebacks.
             timeout: Seconds it may take, sleeps included; None means 300. Waiting for a worker does not count.
             memory_limit: Bytes it may hold; None means the runner's.
+            cpu_limit: How much of one core it may use; None for no limit.
             on_print: Gets `("stdout" | "stderr", text)` as the code prints, on a thread of the runner.
 
         Raises:
@@ -105,6 +109,7 @@ class MontyRunner:
             time_limit=DEFAULT_TIME_LIMIT if timeout is None else timeout,
             memory_limit=memory_limit or self.memory_limit,
             print_limit=self.print_limit,
+            cpu_limit=cpu_limit,
             on_print=on_print,
         )
         if self._threads is None:
@@ -171,7 +176,7 @@ class MontyRunner:
         if not job.begin(worker):
             raise job.stopped_failure()
         try:
-            with worker.checkout(job.name, job.limits()) as session:
+            with self._throttle.hold(worker, job.cpu_limit), worker.checkout(job.name, job.limits()) as session:
                 value = session.feed_run(
                     job.code,
                     inputs=job.inputs,
@@ -189,8 +194,9 @@ class MontyRunner:
             raise AttemptError(str(error), error_type=ErrorType.USER_ERROR, hint="Pass JSON values.") from error
         except MontyError as error:
             memory = isinstance(error, MontyRuntimeError) and isinstance(error.exception(), MemoryError)
-            keep = job.end() and not memory
-            raise job.failure(error) from error
+            failure = job.failure(error)
+            keep = job.end() and not memory and failure.error_type is not ErrorType.TIMEOUT
+            raise failure from error
         except ValueError as error:
             keep = job.end()
             raise AttemptError(
@@ -262,6 +268,7 @@ class _Job:
         time_limit: float,
         memory_limit: int,
         print_limit: int,
+        cpu_limit: float | None,
         on_print: PrintCallback | None,
     ) -> None:
         self.code = code
@@ -270,6 +277,7 @@ class _Job:
         self.time_limit = time_limit
         self.memory_limit = memory_limit
         self.print_limit = print_limit
+        self.cpu_limit = cpu_limit
         self.on_print = on_print
         self.stopping = threading.Event()
         self.timer_off = False
@@ -346,18 +354,7 @@ class _Job:
 
     def stopped_failure(self) -> AttemptError:
         """Return the failure of a job that somebody stopped."""
-        if self._why == "timeout":
-            return timeout_failure(self.time_limit)
-        if self._why == "printed":
-            return AttemptError(
-                f"the code printed more than {self.print_limit / 1024 / 1024:g} MB",
-                error_type=ErrorType.TOOL_ERROR,
-                hint="Print less; give data as the value of the last expression.",
-                exception="PrintLimit",
-            )
-        if self._why == "print":
-            return AttemptError("what the code printed could not be kept", error_type=ErrorType.UNKNOWN)
-        return AttemptError("the sandbox was closed while the code ran", error_type=ErrorType.TOOL_ERROR)
+        return stopped_failure(self._why, self.time_limit, self.print_limit)
 
     def crash_failure(self, error: Exception) -> AttemptError:
         """Return the failure for a worker that is gone: stopped by us, over its time, or crashed."""

@@ -7,9 +7,12 @@ from collections.abc import Mapping
 from typing import Any
 
 from stepchain_tui.core.errors import UsageError
-from stepchain_tui.core.values import to_json_value
+from stepchain_tui.core.values import encode_json, to_json_value
 from stepchain_tui.run.failures import AttemptError
 from stepchain_tui.run.status import ErrorType
+
+RESULT_LIMIT = 10 * 1024 * 1024
+"""Bytes of a value as JSON."""
 
 
 def inputs_for_sandbox(inputs: Mapping[str, Any]) -> dict[str, Any]:
@@ -35,16 +38,31 @@ def result_from_sandbox(value: Any) -> Any:
     """Return what the code gave as a JSON value; objects of its own classes become dicts or text.
 
     Raises:
-        AttemptError: The value is nested too deeply.
+        AttemptError: The value is nested too deeply, or has more than 10 MB as JSON.
     """
     try:
-        return to_json_value(_without_proxies(value))
+        result = to_json_value(_without_proxies(value))
     except (UsageError, RecursionError) as error:
         raise AttemptError(
             "the value of the last expression is nested deeper than 200 levels",
             error_type=ErrorType.USER_ERROR,
             hint="Give a flatter value.",
         ) from error
+    if type(result) in (str, list, dict) and (size := len(encode_json(result))) > RESULT_LIMIT:
+        raise too_big(size)
+    return result
+
+
+def too_big(size: int) -> AttemptError:
+    """Return the failure of code whose value has `size` bytes as JSON, or more."""
+    return AttemptError(
+        f"the value of the last expression has {size / 1024 / 1024:.1f} MB or more; "
+        f"{RESULT_LIMIT / 1024 / 1024:g} MB are allowed",
+        error_type=ErrorType.USER_ERROR,
+        hint="Give a smaller value, such as a summary or a part.",
+        exception="ResultLimit",
+        details={"resource_limit": "result"},
+    )
 
 
 def _without_proxies(value: Any) -> Any:

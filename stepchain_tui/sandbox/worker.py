@@ -74,6 +74,24 @@ class Worker:
         except psutil.NoSuchProcess:
             return False
 
+    def computed(self) -> float:
+        """Return the seconds that the process has computed since it started; 0.0 where it has ended."""
+        try:
+            times = self._process.cpu_times()
+        except psutil.Error:
+            return 0.0
+        return float(times.user + times.system)
+
+    def pause(self) -> None:
+        """Stop the process until `go_on`; it can be killed all the same."""
+        with contextlib.suppress(psutil.Error):
+            self._process.suspend()
+
+    def go_on(self) -> None:
+        """Let a process that was stopped go on."""
+        with contextlib.suppress(psutil.Error):
+            self._process.resume()
+
     def kill(self) -> None:
         """End the process at once; the snippet in it fails with `MontyCrashedError`. Any thread may call it."""
         with contextlib.suppress(psutil.NoSuchProcess):

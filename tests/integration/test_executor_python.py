@@ -107,11 +107,15 @@ async def test_cancelling_the_step_ends_its_process(executor):
     assert (await executor.execute(call_for("1"))).output == 1
 
 
-async def test_another_sandbox_is_refused_or_skipped(executor):
-    with pytest.raises(AttemptError, match="'bwrap'") as caught:
+async def test_where_bubblewrap_is_not_installed_its_steps_are_refused_or_skipped_with_the_reason(
+    executor, monkeypatch, tmp_path
+):
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(AttemptError, match="'bwrap' cannot be used here: bubblewrap is not installed") as caught:
         await executor.execute(call_for("1", engine="bwrap"))
     assert caught.value.error_type is ErrorType.USER_ERROR
-    with pytest.raises(SkipStep, match="'bwrap'"):
+    assert "apt install bubblewrap" in caught.value.hint
+    with pytest.raises(SkipStep, match="bubblewrap is not installed"):
         await executor.execute(call_for("1", engine="bwrap", optional=True))
 
 

@@ -142,14 +142,20 @@ async def test_a_value_that_cannot_leave_is_the_users_mistake(runner):
     assert "cannot leave the sandbox" in str(error)
 
 
-async def test_an_endless_loop_ends_at_its_time_limit_and_the_worker_stays(single):
+async def test_an_endless_loop_ends_at_its_time_limit_and_its_process_too(single):
     await single.run("1")
-    pids = single.worker_pids()
+    [pid] = single.worker_pids()
     error = await failure(single, "while True:\n    pass", timeout=0.2)
     assert error.error_type is ErrorType.TIMEOUT
     assert "0.2 s" in str(error)
+    assert not psutil.pid_exists(pid)
     assert await single.run("2") == 2
-    assert set(pids) <= set(single.worker_pids())
+
+
+async def test_a_value_over_ten_megabytes_is_refused(single):
+    error = await failure(single, "'x' * (11 << 20)")
+    assert (error.exception, error.error_type) == ("ResultLimit", ErrorType.USER_ERROR)
+    assert "10 MB are allowed" in str(error)
 
 
 @pytest.mark.parametrize(
