@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from stepchain_tui.llm import AsyncLLMClient, LLMClient, LLMResponse
     from stepchain_tui.plan import Plan, Step
     from stepchain_tui.run import ErrorType
-    from stepchain_tui.store import AbstractStore, MemoryStore, SQLiteStore
+    from stepchain_tui.store import AbstractStore, JSONLStore, MemoryStore, SQLiteStore
 
 __version__ = "0.1.0"
 
@@ -23,6 +23,7 @@ _ROOMS = {
     "AsyncLLMClient": "llm",
     "ErrorType": "run",
     "Executor": "engine",
+    "JSONLStore": "store",
     "LLMClient": "llm",
     "LLMResponse": "llm",
     "MemoryStore": "store",
@@ -39,6 +40,7 @@ __all__ = (
     "AsyncLLMClient",
     "ErrorType",
     "Executor",
+    "JSONLStore",
     "LLMClient",
     "LLMResponse",
     "MemoryStore",

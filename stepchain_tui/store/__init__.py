@@ -1,4 +1,5 @@
-"""Where runs are kept: one contract (`AbstractStore`), in a SQLite file (`SQLiteStore`) or in memory (`MemoryStore`).
+"""Where runs are kept: one contract (`AbstractStore`), in a SQLite file (`SQLiteStore`), in a
+folder of JSON lines (`JSONLStore`) or in memory (`MemoryStore`).
 
 Imports `core`, `plan` and `run` only, and knows nothing of engines and screens.
 """
@@ -14,6 +15,7 @@ from stepchain_tui.store.base import (
     RunSummary,
     StepSummary,
 )
+from stepchain_tui.store.jsonl import JSONLStore
 from stepchain_tui.store.memory import MemoryStore
 from stepchain_tui.store.sqlite import SQLiteStore
 
@@ -23,6 +25,7 @@ __all__ = (
     "CacheEntry",
     "Command",
     "CorruptEvent",
+    "JSONLStore",
     "LogLine",
     "MemoryStore",
     "RunLock",

@@ -114,9 +114,10 @@ class FileBlobs:
         """Write the file for `data` unless it is there; whole or not at all."""
         path = self.path(sha256)
         try:
-            if path.exists() and path.stat().st_size == len(data):
-                os.utime(path)
-                return
+            with contextlib.suppress(FileNotFoundError):
+                if path.stat().st_size == len(data):
+                    os.utime(path)
+                    return
             self.folder.mkdir(mode=0o700, exist_ok=True)
             path.parent.mkdir(mode=0o700, exist_ok=True)
             self._write(path, data)
@@ -174,14 +175,25 @@ class FileBlobs:
 
     def remove(self, hashes: Iterable[str], *, older_than: float = GRACE_SECONDS) -> int:
         """Remove files that nobody refers to any more and return their number; fresh ones are left to `sweep`."""
-        removed = 0
-        for sha256 in hashes:
-            path = self.path(sha256)
-            with contextlib.suppress(OSError):
-                if time.time() - path.stat().st_mtime >= older_than:
-                    path.unlink()
-                    removed += 1
-        return removed
+        return sum(self._remove(self.path(sha256), older_than) for sha256 in hashes)
+
+    def _remove(self, path: Path, older_than: float) -> bool:
+        """Remove a file unless it is fresh.
+
+        It is moved away first and then looked at once more: whoever has found it in between has made it fresh, and
+        whoever looks for it now writes it anew.
+        """
+        with contextlib.suppress(OSError):
+            if time.time() - path.stat().st_mtime < older_than:
+                return False
+            gone = path.with_name(f".{path.name[:16]}.{secrets.token_hex(4)}")
+            path.rename(gone)
+            if time.time() - gone.stat().st_mtime < older_than:
+                gone.replace(path)
+                return False
+            gone.unlink()
+            return True
+        return False
 
     def names(self) -> list[str]:
         """Return the names of all files, those of unfinished writes included."""

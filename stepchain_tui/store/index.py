@@ -143,10 +143,12 @@ class RunIndex:
         run.take(rows)
         return run
 
-    def add(self, run_id: str, created: NewRun, summary: RunRow, body: RunBody | None) -> IndexedRun:
-        """Return a run that was not known, as it begins."""
+    def add(
+        self, run_id: str, created: NewRun, summary: RunRow, body: RunBody | None, number: int | None = None
+    ) -> IndexedRun:
+        """Return a run that was not known, as it begins; `number` where it had one before."""
         self._made += 1
-        run = self.runs[run_id] = IndexedRun(run_id, self._made, created, summary, body=body)
+        run = self.runs[run_id] = IndexedRun(run_id, number or self._made, created, summary, body=body)
         return run
 
     # --- reading heads

@@ -15,12 +15,16 @@ import os
 import struct
 import sys
 import threading
+from collections.abc import Callable
 from functools import lru_cache
 from pathlib import Path
+from typing import TypeVar
 
 from stepchain_tui.core.errors import RunLockedError, StoreError
 from stepchain_tui.store.base import RunLock
 from stepchain_tui.store.problems import store_error
+
+T = TypeVar("T")
 
 _held: dict[str, int] = {}
 _guard = threading.RLock()
@@ -165,9 +169,30 @@ def enter(folder: Path, location: str) -> bool:
         except OSError:
             alone = False
         with contextlib.suppress(OSError):
-            fcntl.lockf(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            fcntl.lockf(descriptor, fcntl.LOCK_SH)  # others hold more than that for a moment only
         _open_stores[str(path)] = (descriptor, 1)
         return alone
+
+
+def while_alone(folder: Path, action: Callable[[bool], T]) -> T:
+    """Return `action(alone)`: whether nobody but the caller may be writing the store, and none can begin meanwhile.
+
+    Whoever carries out a run holds its lock, also in this process.
+    """
+    path = str(folder / "open.lock")
+    with _guard:
+        descriptor, count = _open_stores.get(path, (-1, 0))
+        alone = count == 1 and not any(Path(held).parent == folder for held in _held)
+        if alone:
+            try:
+                fcntl.lockf(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError:
+                alone = False
+        try:
+            return action(alone)
+        finally:
+            if alone:
+                fcntl.lockf(descriptor, fcntl.LOCK_SH)
 
 
 def leave(folder: Path) -> None:

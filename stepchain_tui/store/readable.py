@@ -23,7 +23,7 @@ async def fold_readable(store: AbstractStore, run_id: str) -> tuple[RunState, li
     async for seq, kind, step_id, data in store.read_raw_events(run_id):
         if seq > expected:
             corrupt.append(await _gap(store, run_id, state, expected, seq - 1))
-        if problem := _apply(state, seq, run_id, data):
+        if problem := apply_readable(state, seq, run_id, data):
             corrupt.append(CorruptEvent(seq=seq, problem=problem, type=kind, step_id=step_id))
             if seq == 1:
                 await _begin_from_rows(store, run_id, state)
@@ -34,7 +34,7 @@ async def fold_readable(store: AbstractStore, run_id: str) -> tuple[RunState, li
     return state, corrupt
 
 
-def _apply(state: RunState, seq: int, run_id: str, data: bytes) -> str:
+def apply_readable(state: RunState, seq: int, run_id: str, data: bytes) -> str:
     """Take one event into account and return what is wrong with it, an empty string where nothing is."""
     state.last_seq = seq - 1
     try:

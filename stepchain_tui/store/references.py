@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Iterable
+from pathlib import Path
 
 from stepchain_tui.run.values import BlobReference
+from stepchain_tui.store import locks
+from stepchain_tui.store.blobs import GRACE_SECONDS, FileBlobs
 
 _COUNT = "INSERT INTO blobs (sha256, bytes, uses) VALUES (?, ?, 1) ON CONFLICT (sha256) DO UPDATE SET uses = uses + 1"
 
@@ -24,3 +27,13 @@ def let_go(cursor: sqlite3.Cursor, hashes: Iterable[str]) -> list[str]:
         found = cursor.execute("DELETE FROM blobs WHERE sha256 = ? AND uses <= 0 RETURNING sha256", (sha256,))
         unused += [row[0] for row in found.fetchall()]
     return unused
+
+
+def remove_unused(blobs: FileBlobs, hashes: Iterable[str], lock_folder: Path) -> int:
+    """Remove the files of values that nothing refers to now and return how many went.
+
+    Who carries out a run beside us may just have found one of them and be about to refer to it: then fresh files
+    stay, for a later sweep.
+    """
+    names = list(hashes)
+    return locks.while_alone(lock_folder, lambda alone: blobs.remove(names, older_than=0.0 if alone else GRACE_SECONDS))

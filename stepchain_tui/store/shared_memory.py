@@ -47,6 +47,10 @@ class SharedMemory:
         rows = [row for row in reversed(self._cache.values()) if row[1] == scope]
         return cache_entry(max(rows, key=lambda row: row[-1])) if rows else None
 
+    def rows(self) -> SharedRows:
+        """Return all there is; entries of the cache in the order of use."""
+        return SharedRows([(self._cache[key], None) for key in self._used], [], sorted(self._breakers.items()))
+
     def clear(self) -> int:
         """Forget all entries and return how many there were."""
         cleared = len(self._cache)

@@ -34,6 +34,7 @@ from stepchain_tui.store.moments import micros
 from stepchain_tui.store.problems import not_open, store_error
 from stepchain_tui.store.reader import Reader
 from stepchain_tui.store.records import Batch, CacheEntry, Command, LogLine, RunSummary, StepSummary
+from stepchain_tui.store.references import remove_unused
 from stepchain_tui.store.rows import RowMaker
 from stepchain_tui.store.shared import clean_scope, clear_cache
 from stepchain_tui.store.writer import DirectWriter, ThreadWriter, Writer
@@ -221,7 +222,8 @@ class SQLiteStore(AbstractStore):
             unused = await self.write(lambda connection: upkeep.delete_run(connection, run_id))
         finally:
             lock.release()
-        await asyncio.to_thread(self._blobs.remove, unused, older_than=0.0)
+        if unused:
+            await asyncio.to_thread(remove_unused, self._blobs, unused, self._locks)
 
     # --- reading
 

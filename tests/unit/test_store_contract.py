@@ -23,6 +23,7 @@ from stepchain_tui.store import (
     CacheEntry,
     Command,
     CorruptEvent,
+    JSONLStore,
     LogLine,
     MemoryStore,
     SQLiteStore,
@@ -33,10 +34,12 @@ BEGIN = datetime(2026, 3, 1, 12, 0, 0, 123456, tzinfo=UTC)
 OWNER = e.OwnerRecord(pid=4711, process_started_at=1.5)
 
 
-@pytest.fixture(params=["memory", "process", "power", "threaded"])
+@pytest.fixture(params=["memory", "process", "power", "threaded", "jsonl", "jsonl-power"])
 async def store(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[AbstractStore]:
     made: dict[str, Any] = {
         "memory": MemoryStore,
+        "jsonl": lambda: JSONLStore(tmp_path / "runs"),
+        "jsonl-power": lambda: JSONLStore(tmp_path / "runs", durability="power"),
         "process": lambda: SQLiteStore(tmp_path / "runs.db"),
         "power": lambda: SQLiteStore(tmp_path / "runs.db", durability="power"),
         "threaded": lambda: SQLiteStore(tmp_path / "runs.db", threaded=True),
@@ -111,6 +114,12 @@ async def spoil(store: AbstractStore, seq: int, data: bytes, run_id: str = "run-
     if isinstance(store, SQLiteStore):
         change = "UPDATE events SET data = :data WHERE id & 0xffffffff = :seq"
         await store.write(lambda db: db.execute(change, {"data": data, "seq": seq}))
+    elif isinstance(store, JSONLStore):
+        path = store._files.path(run_id)
+        found = path.read_bytes().split(b"\n")
+        places = [place for place, line in enumerate(found) if b'"seq":' in line]
+        found[places[seq - 1]] = data
+        path.write_bytes(b"\n".join(found))
     elif isinstance(store, MemoryStore):
         store._body(run_id).events[seq - 1] = data
 
