@@ -5,11 +5,13 @@ from __future__ import annotations
 import re
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from stepchain_tui.core.errors import UsageError, did_you_mean
+from stepchain_tui.plan.tool_names import forget_tool, learn_tool
 from stepchain_tui.run.failures import AttemptError
 from stepchain_tui.run.status import ErrorType
 from stepchain_tui.tools.functions import Function, load_function
@@ -99,10 +101,12 @@ class ToolRegistry:
 
     Args:
         built_in: Whether the tools that StepChain brings are there from the beginning.
+        for_plans: Whether every plan of this process may call its tools; see `shared_tools`.
     """
 
-    def __init__(self, *, built_in: bool = True) -> None:
+    def __init__(self, *, built_in: bool = True, for_plans: bool = False) -> None:
         self._lock = threading.Lock()
+        self._for_plans = for_plans
         self._tools: dict[str, Tool] = {}
         if built_in:
             self._tools = {name: Tool(name, reference) for name, reference in BUILT_IN.items()}
@@ -112,7 +116,8 @@ class ToolRegistry:
         """Return the tools of a plan's `tools:` with those that are built in.
 
         Args:
-            entries: Each a reference, or a mapping of function, description, mode, timeout and fallback.
+            entries: Each a reference, the name of a shared tool, or a mapping of function, description, mode, timeout
+                and fallback.
             folder: The plan's.
 
         Raises:
@@ -168,17 +173,28 @@ class ToolRegistry:
             if tool.name in self._tools and not replace:
                 raise UsageError(f"there is a tool '{tool.name}' already", hint="Give another name, or replace=True.")
             self._tools[tool.name] = tool
+            if self._for_plans:
+                learn_tool(tool.name)
 
     def unregister(self, name: str) -> Tool:
-        """Take a tool away and return it; calls of it that run go on.
+        """Take a tool away and return it; calls of it that run go on, and a built-in one that it replaced is back.
 
         Raises:
             UnknownToolError: There is none of that name.
+            UsageError: It is built in, and plans count on it.
         """
         with self._lock:
-            tool = self._tools.pop(name, None)
-        if tool is None:
-            raise self.unknown(name)
+            tool = self._tools.get(name)
+            if tool is None:
+                raise self.unknown(name)
+            if self._for_plans and name in BUILT_IN:
+                if tool.function == BUILT_IN[name]:
+                    raise UsageError(f"the tool '{name}' is built in and stays", hint="Nothing to do.")
+                self._tools[name] = Tool(name, BUILT_IN[name])
+                return tool
+            del self._tools[name]
+            if self._for_plans:
+                forget_tool(name)
         return tool
 
     def get(self, name: str) -> Tool:
@@ -220,6 +236,12 @@ class ToolRegistry:
         return iter(self.list())
 
 
+@cache
+def shared_tools() -> ToolRegistry:
+    """Return the tools that every plan of this process may call: those that are built in and those added here."""
+    return ToolRegistry(for_plans=True)
+
+
 def tool_of_entry(name: str, entry: Any, folder: Path | str) -> Tool:
     """Return the tool that an entry of a plan's `tools:` describes.
 
@@ -227,7 +249,8 @@ def tool_of_entry(name: str, entry: Any, folder: Path | str) -> Tool:
         UsageError: The entry is wrong; names the tool and the field.
     """
     if isinstance(entry, str):
-        return Tool(name, entry, folder=folder)
+        known = shared_tools()
+        return replace(known.get(entry), name=name) if entry in known else Tool(name, entry, folder=folder)
     if not isinstance(entry, Mapping):
         hint = "Write './file.py:name', or a mapping with `function`."
         raise _wrong(name, "function", "is missing", hint)

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import pickle
 import sys
 from collections.abc import Callable, Mapping
+from functools import lru_cache
 from importlib.machinery import PathFinder
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 from stepchain_tui.tools.remote import NotPicklableError
@@ -19,16 +22,33 @@ def reference_of(function: Callable[..., Any]) -> tuple[str, str] | None:
 
     Such are modules that were loaded by path: pickled by name they do not arrive.
     """
-    module_name = getattr(function, "__module__", None) or ""
-    name = getattr(function, "__qualname__", "")
-    module = sys.modules.get(module_name)
+    module = _module_with(function)
     file = getattr(module, "__file__", None)
-    if module_name == "__main__" or not name or "<" in name or file is None or not file.endswith(".py"):
+    if module is None or file is None or not file.endswith(".py") or _can_be_imported(module.__name__):
         return None
-    top = module_name.partition(".")[0]
-    if top in sys.builtin_module_names or PathFinder.find_spec(top, None) is not None:
+    return f"{file}:{function.__qualname__}", str(Path(file).parent)
+
+
+def _module_with(function: Callable[..., Any]) -> ModuleType | None:
+    """Return the module in which a function is found by its name; None for closures, bound methods and `__main__`."""
+    module_name = getattr(function, "__module__", None) or ""
+    module = sys.modules.get(module_name)
+    if module is None or module_name == "__main__":
         return None
-    return f"{file}:{name}", str(Path(file).parent)
+    found: Any = module
+    for part in getattr(function, "__qualname__", "<none>").split("."):
+        found = getattr(found, part, None)
+    return module if found == function else None
+
+
+def _can_be_imported(module_name: str) -> bool:
+    """Return whether another process with our search path finds a module by its name."""
+    return _is_found(module_name.partition(".")[0], tuple(sys.path))
+
+
+@lru_cache(maxsize=256)
+def _is_found(top: str, _search_path: tuple[str, ...]) -> bool:
+    return top in sys.builtin_module_names or PathFinder.find_spec(top, None) is not None
 
 
 def pack(function: Callable[..., Any] | None, args: Mapping[str, Any], label: str) -> tuple[bytes, bool]:
@@ -38,8 +58,9 @@ def pack(function: Callable[..., Any] | None, args: Mapping[str, Any], label: st
         NotPicklableError: Names the object that cannot travel.
     """
     content = {"function": function, "args": dict(args)}
-    if function is None and _is_plain(content["args"]):
-        return pickle.dumps(content, protocol=pickle.HIGHEST_PROTOCOL), False
+    if _is_plain(content["args"]) and (function is None or _goes_by_name(function)):
+        with contextlib.suppress(pickle.PicklingError):  # not the same object under its name
+            return pickle.dumps(content, protocol=pickle.HIGHEST_PROTOCOL), False
     import dill
 
     try:
@@ -48,6 +69,12 @@ def pack(function: Callable[..., Any] | None, args: Mapping[str, Any], label: st
         # Picklers call the user's __reduce__, which may raise anything.
         reason = f"{type(error).__name__}: {error}".strip()
         raise NotPicklableError(_culprit(function, args, label), reason[:300]) from error
+
+
+def _goes_by_name(function: Callable[..., Any]) -> bool:
+    """Return whether another process gets the function by importing its module."""
+    module = _module_with(function)
+    return module is not None and _can_be_imported(module.__name__)
 
 
 def _is_plain(value: Any) -> bool:

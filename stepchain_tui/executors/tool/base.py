@@ -1,0 +1,58 @@
+"""What all tool executors share."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from typing import Any, ClassVar
+
+from stepchain_tui.executors.base import BaseExecutor
+from stepchain_tui.executors.context import CallContext
+from stepchain_tui.executors.spec import ToolSpec
+from stepchain_tui.tools.pools import Pools
+from stepchain_tui.tools.registry import Tool, shared_tools
+
+
+class BaseToolExecutor(BaseExecutor):
+    """Calls one tool; an implementation overrides `_execute_tool`.
+
+    Args:
+        spec: What is called; `tool_name` is looked up among the shared tools where no tool is given.
+        tool: The tool.
+        pools: Where functions run; pools of its own, which end with `close`, where none are given.
+
+    Attributes:
+        tool: The tool.
+
+    Raises:
+        UnknownToolError: No tool is given and none has the name.
+    """
+
+    kind: ClassVar[str] = "tool"
+
+    def __init__(self, spec: ToolSpec, tool: Tool | None = None, pools: Pools | None = None) -> None:
+        super().__init__(spec)
+        self.tool = tool if tool is not None else shared_tools().get(spec.tool_name)
+        self._pools = pools
+        self._owned: Pools | None = None
+
+    @property
+    def pools(self) -> Pools:
+        """The pools that the tool's function runs on."""
+        if self._pools is not None:
+            return self._pools
+        if self._owned is None:
+            self._owned = Pools()
+        return self._owned
+
+    async def close(self) -> None:
+        """End the workers of pools of its own; may be called twice."""
+        owned, self._owned = self._owned, None
+        if owned is not None:
+            await owned.close()
+
+    def _hook(self, args: dict[str, Any], ctx: CallContext, timeout: float | None) -> Any:
+        return self._execute_tool(args, ctx, timeout)
+
+    @abstractmethod
+    def _execute_tool(self, args: dict[str, Any], ctx: CallContext, timeout: float | None) -> Any:
+        """Call the tool with `args` and return its value; `timeout` is in seconds and counted by the caller."""
