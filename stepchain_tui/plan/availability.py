@@ -23,7 +23,6 @@ STEP_KEYS = frozenset(
 )
 VALUES: dict[str, frozenset[str]] = {
     "mode": frozenset(("cluster",)),
-    "engine": frozenset(("bwrap",)),
 }
 """Single words of a step's keys."""
 _OFF: dict[str, Any] = {"require_approval": False}
