@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any, ClassVar
 
 from stepchain_tui.executors.http.executor import HttpToolExecutor
+from stepchain_tui.executors.http.graphql import GraphQLExecutor
 from stepchain_tui.executors.http.interface import IHttpExecutor
 from stepchain_tui.executors.registry import ExecutorFactory, ExecutorRegistry
 from stepchain_tui.executors.spec import ToolSpec
@@ -14,7 +15,9 @@ class HttpExecutorFactory(ExecutorFactory):
     """Makes HTTP executors by type (document 004)."""
 
     registry: ClassVar[ExecutorRegistry[Any]] = ExecutorRegistry(
-        "http", IHttpExecutor, {"standard": HttpToolExecutor, "default": HttpToolExecutor}
+        "http",
+        IHttpExecutor,
+        {"standard": HttpToolExecutor, "default": HttpToolExecutor, "graphql": GraphQLExecutor},
     )
 
     @classmethod
