@@ -67,7 +67,7 @@ class KindSteps:
         key = (found, call.run_id, spec.model_dump_json(), self.key_of(call))
         executor = self._made.get(key)
         if executor is None:
-            executor = self._made[key] = self.make(found, spec, call)
+            executor = self._made[key] = self._made_for(found, spec, call)
         self._made.move_to_end(key)
         self._busy[key] = self._busy.get(key, 0) + 1
         try:
@@ -96,9 +96,21 @@ class KindSteps:
                 f"step '{call.step.id}': executor '{name}': {error}", error_type=ErrorType.USER_ERROR, hint=error.hint
             ) from error
 
+    def _made_for(self, found: type[Any], spec: ToolSpec, call: StepCall) -> IExecutor:
+        try:
+            return self.make(found, spec, call)
+        except TypeError as error:
+            raise AttemptError(
+                f"step '{call.step.id}': executor '{call.step.executor}' cannot be made: {error}",
+                error_type=ErrorType.USER_ERROR,
+                hint=f"{found.__name__} takes what the base class of {self.factory.registry.kind} executors takes.",
+            ) from error
+
     async def _let_go(self, most: int) -> None:
+        if len(self._made) <= most:
+            return
         at_rest = [key for key in self._made if key not in self._busy]
-        for key in at_rest[: max(0, len(self._made) - most)]:
+        for key in at_rest[: len(self._made) - most]:
             executor = self._made.pop(key)
             if isinstance(executor, BaseExecutor) or hasattr(executor, "close"):
                 await executor.close()

@@ -1,4 +1,4 @@
-"""Carries out shell steps.
+"""The standard shell executor.
 
 A command is started held: a small `sh` waits on its standard input, which is a pipe of ours, until the attempt's
 process is durable, then becomes the command with `/dev/null` as its input. If the owner dies first the pipe closes and
@@ -12,11 +12,13 @@ import contextlib
 import os
 import shutil
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
+from stepchain_tui.core.errors import did_you_mean
+from stepchain_tui.executors.context import CallContext
+from stepchain_tui.executors.shell.base import BaseShellExecutor
 from stepchain_tui.executors.shell.capture import Capture
-from stepchain_tui.executors.types import Outcome, StepCall
 from stepchain_tui.run.failures import AttemptError
 from stepchain_tui.run.status import ErrorType
 from stepchain_tui.tools.process_pool import finish
@@ -30,10 +32,13 @@ READER_GRACE = 0.25
 _MESSAGE_LINES = 3
 
 
-class ShellExecutor:
-    """Runs a step's command: text by `sh -c`, a list as it is."""
+_ARGS = ("command", "env", "cwd")
 
-    async def execute(self, call: StepCall) -> Outcome:
+
+class ShellToolExecutor(BaseShellExecutor):
+    """Runs a command: text by `sh -c`, a list as it is, without a shell."""
+
+    async def _execute_shell(self, args: dict[str, Any], ctx: CallContext, timeout: float | None) -> Any:
         """Run the command and return `{stdout, stderr, exit_code}`, with `truncated: True` where output was cut.
 
         Each stream is cut at 1 MB in the output; the log gets all of it. Cancelling ends the whole process group
@@ -43,12 +48,13 @@ class ShellExecutor:
             AttemptError: As a `tool_error`: the exit code is not 0, or a signal ended the command. As a `user_error`:
                 the command or `cwd` does not exist or cannot be run.
         """
-        arguments = _arguments(call)
+        place = _Place(args, ctx)
+        arguments = _arguments(args, place)
         out_read, out_write = os.pipe()
         err_read, err_write = os.pipe()
         hold_read, hold_write = os.pipe()
         try:
-            child = _start(call, arguments, hold_read, out_write, err_write)
+            child = _start(place, arguments, hold_read, out_write, err_write)
         except BaseException:
             for descriptor in (out_read, err_read, hold_write):
                 os.close(descriptor)
@@ -56,17 +62,17 @@ class ShellExecutor:
         finally:
             for descriptor in (out_write, err_write, hold_read):
                 os.close(descriptor)
-        captures = (Capture("stdout", call.ports.log), Capture("stderr", call.ports.log))
+        captures = (Capture("stdout", ctx.ports.log), Capture("stderr", ctx.ports.log))
         pumps = (PipePump(out_read, captures[0].take), PipePump(err_read, captures[1].take))
         try:
             try:
-                await call.ports.spawned(child.pid, child.pid, child.started_at)
+                await ctx.ports.spawned(child.pid, child.pid, child.started_at)
                 with contextlib.suppress(BrokenPipeError):  # it was killed meanwhile: its exit code says so
                     os.write(hold_write, b"\n")
             finally:
                 os.close(hold_write)
             code = await asyncio.shield(child.exited)
-            await _rest(call, pumps)
+            await _rest(ctx, pumps)
         except BaseException:
             await finish(child.end())
             raise
@@ -76,30 +82,53 @@ class ShellExecutor:
             child.reap()
         for capture in captures:
             capture.finish()
-        return _outcome(call, code, *captures)
+        return _outcome(code, *captures)
 
 
-def _arguments(call: StepCall) -> list[str]:
+class _Place:
+    """Where a command runs: the context's folder and variables, with what the args say over them."""
+
+    def __init__(self, args: Mapping[str, Any], ctx: CallContext) -> None:
+        env = args.get("env") or {}
+        if not isinstance(env, Mapping):
+            raise _user_error(f"env must be a mapping, this is {type(env).__name__}", "Write env as name: value.")
+        self.environment: Mapping[str, str] = ctx.environment
+        if env:
+            self.environment = {**ctx.environment, **{str(name): str(value) for name, value in env.items()}}
+        cwd = args.get("cwd")
+        self.cwd = ctx.cwd if cwd is None else ctx.cwd / str(cwd)
+
+
+def _arguments(args: Mapping[str, Any], place: _Place) -> list[str]:
     """Return what to execute."""
-    command = call.value
+    unknown = sorted(str(name) for name in args.keys() - set(_ARGS))
+    if unknown:
+        hint = did_you_mean(unknown[0], _ARGS) or f"It takes: {', '.join(_ARGS)}."
+        raise _user_error(f"a command has no '{unknown[0]}'", hint)
+    command = args.get("command")
     if isinstance(command, str):
         return [_SHELL, "-c", command]
+    if not isinstance(command, list | tuple):
+        raise _user_error(
+            f"command must be text or a list, this is {type(command).__name__}",
+            "Write execute({'command': 'ls'}, ctx).",
+        )
     words = [word if isinstance(word, str) else str(word) for word in command]
-    path = call.environment.get("PATH", os.defpath)
+    path = place.environment.get("PATH", os.defpath)
     program = words[0] if words else ""
     if not program or ("/" not in program and shutil.which(program, path=path) is None):
         raise _user_error(f"there is no command '{program}'", "Check its spelling, or whether it is installed.", 127)
     return words
 
 
-def _start(call: StepCall, arguments: Sequence[str], hold: int, out: int, err: int) -> Child:
-    if not call.cwd.is_dir():
-        raise _user_error(f"there is no folder {call.cwd} to work in", "Check the step's cwd.")
+def _start(place: _Place, arguments: Sequence[str], hold: int, out: int, err: int) -> Child:
+    if not place.cwd.is_dir():
+        raise _user_error(f"there is no folder {place.cwd} to work in", "Check the step's cwd.")
     try:
         return Child(
             [_SHELL, "-c", _HELD, "sh", *arguments],
-            environment=call.environment,
-            cwd=call.cwd,
+            environment=place.environment,
+            cwd=place.cwd,
             stdin=hold,
             stdout=out,
             stderr=err,
@@ -111,7 +140,7 @@ def _start(call: StepCall, arguments: Sequence[str], hold: int, out: int, err: i
         ) from error
 
 
-async def _rest(call: StepCall, pumps: Sequence[PipePump]) -> None:
+async def _rest(ctx: CallContext, pumps: Sequence[PipePump]) -> None:
     """Read what is left in the pipes; a background child that holds one open is waited for only shortly."""
     open_pumps = [pump.ended for pump in pumps if not pump.ended.done()]
     if not open_pumps:
@@ -120,15 +149,15 @@ async def _rest(call: StepCall, pumps: Sequence[PipePump]) -> None:
         pump.empty()
     await asyncio.wait(open_pumps, timeout=READER_GRACE)
     if any(not pump.ended.done() for pump in pumps):
-        call.ports.warn("the command left a process in the background; what it prints from now on is not kept")
+        ctx.ports.warn("the command left a process in the background; what it prints from now on is not kept")
 
 
-def _outcome(call: StepCall, code: int, out: Capture, err: Capture) -> Outcome:
+def _outcome(code: int, out: Capture, err: Capture) -> dict[str, Any]:
     output: dict[str, Any] = {"stdout": out.text(), "stderr": err.text(), "exit_code": code}
     if out.truncated or err.truncated:
         output["truncated"] = True
     if code == 0:
-        return Outcome(output)
+        return output
     last = [line for line in err.tail().splitlines() if line.strip()][-_MESSAGE_LINES:]
     said = f": {' / '.join(line.strip() for line in last)}" if last else ""
     message = f"the command {exit_words(code)}{said}"

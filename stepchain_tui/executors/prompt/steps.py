@@ -1,0 +1,68 @@
+"""Prompt steps: the plan's prompt, behind the executor that the step names."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+from stepchain_tui.core.clock import Clock
+from stepchain_tui.executors.base import IExecutor
+from stepchain_tui.executors.prompt.base import BasePromptExecutor
+from stepchain_tui.executors.prompt.factory import PromptExecutorFactory
+from stepchain_tui.executors.prompt.models import PromptModels
+from stepchain_tui.executors.registry import ExecutorFactory
+from stepchain_tui.executors.spec import ToolSpec
+from stepchain_tui.executors.steps import KindSteps
+from stepchain_tui.executors.types import StepCall
+from stepchain_tui.llm import AsyncLLMClient, LLMClient
+
+
+class PromptExecutor(KindSteps):
+    """Asks a model and returns its answer.
+
+    Args:
+        environment: Where the model's key and address are looked up: the engine's whole environment.
+        settings_model: The model that the user's settings name.
+        client: A client of the user, which then answers all prompts except those of `model: scripted`.
+        clock: Tells the time.
+    """
+
+    factory: ClassVar[type[ExecutorFactory]] = PromptExecutorFactory
+
+    def __init__(
+        self,
+        environment: Mapping[str, str],
+        settings_model: str = "",
+        client: LLMClient | AsyncLLMClient | None = None,
+        clock: Clock | None = None,
+    ) -> None:
+        super().__init__()
+        self._models = PromptModels(environment, settings_model, client, clock)
+
+    def args_of(self, call: StepCall) -> dict[str, Any]:
+        """Return the prompt with its options; see `prompt_options`."""
+        found = {key: value for key, value in call.options.items() if value is not None}
+        for key in ("model", "replies"):
+            if not found.get(key) and (written := getattr(call.step, key)) is not None:
+                found[key] = written
+        return {**found, "prompt": call.value}
+
+    def make(self, executor_type: type[Any], spec: ToolSpec, call: StepCall) -> IExecutor:
+        """Return a new executor that asks the engine's models."""
+        made = super().make(executor_type, spec, call)
+        if isinstance(made, BasePromptExecutor):
+            made.models = self._models
+        return made
+
+    def label(self, options: Mapping[str, Any]) -> str:
+        """Return the name of the model that a prompt with these options goes to, as screens show it."""
+        return self._models.label(options)
+
+    def provider(self, call: StepCall) -> str:
+        """Return who a call goes to: `model api.openai.com`, `model client`, or empty where nobody is asked."""
+        return self._models.provider(self.args_of(call), call.secrets)
+
+    async def close(self) -> None:
+        """Close the connections to models; may be called twice."""
+        await super().close()
+        await self._models.close()
