@@ -1,0 +1,64 @@
+"""From an agent step to a turn of its agent."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+from stepchain_tui.executors.agent.base import BaseAgentExecutor
+from stepchain_tui.executors.agent.factory import AgentExecutorFactory
+from stepchain_tui.executors.base import IExecutor
+from stepchain_tui.executors.registry import ExecutorFactory
+from stepchain_tui.executors.spec import ToolSpec
+from stepchain_tui.executors.steps import KindSteps
+from stepchain_tui.executors.types import StepCall
+from stepchain_tui.tools.pools import Pools
+
+ENTRY = "entry"
+"""The option of a call that holds what the plan writes under the agent's name in `agents:`."""
+HISTORY = "history"
+"""The option of a call that holds the agent's earlier turns in this run, where the step wants them."""
+MEMORY = "memory"
+"""The key of a step's args that says what its agent remembers: true for its earlier turns, or a list of messages."""
+
+
+class AgentSteps(KindSteps):
+    """Carries out agent steps.
+
+    Args:
+        pools: The pools of this engine process.
+    """
+
+    factory: ClassVar[type[ExecutorFactory]] = AgentExecutorFactory
+
+    def __init__(self, pools: Pools) -> None:
+        super().__init__()
+        self._pools = pools
+
+    def args_of(self, call: StepCall) -> dict[str, Any]:
+        """Return what the agent is asked; the step's args are the metadata of the turn, but for `memory`."""
+        metadata = dict(call.args)
+        memory = metadata.pop(MEMORY, None)
+        name = str(call.step.agent)
+        return {
+            "agent": name,
+            "entry": call.options.get(ENTRY) or name,
+            "request": call.options.get("request"),
+            "metadata": {**metadata, "run_id": call.run_id, "step_id": call.step.id},
+            MEMORY: None if memory is True or memory is False else memory,
+            HISTORY: call.options.get(HISTORY) if memory is True else None,
+        }
+
+    def spec_of(self, call: StepCall) -> ToolSpec:
+        """Return the spec of the agent that the step names."""
+        return ToolSpec(tool_name=str(call.step.agent), timeout=call.timeout)
+
+    def make(self, executor_type: type[Any], spec: ToolSpec, call: StepCall) -> IExecutor:
+        """Return a new executor for the step's agent."""
+        if not issubclass(executor_type, BaseAgentExecutor):
+            return super().make(executor_type, spec, call)
+        made: IExecutor = executor_type(spec, None, self._pools)
+        return made
+
+    def provider(self, call: StepCall) -> str:
+        """Return the agent, as its circuit breaker is called."""
+        return f"agent {call.step.agent}"
