@@ -124,6 +124,7 @@ class ThreadPool:
         self._lock = threading.Lock()
         self._threads = 0
         self._idle = 0
+        self._backlog = 0
         self._closed = False
         self._running: set[ThreadCall] = set()
 
@@ -139,11 +140,17 @@ class ThreadPool:
         call = ThreadCall(work, on_cancel)
         self._running.add(call)
         call.finished.add_done_callback(lambda _: self._running.discard(call))
-        self._calls.put(call)
         with self._lock:
-            if self._idle < self._calls.qsize() and self._threads < self._size:
+            starts = not self._idle and self._threads < self._size
+            if self._idle:
+                self._idle -= 1
+            elif starts:
                 self._threads += 1
-                threading.Thread(target=self._serve, name="stepchain-function", daemon=True).start()
+            else:
+                self._backlog += 1
+        self._calls.put(call)
+        if starts:
+            threading.Thread(target=self._serve, name="stepchain-function", daemon=True).start()
         return call
 
     @property
@@ -161,18 +168,27 @@ class ThreadPool:
                 self._calls.put(None)
 
     def _serve(self) -> None:
+        """Take one call after the other: each was meant for a thread that was free or new when it came, or is of the
+        backlog, so that no call waits behind one that runs while there could be another thread.
+        """
         while True:
-            with self._lock:
-                self._idle += 1
             try:
                 call = self._calls.get(timeout=_IDLE_SECONDS)
             except queue.Empty:
-                call = None
-            with self._lock:
-                self._idle -= 1
-                if call is None and (self._closed or self._calls.empty()):
+                with self._lock:
+                    if not self._idle:
+                        continue  # a call is on its way to this thread
+                    self._idle -= 1
                     self._threads -= 1
-                    return
-            if call is not None:
-                call.run()
-                del call
+                return
+            if call is None:
+                with self._lock:
+                    self._threads -= 1
+                return
+            call.run()
+            del call
+            with self._lock:
+                if self._backlog:
+                    self._backlog -= 1
+                else:
+                    self._idle += 1
