@@ -41,6 +41,7 @@ class Action:
         description: A sentence for menus and docs.
         needs: The function of `fitting` that gives the reason why it does not fit now; empty: it always does.
         footer: Its place in the footer, 0 for none.
+        seldom: Whether the footer names it only where it fits.
         own: The Textual action of a widget that carries it out itself, or empty.
         shown: How the keys are written where `keys` are not for people.
     """
@@ -54,6 +55,7 @@ class Action:
     footer: int = 0
     own: str = ""
     priority: bool = False
+    seldom: bool = False
 
     @property
     def method(self) -> str:
@@ -138,6 +140,9 @@ _RUN_ACTIONS = (
     Action("plan.edit", "e", "edit", "Edit the plan: of a run as a revision, else its file", Scope.RUN, "can_edit", 50),
     Action("plan.edit_outside", "E", "$EDITOR", "Edit the plan in $EDITOR", Scope.RUN, "can_edit"),
     Action("pane.pager", "o", "pager", "Show the step's output in $PAGER", Scope.RUN, "has_text"),
+    Action(
+        "pane.table", "T", "table/JSON", "Show rows as a table, or as JSON", Scope.RUN, "has_table", 75, seldom=True
+    ),
     Action("tab.previous", "left_square_bracket", "tab left", "Show the tab to the left", Scope.RUN),
     Action("tab.next", "right_square_bracket", "tab right", "Show the tab to the right", Scope.RUN),
     Action("pane.graph", "1", "plan", "Go to pane 1, the plan's graph", Scope.RUN),

@@ -15,9 +15,11 @@ from typing import Any
 
 from stepchain_tui.core.errors import StepChainError, UnknownRunError
 from stepchain_tui.run import events as e
+from stepchain_tui.run.events import decode_event
 from stepchain_tui.run.state import RunState
 from stepchain_tui.run.status import RUN_ENDED
 from stepchain_tui.store.base import AbstractStore, CorruptEvent
+from stepchain_tui.tui.calls import CALL_EVENTS, CallRow, ToolCalls
 from stepchain_tui.tui.text import one_line, plural, with_hint
 from stepchain_tui.tui.views import Frame, RunView, StepDetail, StepView, parents_of, run_view, step_detail, step_view
 
@@ -53,6 +55,7 @@ class RunFeed:
         self._models: dict[str, str] = {}
         self._changed: dict[str, None] = {}
         self._new_graph = False
+        self._calls = ToolCalls()
         self._alive = False
         self._log: tuple[str, int | None] | None = None
         self._log_count = 0
@@ -91,6 +94,20 @@ class RunFeed:
     async def detail(self, step_id: str) -> StepDetail:
         """Return what the panes of a step show. Raises UnknownStepError."""
         return step_detail(self.state.step(step_id))
+
+    async def calls(self, step_id: str) -> tuple[tuple[CallRow, ...], int]:
+        """Return a step's tool calls, the newest first, and how many older ones are not listed.
+
+        Raises UnknownStepError.
+        """
+        step = self.state.step(step_id)
+
+        def ended(call: CallRow) -> str:
+            attempt = step.attempts.get((call.item, call.attempt))
+            running = attempt is None or attempt.finished_at is None
+            return "" if running or attempt is None else str(attempt.status)
+
+        return self._calls.of(step_id, ended), self._calls.dropped(step_id)
 
     async def watch_log(self, step_id: str | None, attempt: int | None) -> int:
         """Tell from now on how many lines the log of that step has; returns how many there are."""
@@ -150,10 +167,19 @@ class RunFeed:
         if not corrupt:
             return False
         self.state = state
+        await self._take_calls()
         self._take_plan()
         if (damage := damage_of(corrupt)) != self._damage:
             self._damage = self._problem = damage
         return True
+
+    async def _take_calls(self) -> None:
+        """Take in the tool calls of a run of which not all events can be read."""
+        self._calls = ToolCalls()
+        async for _, kind, _, data in self._store.read_raw_events(self.run_id):
+            if kind in CALL_EVENTS:
+                with contextlib.suppress(StepChainError):  # told already, as what cannot be read of the run
+                    self._calls.take(decode_event(data))
 
     def _apply(self, event: e.Event) -> None:
         self.state.apply(event)
@@ -167,6 +193,7 @@ class RunFeed:
                 self._new_graph = True
                 self._changed.update(dict.fromkeys((event.step_id, *(part.id for part in event.steps))))
             case _:
+                self._calls.take(event)
                 step_id = getattr(event, "step_id", None)
                 if step_id is not None:
                     self._changed[step_id] = None

@@ -19,6 +19,7 @@ class Situation:
         asking: The step whose question is in sight, see `Session.asking`.
         plan_path: The plan's file, or empty.
         has_text: Whether the pane in sight holds text that can be searched and copied.
+        has_table: Whether the output in sight is rows.
     """
 
     run: RunView | None = None
@@ -27,6 +28,7 @@ class Situation:
     plan_path: str = ""
     has_inputs: bool = False
     has_text: bool = True
+    has_table: bool = False
 
 
 def can_start(now: Situation) -> str | None:
@@ -184,6 +186,11 @@ def can_edit(now: Situation) -> str | None:
 def has_text(now: Situation) -> str | None:
     """Return why what needs text does not fit now."""
     return None if now.has_text else "there is nothing in this pane"
+
+
+def has_table(now: Situation) -> str | None:
+    """Return why turning rows into JSON and back does not fit now."""
+    return None if now.has_table else "no output of rows is in sight"
 
 
 def _word(status: str) -> str:

@@ -6,18 +6,22 @@ import asyncio
 import json
 import re
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from stepchain_tui.core.errors import UsageError
+from stepchain_tui.run.events import ToolFinished, ToolStarted
+from stepchain_tui.tui.tables import RecordTable, table_of
 from stepchain_tui.tui.text import shortened, visible
 
 if TYPE_CHECKING:
     from stepchain_tui.plan import InputSpec, Plan, Problem
+    from stepchain_tui.run.failures import Failure
     from stepchain_tui.run.values import Kept
     from stepchain_tui.store.base import AbstractStore, LogLine
+    from stepchain_tui.tui.calls import CallRow
 
 PLAN_ENDINGS = (".yaml", ".yml", ".json")
 _HEAD = 4_000
@@ -163,12 +167,15 @@ class Lines:
     Attributes:
         json: Whether it is JSON, for the colours.
         width: Cells of the longest line, at least: characters.
+        raw: The text as it is copied and paged.
+        kinds: What each line is, where not all are alike: `json`, `ours` for what we say of it, or empty.
     """
 
     lines: tuple[str, ...] = ()
     json: bool = False
     width: int = 0
     raw: str = ""
+    kinds: tuple[str, ...] = ()
 
 
 async def value_lines(store: AbstractStore, kept: Kept) -> Lines:
@@ -191,6 +198,94 @@ def text_lines(text: str, *, is_json: bool = False) -> Lines:
     if len(lines) > 1 and not lines[-1]:
         lines = lines[:-1]
     return Lines(lines, is_json, max(map(len, lines), default=0), text)
+
+
+@dataclass(slots=True)
+class ShownValue:
+    """An output as it can be shown.
+
+    Attributes:
+        value: The output itself.
+        table: It as a table, None where it is none.
+        lines: It as lines, None while nobody has looked at them.
+    """
+
+    value: Any
+    table: RecordTable | None
+    lines: Lines | None
+
+
+async def shown_value(store: AbstractStore, kept: Kept, *, as_table: bool) -> ShownValue:
+    """Return a kept output as it is shown: lines are made where there is no table, or none is wanted."""
+    return await asyncio.to_thread(_shown, await store.load_value(kept), as_table)
+
+
+def _shown(value: Any, as_table: bool) -> ShownValue:
+    table = table_of(value)
+    return ShownValue(value, table, None if as_table and table is not None else lines_of(value))
+
+
+# --- tool calls
+
+
+async def call_lines(store: AbstractStore, *, run_id: str, call: CallRow, whole: bool) -> Lines:
+    """Return what a tool call was given and what it gave; of a large result its beginning, unless `whole`."""
+    arguments, finished = None, None
+    for seq in (call.started_seq, call.finished_seq):
+        for event in await store.read_events(run_id, after=seq - 1, limit=1) if seq else ():
+            if isinstance(event, ToolStarted | ToolFinished):
+                arguments = arguments if event.arguments is None else event.arguments
+                finished = event if isinstance(event, ToolFinished) else finished
+    parts: list[str | Lines] = [] if arguments is None else ["arguments", lines_of(arguments)]
+    if finished is None:
+        parts.append(f"no result: {call.status.replace('_', ' ')}")
+    else:
+        parts += await _ended_parts(store, finished, whole=whole)
+    return await asyncio.to_thread(_one_below_the_other, parts)
+
+
+async def _ended_parts(store: AbstractStore, finished: ToolFinished, *, whole: bool) -> list[str | Lines]:
+    parts: list[str | Lines] = []
+    result = finished.result
+    if finished.error is not None:
+        parts += ["error", text_lines(failure_text(finished.error))]
+    elif result is not None and result.blob is not None and not whole:
+        rest = f"... {result.blob.bytes:,} bytes in all: o opens all of it in the pager"
+        parts += ["result", text_lines(result.blob.preview, is_json=True), rest]
+    elif result is not None:
+        parts += ["result", lines_of(await store.load_value(result))]
+    computed = "" if finished.cpu_time is None else f", {finished.cpu_time:.3f}s of them computing"
+    return [*parts, f"took {finished.execution_time:.3f}s{computed}"]
+
+
+def _one_below_the_other(parts: Sequence[str | Lines]) -> Lines:
+    """Return texts and what we say between them as one text; blocking."""
+    lines: list[str] = []
+    kinds: list[str] = []
+    raw: list[str] = []
+    for part in parts:
+        if isinstance(part, Lines):
+            lines += part.lines
+            kinds += ["json" if part.json else ""] * len(part.lines)
+            raw.append(part.raw)
+        else:
+            lines.append(part)
+            kinds.append("ours")
+            raw.append(part)
+    return Lines(tuple(lines), width=max(map(len, lines), default=0), raw="\n".join(raw), kinds=tuple(kinds))
+
+
+def failure_text(error: Failure) -> str:
+    """Return an error: what, what to do, the details, the traceback."""
+    parts = [f"{error.exception or 'error'} ({error.error_type.replace('_', ' ')}): {error.message}"]
+    if error.hint:
+        parts.append(f"hint: {error.hint}")
+    if error.retry_after is not None:
+        parts.append(f"asked to wait {error.retry_after:g}s")
+    parts += [f"{name}: {value}" for name, value in error.details.items()]
+    if error.traceback:
+        parts += ["", error.traceback]
+    return "\n".join(parts)
 
 
 # --- finding in a log

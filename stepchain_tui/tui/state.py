@@ -19,6 +19,7 @@ class AppState:
         split_x: Percent of the width that the graph has.
         split_y: Percent of the height that the step pane has, the rest is the timeline's.
         tab: The tab of the step pane.
+        table: Whether an output of rows is shown as a table.
         last_opened: The plan or run that was opened last.
         store: The store that was found in order last, as `store_mark` gives it.
     """
@@ -27,6 +28,7 @@ class AppState:
     split_x: int = 45
     split_y: int = 68
     tab: str = "output"
+    table: bool = True
     last_opened: str = ""
     store: str = ""
 

@@ -58,7 +58,7 @@ class ActionScreen(Background, Screen[None]):
                 not self.why_not(action),
             )
             for action in self.shown_actions()
-            if action not in always
+            if action not in always and not (action.seldom and self.why_not(action))
         ]
         footers.first(ActionFooter).show_actions(
             shown, [(action.id, key_text(keys_of(action, keymap), first=True), action.label) for action in always]

@@ -25,6 +25,7 @@ from stepchain_tui.tui.views import Frame, StepView
 from stepchain_tui.tui.widgets.approval import ApprovalBar
 from stepchain_tui.tui.widgets.graph_view import GraphView
 from stepchain_tui.tui.widgets.lines import ActionFooter
+from stepchain_tui.tui.widgets.output_pane import OutputPane
 from stepchain_tui.tui.widgets.pane import Pane
 from stepchain_tui.tui.widgets.receipt_bar import ReceiptBar
 from stepchain_tui.tui.widgets.splitter import Splitter
@@ -214,6 +215,7 @@ class RunScreen(RunByHandActions, RunPaneActions, ActionScreen):
             asking=session.asking,
             plan_path=session.plan_path,
             has_inputs=bool(session.specs),
+            has_table=self.step_pane.tab == "output" and self.step_pane.output.has_table,
         )
 
     def label_of(self, action: Action) -> str:
@@ -222,6 +224,11 @@ class RunScreen(RunByHandActions, RunPaneActions, ActionScreen):
         if action.id == "run.pause" and view is not None and not (view.live and view.status != "paused"):
             return "resume"
         return action.label
+
+    @on(OutputPane.Changed)
+    def _output_changed(self, event: OutputPane.Changed) -> None:
+        event.stop()
+        self.refresh_footer()
 
     # --- the person chooses
 

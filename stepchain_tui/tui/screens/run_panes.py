@@ -13,7 +13,6 @@ from stepchain_tui.tui.widgets.line_view import LineView
 from stepchain_tui.tui.widgets.log_view import LogView
 from stepchain_tui.tui.widgets.receipt_bar import ReceiptBar
 from stepchain_tui.tui.widgets.splitter import Splitter
-from stepchain_tui.tui.widgets.step_pane import StepPane
 from stepchain_tui.tui.widgets.timeline import Timeline
 
 if TYPE_CHECKING:
@@ -90,6 +89,8 @@ class RunPaneActions(Background):
                 view.forget_found()
             self._screen.show_all()
             return True
+        if self._screen.step_pane.output.put_row_away():
+            return True
         if self.minimise():
             return True
         if self._screen.focused is not self._screen.graph:
@@ -119,6 +120,16 @@ class RunPaneActions(Background):
         self.chain.keep_state(tab="why")
         if screen.has_class("-narrow") or screen.has_class("-max"):
             self.do_pane_step()
+
+    def do_pane_table(self) -> None:
+        """Show rows as a table, or as JSON."""
+        self.background("table", self._turn_table)
+
+    async def _turn_table(self) -> None:
+        output = self._screen.step_pane.output
+        await output.turn_table()
+        self.chain.keep_state(table=output.as_table)
+        self._screen.show_all()
 
     # --- following
 
@@ -199,25 +210,19 @@ class RunPaneActions(Background):
         if isinstance(self._screen.focused, GraphView | Timeline):
             text: str = self.session.selected
         else:
-            text = await self._text()
+            text = await self._screen.step_pane.whole_text()
         if not text:
             self.notify("there is nothing to copy", severity="warning", timeout=2, markup=False)
             return
         self.chain.copy_to_clipboard(text[:_COPY_LIMIT])
         self.notify(f"copied {min(len(text), _COPY_LIMIT):,} characters", timeout=2, markup=False)
 
-    async def _text(self) -> str:
-        pane: StepPane = self._screen.step_pane
-        text = pane.text_to_copy()
-        view = pane.view
-        return await view.text_in_sight() if text is None and isinstance(view, LogView) else text or ""
-
     def do_pane_pager(self) -> None:
         """Show the text of the pane in sight in $PAGER."""
         self.background("pager", self._page)
 
     async def _page(self) -> None:
-        text = await self._text()
+        text = await self._screen.step_pane.whole_text()
         if text:
             self.chain.show_in_pager(text)
         else:

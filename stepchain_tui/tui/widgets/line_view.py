@@ -51,6 +51,8 @@ class LineView(ScrollView, can_focus=True):
 
     empty_text = ""
     """What is shown where there are no lines."""
+    head: ClassVar[int] = 0
+    """Lines at the top that stay there; `head_pieces` gives them."""
 
     def __init__(self, *, id: str | None = None, classes: str | None = None) -> None:  # noqa: A002 - Textual's name
         super().__init__(id=id, classes=classes)
@@ -67,15 +69,24 @@ class LineView(ScrollView, can_focus=True):
         """Return one line; `index` is below the count."""
         raise NotImplementedError
 
+    def head_pieces(self) -> list[Piece]:
+        """Return the line that stays at the top; only asked where `head` says that there is one."""
+        raise NotImplementedError
+
     @property
     def count(self) -> int:
         """How many lines there are."""
         return self._count
 
+    @property
+    def lines_in_sight(self) -> int:
+        """How many lines there is room for."""
+        return max(1, self.scrollable_content_region.height - self.head)
+
     def set_lines(self, count: int, width: int) -> None:
         """Tell how many lines there are, and how wide the widest may be."""
         self._count = count
-        size = Size(max(1, width), max(1, count))
+        size = Size(max(1, width), max(1, count + self.head if count else 0))
         if self.styles.auto_dimensions:
             self.virtual_size = size
         elif count or not self.container_size:
@@ -119,7 +130,7 @@ class LineView(ScrollView, can_focus=True):
         self.refresh()
         if line is None:
             return False
-        height = self.scrollable_content_region.height
+        height = self.lines_in_sight
         if not self.scroll_y <= line < self.scroll_y + height:
             self.scroll_to(y=max(0, line - height // 2), animate=False)
         return True
@@ -184,15 +195,20 @@ class LineView(ScrollView, can_focus=True):
         """Paint one line in sight."""
         width = self.size.width
         left, top = self.scroll_offset
-        index = top + y
-        if index >= self._count:
-            pieces = [(self.empty_text, "line--dim")] if index == 0 and not self._count else []
-        else:
-            pieces = self.pieces(index)
-        if self.found and index < self._count:
-            pieces = self._with_found(pieces, index)
+        pieces = self._pieces_at(top, y)
         strip = Strip([Segment(text, self._style(name)) for text, name in pieces if text])
         return strip.crop_extend(left, left + width, self._style(""))
+
+    def _pieces_at(self, top: int, y: int) -> list[Piece]:
+        if not self._count:
+            return [(self.empty_text, "line--dim")] if y == 0 else []
+        if y < self.head:
+            return self.head_pieces()
+        index = top + y - self.head
+        if index >= self._count:
+            return []
+        pieces = self.pieces(index)
+        return self._with_found(pieces, index) if self.found else pieces
 
     def _with_found(self, pieces: list[Piece], index: int) -> list[Piece]:
         name = "line--current" if index == self.found_line else "line--match"

@@ -168,8 +168,18 @@ class TabStrip(OneLine):
         self.shown = name
         parts: list[Part] = []
         for one in self._names:
-            parts += [(one.capitalize(), "tabs--shown" if one == name else "tabs--name"), ("   ", "")]
+            parts += [(one.capitalize(), "tabs--shown" if one == name else "tabs--name"), (" " * self._gap, "")]
         self.show_parts(parts)
+
+    @property
+    def _gap(self) -> int:
+        """The cells between two names: fewer where there is no room."""
+        wanted = self.size.width - sum(map(len, self._names))
+        return max(1, min(3, wanted // max(1, len(self._names) - 1))) if self.size.width else 3
+
+    def on_resize(self) -> None:
+        """Put the names where there is room."""
+        self.choose(self.shown)
 
     def beside(self, step: int) -> str:
         """Return the name of a tab to the left or right of the one in sight; goes round."""
@@ -181,4 +191,4 @@ class TabStrip(OneLine):
         for name in self._names:
             if offset is not None and column <= offset.x < column + len(name):
                 self.post_message(self.Chosen(name))
-            column += len(name) + 3
+            column += len(name) + self._gap

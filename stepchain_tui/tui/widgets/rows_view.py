@@ -54,7 +54,7 @@ class RowsView(LineView):
 
     def watch_cursor(self, row: int) -> None:
         """Bring the row into sight, and tell."""
-        height = max(1, self.scrollable_content_region.height)
+        height = self.lines_in_sight
         if row < self.scroll_y:
             self.scroll_to(y=row, animate=False, immediate=True, force=True)
         elif row >= self.scroll_y + height:
@@ -75,11 +75,11 @@ class RowsView(LineView):
 
     def action_page_up(self) -> None:
         """Go up a page."""
-        self.cursor -= self.size.height
+        self.cursor -= self.lines_in_sight
 
     def action_page_down(self) -> None:
         """Go down a page."""
-        self.cursor += self.size.height
+        self.cursor += self.lines_in_sight
 
     def action_scroll_home(self) -> None:
         """Go to the first row."""
@@ -98,8 +98,9 @@ class RowsView(LineView):
         """Go to the row that was clicked; a double click chooses it."""
         super().on_click(event)
         offset = event.get_content_offset(self)
-        if offset is not None and offset.y + self.scroll_offset.y < self.count:
-            self.cursor = offset.y + self.scroll_offset.y
+        row = -1 if offset is None or offset.y < self.head else offset.y - self.head + self.scroll_offset.y
+        if 0 <= row < self.count:
+            self.cursor = row
             if event.chain == 2:
                 self.action_choose()
 
@@ -108,7 +109,7 @@ class RowsView(LineView):
     def render_line(self, y: int) -> Strip:
         """Paint one line in sight; that under the cursor is told apart without colour."""
         strip = super().render_line(y)
-        if not self.count or self.scroll_offset.y + y != self.cursor:
+        if not self.count or y < self.head or self.scroll_offset.y + y - self.head != self.cursor:
             return strip
         return strip.apply_style(_HERE if self.has_focus else _ELSEWHERE)
 

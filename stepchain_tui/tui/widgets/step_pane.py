@@ -1,4 +1,4 @@
-"""Everything about the selected step, in tabs: output, log, tries, input, why."""
+"""Everything about the selected step, in tabs: output, log, tries, tools, input, why."""
 
 from __future__ import annotations
 
@@ -18,17 +18,20 @@ from stepchain_tui.run.values import Kept
 from stepchain_tui.tui.background import Background
 from stepchain_tui.tui.feed import RunFeed
 from stepchain_tui.tui.glyphs import UNICODE, Glyphs
-from stepchain_tui.tui.queries import Lines, text_lines, value_lines
+from stepchain_tui.tui.queries import Lines, shown_value, text_lines, value_lines
 from stepchain_tui.tui.views import StepDetail, StepView
 from stepchain_tui.tui.widgets.line_view import LineView
 from stepchain_tui.tui.widgets.lines import TabStrip
 from stepchain_tui.tui.widgets.log_view import LogView
+from stepchain_tui.tui.widgets.output_pane import OutputPane
 from stepchain_tui.tui.widgets.pane import Pane
 from stepchain_tui.tui.widgets.text_view import TextView
+from stepchain_tui.tui.widgets.tools_pane import ToolsPane
 from stepchain_tui.tui.widgets.tries import TriesPane
 from stepchain_tui.tui.widgets.why_view import WhyView
 
-TABS = ("output", "log", "tries", "input", "why")
+NOTHING_YET = "nothing has run yet: s starts"
+TABS = ("output", "log", "tries", "tools", "input", "why")
 
 
 class StepPane(Background, Pane):
@@ -48,8 +51,6 @@ class StepPane(Background, Pane):
         self.glyphs = glyphs
         self.feed: RunFeed | None = None
         self.step: StepView | None = None
-        self.raw = ""
-        """The text of the tab in sight as it is copied and paged."""
         self._detail_of: tuple[str, int] | None = None
         self._tries: tuple[str, StepDetail, datetime] | None = None
         self._kept: dict[str, Kept | None] = {}
@@ -59,16 +60,18 @@ class StepPane(Background, Pane):
         """The tabs and what they show."""
         yield TabStrip(TABS)
         with ContentSwitcher(initial=self.tab):
-            yield TextView(id="output")
+            yield OutputPane(id="output")
             yield LogView(id="log")
             yield TriesPane(id="tries")
+            yield ToolsPane(id="tools")
             yield TextView(id="input")
             yield WhyView(id="why")
 
     def on_mount(self) -> None:
         """Show the tab that was in sight last time."""
-        self.query_one(TriesPane).glyphs = self.glyphs
-        self.query_one(WhyView).glyphs = self.glyphs
+        self.query_one(TriesPane).glyphs = self.query_one(ToolsPane).glyphs = self.glyphs
+        self.query_one(WhyView).glyphs = self.output.glyphs = self.glyphs
+        self.output.as_table = self.chain.state.table
         self.query_one(TabStrip).choose(self.tab)
 
     # --- what is shown
@@ -76,9 +79,19 @@ class StepPane(Background, Pane):
     @property
     def view(self) -> LineView | None:
         """The text in sight, which can be searched and copied; the log of the selected attempt in the tries."""
-        if self.tab == "tries":
-            return self.query_one("#try-log", LogView)
+        match self.tab:
+            case "tries":
+                return self.query_one("#try-log", LogView)
+            case "tools":
+                return self.query_one(ToolsPane).view
+            case "output":
+                return self.output.view
         return self.query_one(f"#{self.tab}", LineView)
+
+    @property
+    def output(self) -> OutputPane:
+        """What the step gave."""
+        return self.query_one(OutputPane)
 
     @property
     def log_view(self) -> LogView:
@@ -95,25 +108,28 @@ class StepPane(Background, Pane):
             self._show_nothing()
             return
         if other:
-            self.query_one("#output", TextView).show(Lines())
+            self.output.clear()
             self.query_one("#input", TextView).show(Lines())
             self._kept = {}
             self.only_latest("watch the log", self._watch_log, feed, step.id)
         if self._detail_of != (step.id, step.version):
             self._detail_of = (step.id, step.version)
             self.only_latest("load the step", self._load, feed, step, now)
+            self._show_calls()
             self.query_one(WhyView).ask(feed.run_id, step.id, now)
 
     def _show_nothing(self) -> None:
         self._kept = {}
-        for name in ("output", "input"):
-            self.query_one(f"#{name}", TextView).show(Lines(), "nothing has run yet: s starts")
-        self.query_one(WhyView).clear("nothing has run yet: s starts")
+        self.output.show_text(Lines(), NOTHING_YET)
+        self.query_one("#input", TextView).show(Lines(), NOTHING_YET)
+        self.query_one(WhyView).clear(NOTHING_YET)
+        self._show_calls()
         self.log_view.show(None, 0)
 
     def tick(self, now: datetime) -> None:
         """Let what counts seconds go on."""
         self.query_one(WhyView).tick(now)
+        self.query_one(ToolsPane).tick()
 
     async def _watch_log(self, feed: RunFeed, step_id: str) -> None:
         count = await self.chain.library.work_in_loop(partial(feed.watch_log, step_id, None))
@@ -134,7 +150,7 @@ class StepPane(Background, Pane):
             return
         self._tries = (feed.run_id, detail, now)
         self._show_tries()
-        await self._show_value("input", detail.input, "the step has not been given its input yet")
+        await self._show_input(detail.input)
         await self._show_output(detail)
 
     def _show_tries(self) -> None:
@@ -142,28 +158,44 @@ class StepPane(Background, Pane):
         if self.tab == "tries" and self._tries is not None:
             self.query_one(TriesPane).show(*self._tries)
 
-    async def _show_output(self, detail: StepDetail) -> None:
-        if detail.output is None and detail.error is not None:
-            lines = [detail.error.message, *([f"hint: {detail.error.hint}"] if detail.error.hint else [])]
-            self._kept["output"] = None
-            self.query_one("#output", TextView).show(text_lines("\n".join(lines)))
-            return
-        await self._show_value("output", detail.output, _no_output(detail.status))
+    def _show_calls(self) -> None:
+        """Ask for the tool calls while they are in sight."""
+        if self.tab == "tools":
+            self.query_one(ToolsPane).show(self.feed, self.step.id if self.step is not None else "")
 
-    async def _show_value(self, name: str, kept: Kept | None, empty_text: str) -> None:
-        view = self.query_one(f"#{name}", TextView)
+    async def _show_output(self, detail: StepDetail) -> None:
+        kept, pane = detail.output, self.output
+        if kept is None and detail.error is not None:
+            lines = [detail.error.message, *([f"hint: {detail.error.hint}"] if detail.error.hint else [])]
+            pane.show_text(text_lines("\n".join(lines)))
+        elif kept is None:
+            pane.show_text(Lines(), _no_output(detail.status))
+        elif self._kept.get("output") is not kept:
+            shown = await self.chain.library.ask(partial(shown_value, kept=kept, as_table=pane.as_table))
+            await pane.show_value(shown)
+        self._kept["output"] = kept  # only now: a load that is replaced in the middle has shown nothing
+
+    async def _show_input(self, kept: Kept | None) -> None:
+        view, empty_text = self.query_one("#input", TextView), "the step has not been given its input yet"
         if kept is None:
             view.show(Lines(), empty_text)
-        elif self._kept.get(name) is not kept:
+        elif self._kept.get("input") is not kept:
             view.show(await self.chain.library.ask(partial(value_lines, kept=kept)), empty_text)
-            self._kept[name] = kept  # only now: a load that is replaced in the middle has shown nothing
+        self._kept["input"] = kept
 
-    def text_to_copy(self) -> str | None:
-        """Return the whole text of the tab in sight, or None where it is a log, which is read by page."""
+    async def whole_text(self) -> str:
+        """Return the text of the tab in sight as it is copied and paged; of a log what is around what is in sight."""
         view = self.view
-        if isinstance(view, WhyView):
-            return view.text
-        return view.content.raw if isinstance(view, TextView) else None
+        match view:
+            case LogView():
+                return await view.text_in_sight()
+            case WhyView():
+                return view.text
+        if self.tab == "tools":
+            return await self.query_one(ToolsPane).whole_text()
+        if self.tab == "output":
+            return await self.output.whole_text()
+        return view.content.raw if isinstance(view, TextView) else ""
 
     # --- tabs
 
@@ -173,6 +205,7 @@ class StepPane(Background, Pane):
         had_focus = self.screen.focused is not None and self in self.screen.focused.ancestors
         self.query_one(ContentSwitcher).current = tab
         self._show_tries()
+        self._show_calls()
         if had_focus:
             self.focus_tab()
         if self.step is not None and self.feed is not None:

@@ -14,7 +14,7 @@ _TOKEN = re.compile(
 
 
 class TextView(LineView):
-    """Shows `Lines`; JSON has colours."""
+    """Shows `Lines`; JSON has colours, and what we say of a text is dim."""
 
     def __init__(self, *, id: str | None = None, classes: str | None = None) -> None:  # noqa: A002 - Textual's name
         super().__init__(id=id, classes=classes)
@@ -31,8 +31,11 @@ class TextView(LineView):
 
     def pieces(self, index: int) -> list[Piece]:
         """Return one line of the text."""
-        line = self.content.lines[index]
-        return json_pieces(line) if self.content.json else [(line, "")]
+        content = self.content
+        line, kind = content.lines[index], content.kinds[index] if content.kinds else ""
+        if kind == "ours":
+            return [(line, "line--dim")]
+        return json_pieces(line) if content.json or kind == "json" else [(line, "")]
 
     async def find(self, text: str, *, backwards: bool = False, again: bool = False) -> bool:
         """Go to the next line that contains `text`; see `LineView.find`."""

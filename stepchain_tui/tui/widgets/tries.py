@@ -13,7 +13,7 @@ from textual.widgets import DataTable
 from stepchain_tui.store.base import AbstractStore
 from stepchain_tui.tui.background import Background
 from stepchain_tui.tui.glyphs import UNICODE, Glyphs
-from stepchain_tui.tui.queries import Lines, text_lines
+from stepchain_tui.tui.queries import Lines, failure_text, text_lines
 from stepchain_tui.tui.text import duration, moment, one_line
 from stepchain_tui.tui.views import StepDetail, TryRow
 from stepchain_tui.tui.widgets.log_view import LogView, Place
@@ -137,15 +137,4 @@ class TriesPane(Background, Vertical):
 
 def error_lines(row: TryRow) -> Lines:
     """Return an attempt's error: what, what to do, the details, the traceback."""
-    error = row.error
-    if error is None:
-        return Lines()
-    parts = [f"{error.exception or 'error'} ({error.error_type.replace('_', ' ')}): {error.message}"]
-    if error.hint:
-        parts.append(f"hint: {error.hint}")
-    if error.retry_after is not None:
-        parts.append(f"asked to wait {error.retry_after:g}s")
-    parts += [f"{name}: {value}" for name, value in error.details.items()]
-    if error.traceback:
-        parts += ["", error.traceback]
-    return text_lines("\n".join(parts))
+    return Lines() if row.error is None else text_lines(failure_text(row.error))

@@ -1,0 +1,179 @@
+"""The tool calls of a run, by step, as its events tell them; the fold of a run keeps none of them.
+
+Only lines to choose from are held, the newest `MOST_CALLS` of each step: arguments and results are read from the store
+when somebody looks at a call.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from datetime import datetime
+from typing import Any
+
+from stepchain_tui.core.values import encode_json
+from stepchain_tui.run import events as e
+from stepchain_tui.run.failures import Failure
+from stepchain_tui.run.status import ErrorType
+from stepchain_tui.run.values import Kept
+from stepchain_tui.tui.text import one_line
+
+MOST_CALLS = 1_000
+"""Calls of one step that are listed: the newest."""
+BRIEF = 160
+"""Characters of arguments and results in a list of calls."""
+CALL_EVENTS = ("tool.started", "tool.finished", "tool.approval_asked", "tool.approval_given")
+"""The types of the events that are taken in."""
+
+
+@dataclass(frozen=True, slots=True)
+class CallRow:
+    """One tool call as a list of calls shows it.
+
+    Attributes:
+        attempt: The attempt that called.
+        item: Index of the map's item that called, or None.
+        status: `running`, `waiting` for a person's word, `succeeded`, `failed`, `timed_out`, or how the attempt ended
+            that began it and never heard of it again.
+        arguments: One line.
+        result: One line of what it gave, or of its error.
+        execution_time: Seconds that it took, None while it runs.
+        started_seq: The event that tells its beginning, or 0.
+        finished_seq: The event that tells its end, or 0.
+    """
+
+    attempt: int
+    item: int | None
+    call_id: str
+    tool_name: str
+    status: str
+    started_at: datetime | None = None
+    arguments: str = ""
+    result: str = ""
+    execution_time: float | None = None
+    started_seq: int = 0
+    finished_seq: int = 0
+
+    @property
+    def key(self) -> tuple[int, int | None, str]:
+        """What tells it from all other calls of its step."""
+        return self.attempt, self.item, self.call_id
+
+    @property
+    def by(self) -> str:
+        """Which attempt called, of which item: `2`, `2[7]`."""
+        return str(self.attempt) if self.item is None else f"{self.attempt}[{self.item}]"
+
+
+class ToolCalls:
+    """The calls of all steps of a run; give it the run's events in their order."""
+
+    def __init__(self) -> None:
+        self._steps: dict[str, dict[tuple[int, int | None, str], CallRow]] = {}
+        self._dropped: dict[str, int] = {}
+
+    def take(self, event: e.Event) -> None:
+        """Take in one event; those that tell nothing of a tool are left alone."""
+        match event:
+            case e.ToolStarted():
+                self._keep(event, replace(self._begun(event), status="running", started_seq=event.seq))
+            case e.ToolFinished():
+                began = self._begun(event)
+                ended = replace(
+                    began,
+                    status=status_of(event.error),
+                    arguments=brief_arguments(event.arguments) or began.arguments,
+                    result=brief_result(event.result, event.error),
+                    execution_time=event.execution_time,
+                    finished_seq=event.seq,
+                )
+                self._keep(event, ended)
+            case e.ToolApprovalAsked():
+                self._approval(event, "waiting")
+            case e.ToolApprovalGiven():
+                self._approval(event, "running" if event.approved else "cancelled")
+            case _:
+                pass
+
+    def of(self, step_id: str, ended: Callable[[CallRow], str] = lambda _: "") -> tuple[CallRow, ...]:
+        """Return the calls of a step, the newest first.
+
+        Args:
+            step_id: The step.
+            ended: Gives how the attempt ended that made a call which never ended, empty while it goes on.
+        """
+        rows = self._steps.get(step_id, {})
+        found = [row if row.finished_seq else replace(row, status=ended(row) or row.status) for row in rows.values()]
+        return tuple(reversed(found))
+
+    def dropped(self, step_id: str) -> int:
+        """Return how many older calls of a step are not listed."""
+        return self._dropped.get(step_id, 0)
+
+    def _begun(self, event: e.ToolStarted | e.ToolFinished) -> CallRow:
+        known = self._steps.get(event.step_id, {}).get((event.attempt, event.item, event.call_id))
+        if known is not None:
+            return known
+        is_start = isinstance(event, e.ToolStarted)
+        return CallRow(
+            attempt=event.attempt,
+            item=event.item,
+            call_id=event.call_id,
+            tool_name=one_line(event.tool_name, 80),
+            status="running",
+            started_at=event.at if is_start else None,
+            arguments=brief_arguments(event.arguments),
+            started_seq=event.seq if is_start else 0,
+        )
+
+    def _approval(self, event: e.ToolApprovalAsked | e.ToolApprovalGiven, status: str) -> None:
+        """Note that a call waits for a person, or no longer; such an event does not tell the item."""
+        for row in self._steps.get(event.step_id, {}).values():
+            if (row.attempt, row.call_id) == (event.attempt, event.call_id) and not row.finished_seq:
+                self._keep(event, replace(row, status=status))
+                return
+        if isinstance(event, e.ToolApprovalAsked):
+            row = CallRow(event.attempt, None, event.call_id, one_line(event.tool_name, 80), status, event.at)
+            self._keep(event, replace(row, arguments=brief_arguments(event.arguments)))
+
+    def _keep(self, event: Any, row: CallRow) -> None:
+        rows = self._steps.setdefault(event.step_id, {})
+        rows[row.key] = row
+        if len(rows) > MOST_CALLS:
+            del rows[next(iter(rows))]
+            self._dropped[event.step_id] = self._dropped.get(event.step_id, 0) + 1
+
+
+def status_of(error: Failure | None) -> str:
+    """Return the word for how a call ended."""
+    if error is None:
+        return "succeeded"
+    return "timed_out" if error.error_type is ErrorType.TIMEOUT else "failed"
+
+
+def brief_arguments(arguments: Any) -> str:
+    """Return arguments in one line: `name="Ada", n=2`."""
+    if isinstance(arguments, Mapping):
+        parts = []
+        for name, value in arguments.items():
+            parts.append(f"{name}={brief_value(value)}")
+            if sum(map(len, parts)) > BRIEF:
+                break
+        return one_line(", ".join(parts), BRIEF)
+    return "" if arguments is None else brief_value(arguments)
+
+
+def brief_result(result: Kept | None, error: Failure | None) -> str:
+    """Return what a call gave in one line, or why it gave nothing."""
+    if error is not None:
+        return one_line(f"{error.error_type.replace('_', ' ')}: {error.message}", BRIEF)
+    if result is None:
+        return ""
+    return one_line(result.blob.preview, BRIEF) if result.blob is not None else brief_value(result.value)
+
+
+def brief_value(value: Any) -> str:
+    """Return a JSON value in one line, cut where it is long."""
+    if isinstance(value, str) and len(value) > BRIEF:
+        value = value[:BRIEF] + "…"
+    return one_line(encode_json(value)[: BRIEF * 8].decode("utf-8", "ignore"), BRIEF)

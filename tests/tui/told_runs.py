@@ -1,0 +1,75 @@
+"""Runs written straight into a store, event by event: what steps gave and which tools they called."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from stepchain_tui.run import events as e
+from stepchain_tui.run.failures import Failure
+from stepchain_tui.run.state import RunState
+from stepchain_tui.run.status import ErrorType, RunStatus
+from stepchain_tui.store import Batch, SQLiteStore
+
+START = datetime(2026, 1, 1, 12, 0, tzinfo=UTC)
+
+
+class ToldRun:
+    """A run that is told to a store, one fact after the other, a second apart."""
+
+    def __init__(self, store: SQLiteStore, run_id: str, *steps: str) -> None:
+        self.store, self.run_id = store, run_id
+        self.state = RunState()
+        self._batch: list[e.Event] = []
+        outlines = tuple(e.StepOutline(id=name, kind="function") for name in steps)
+        self.tell(e.RunCreated, goal="told", plan={"steps": []}, steps=outlines)
+        self.tell(e.RunStarted, owner=e.OwnerRecord(pid=1, process_started_at=0.0))
+
+    def tell(self, kind: type[Any], **fields: Any) -> None:
+        """Add one fact."""
+        seq = self.state.last_seq + 1
+        event = kind(seq=seq, run_id=self.run_id, at=START + timedelta(seconds=seq), **fields)
+        self.state.apply(event)
+        self._batch.append(event)
+
+    def begins(self, step_id: str, attempt: int = 1) -> None:
+        self.tell(e.StepStarted, step_id=step_id, attempt=attempt)
+
+    def calls(self, step_id: str, call_id: str, tool_name: str, arguments: Any, attempt: int = 1) -> None:
+        self.tell(
+            e.ToolStarted, step_id=step_id, attempt=attempt, call_id=call_id, tool_name=tool_name, arguments=arguments
+        )
+
+    def called(
+        self,
+        step_id: str,
+        call_id: str,
+        tool_name: str,
+        arguments: Any,
+        result: Any = None,
+        *,
+        error: str = "",
+        attempt: int = 1,
+        seconds: float = 0.25,
+    ) -> None:
+        """Tell that a call began and ended."""
+        self.calls(step_id, call_id, tool_name, arguments, attempt)
+        failure = Failure(error_type=ErrorType.TOOL_ERROR, message=error, hint="Ask differently.") if error else None
+        self.tell(
+            e.ToolFinished, step_id=step_id, attempt=attempt, call_id=call_id, tool_name=tool_name,
+            arguments=arguments, execution_time=seconds, cpu_time=0.01, error=failure,
+            result=None if failure else self.store.keep(result),
+        )  # fmt: skip
+
+    def gives(self, step_id: str, output: Any, attempt: int = 1) -> None:
+        """Tell that a step succeeded."""
+        self.tell(e.StepSucceeded, step_id=step_id, attempt=attempt, output=self.store.keep(output))
+
+    def ends(self) -> None:
+        self.tell(e.RunFinished, status=RunStatus.SUCCEEDED)
+
+    async def write(self) -> None:
+        """Let the store have what was told since it last had anything."""
+        told, self._batch = self._batch, []
+        self.store.commit(Batch(events=told, states={self.run_id: self.state}, touched={self.run_id: None}))
+        await self.store.flush()
