@@ -19,7 +19,7 @@ from stepchain_tui.engine.graph import RunGraph, graph_of
 from stepchain_tui.engine.hashes import StepHasher
 from stepchain_tui.engine.recorder import Journal
 from stepchain_tui.engine.source import RunSource
-from stepchain_tui.plan import Plan, Step, plan_from_json, resolve_inputs, subplans_from_json
+from stepchain_tui.plan import ActionKind, Plan, Step, plan_from_json, resolve_inputs, subplans_from_json
 from stepchain_tui.run import events as e
 from stepchain_tui.run.state import RunState, StepState
 from stepchain_tui.run.status import STEP_ENDED, Mark, StepStatus
@@ -28,6 +28,9 @@ _SHOWN_ONLY = frozenset(("name", "description", "tags"))
 """Keys that change nothing of what is done."""
 _NEXT_TIME = frozenset(("retry", "timeout", "priority", "on_failure", "trigger_rule", "breakpoint", "on_interrupt"))
 """Keys that a step which runs may get new values of: they count from its next try, or from its end."""
+
+_WITH_CODE = frozenset((ActionKind.FUNCTION, ActionKind.TOOL, ActionKind.AGENT))
+"""The kinds of steps that have a file of code behind them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -316,7 +319,7 @@ def mark_changed_code(journal: Journal, source: RunSource, graph: RunGraph, hash
     made = {
         step.id: step.content_hash
         for step in steps.values()
-        if step.outline.kind == "function" and step.content_hash and step.status is StepStatus.SUCCEEDED
+        if step.outline.kind in _WITH_CODE and step.content_hash and step.status is StepStatus.SUCCEEDED
     }
     definitions = (source.definition(step_id) for step_id in made)
     changed = [
