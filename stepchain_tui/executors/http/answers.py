@@ -50,15 +50,13 @@ async def read_body(response: aiohttp.ClientResponse, request: Request, limit: i
     announced = response.content_length
     if announced is not None and announced > limit and request.method != "HEAD":
         raise too_large(request.name, announced, limit)
-    found: list[bytes] = []
-    size = 0
+    found = bytearray()
     content = response.content
     while chunk := await content.readany():
-        size += len(chunk)
-        if size > limit:
+        if len(found) + len(chunk) > limit:
             raise too_large(request.name, None, limit)
-        found.append(chunk)
-    return found[0] if len(found) == 1 else b"".join(found)
+        found += chunk
+    return bytes(found)
 
 
 async def read_piece(response: aiohttp.ClientResponse) -> str:

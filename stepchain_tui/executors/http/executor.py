@@ -53,7 +53,7 @@ class HttpToolExecutor(BaseHttpExecutor):
         """
         request = await read_request(args, self.spec, ctx)
         session = await self._get_session()
-        hop = Hop(request.method, request.url, request.headers, with_body=request.body is not None)
+        hop = Hop(request.method, request.url.with_user(None), request.headers, with_body=request.body is not None)
         cookies = None
         for _ in range(self._max_redirects + 1):
             begun = self._clock.monotonic()

@@ -121,8 +121,7 @@ def _explain(error: BaseException) -> tuple[str, ErrorType, str]:
                 "Check that the address and the port belong to an HTTP server.",
             )
         case aiohttp.ClientPayloadError():
-            broken = "decode" in str(error) or "encoding" in str(error).lower()
-            if broken:
+            if "content-encoding" in str(error).lower():
                 return "the body is broken: it is not compressed as it says", ErrorType.SERVER_ERROR, down
             return "the connection was closed before the whole body had come", ErrorType.SERVER_ERROR, down
         case aiohttp.ServerDisconnectedError():

@@ -96,6 +96,7 @@ def too_many(name: str, first: URL, most: int) -> Exception:
 
 def _same_server(here: URL, there: URL) -> bool:
     """Whether two addresses belong to one server; the step from http to https is one."""
-    if here.origin() == there.origin():
-        return True
-    return here.host == there.host and (here.scheme, here.port, there.scheme, there.port) == ("http", 80, "https", 443)
+    if here.host != there.host:
+        return False
+    ways = (here.scheme, here.port, there.scheme, there.port)
+    return ways[:2] == ways[2:] or ways == ("http", 80, "https", 443)

@@ -38,7 +38,7 @@ class Request:
     Attributes:
         name: The step or tool, for messages.
         method: In capitals.
-        url: With the parameters in it.
+        url: With the parameters in it, and with user and password where they are written.
         headers: What the user wrote and what the body needs.
         body: What is sent, None for nothing.
         expect: The statuses that are fine; None for all under 400.
@@ -95,7 +95,7 @@ async def read_request(args: Mapping[str, Any], spec: ToolSpec, ctx: CallContext
     return Request(
         name=name,
         method=method,
-        url=url.with_user(None),
+        url=url,
         headers=headers,
         body=body,
         expect=_expected(name, given.get("expect_status")),
