@@ -208,6 +208,8 @@ class HttpServer:
         watch = asyncio.ensure_future(self._watch(reader, exchange.hung_up)) if self.reads_bodies else None
         try:
             await give(exchange)
+        except ConnectionError:
+            exchange.hung_up.set()
         finally:
             if watch is not None:
                 watch.cancel()
