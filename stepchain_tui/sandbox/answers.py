@@ -65,7 +65,7 @@ def _raised(kind: str, error: Mapping[str, Any], memory_limit: int) -> AttemptEr
     if line is not None:
         place = f" (line {line}, column {column})" if column is not None else f" (line {line})"
         details = {"line": line, "column": column, "source": _text(error.get("source"), SOURCE_LIMIT).rstrip("\n")}
-    if kind == "MemoryError":
+    if kind == "MemoryError" or error.get("errno") == errno.ENOMEM:
         failure = memory_failure(text, memory_limit)
         message, error_type, hint = failure.message, failure.error_type, failure.hint
         details |= failure.details

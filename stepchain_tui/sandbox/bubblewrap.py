@@ -3,12 +3,13 @@
 It sees this interpreter's own files and packages, read-only and under names that say nothing of their owner, the
 system's libraries, and folders of its own in memory. Nobody's files, environment, processes or network are there.
 
-Two ways are tried. For root, the snippet runs as a user id that nobody else has, so that the kernel counts its
-processes. For everybody else it runs in a user namespace.
+There are two ways. Started by root, the snippet runs as a user id that nobody else has, because the kernel does not
+count root's processes, in a user namespace neither. Started by anybody else it runs in a user namespace.
 """
 
 from __future__ import annotations
 
+import contextlib
 import os
 import platform
 import secrets
@@ -18,6 +19,8 @@ import sysconfig
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+
+import psutil
 
 from stepchain_tui.run.failures import AttemptError
 from stepchain_tui.run.status import ErrorType
@@ -60,9 +63,12 @@ class Bubblewrap:
         """Return the user id for a new snippet, or None where the namespace has already given it one."""
         return _FIRST_USER + secrets.randbelow(_USERS) if self.as_root else None
 
-    def limits_tasks(self) -> bool:
-        """Return whether the kernel counts a snippet's tasks alone, not with all others of the same user."""
-        return self.as_root or _kernel() >= (5, 14)
+    def task_limit(self, most: int) -> int:
+        """Return the number at which the kernel stops a snippet's tasks, so that it has `most` of its own.
+
+        Before Linux 5.14 it counts them together with all others of the same user.
+        """
+        return most if self.as_root or _kernel() >= (5, 14) else most + _tasks_of_user()
 
     def arguments(self, *, filter_fd: int, info_fd: int, network: bool) -> list[str]:
         """Return the command up to the program that is run inside.
@@ -164,8 +170,8 @@ def _system_folders() -> list[str]:
     return words
 
 
-def candidates() -> list[Bubblewrap]:
-    """Return the ways to start bubblewrap that this machine may allow, the better one first.
+def candidate() -> Bubblewrap:
+    """Return the way to start bubblewrap that this machine may allow.
 
     Raises:
         AttemptError: There is none, as `user_error`, with the reason.
@@ -186,8 +192,7 @@ def candidates() -> list[Bubblewrap]:
             f"Python is installed in {base}, which cannot be shown without showing other files too",
             "Run StepChain with a Python that has a folder of its own.",
         )
-    namespace = Bubblewrap(program, as_root=False)
-    return [Bubblewrap(program, as_root=True), namespace] if _is_real_root() else [namespace]
+    return Bubblewrap(program, as_root=_is_real_root())
 
 
 def unavailable(reason: str, hint: str) -> AttemptError:
@@ -202,14 +207,24 @@ def unavailable(reason: str, hint: str) -> AttemptError:
 
 
 def _is_real_root() -> bool:
-    """Return whether this is root, and of the machine, not of a user namespace that has a few ids only."""
+    """Return whether this is root, whose processes the kernel never counts, not somebody called so in a namespace."""
     if os.geteuid() != 0:
         return False
     try:
-        words = Path("/proc/self/uid_map").read_text(encoding="ascii").split()
+        first = Path("/proc/self/uid_map").read_text(encoding="ascii").split()[:2]
     except OSError:
-        return False
-    return len(words) == 3 and words[0] == "0" and int(words[2]) > _FIRST_USER + _USERS
+        return True
+    return first == ["0", "0"]
+
+
+def _tasks_of_user() -> int:
+    """Return how many processes and threads this user has now."""
+    count, user = 0, os.geteuid()
+    for process in psutil.process_iter():
+        with contextlib.suppress(psutil.Error):
+            if process.uids().real == user:
+                count += process.num_threads()
+    return count
 
 
 def _kernel() -> tuple[int, int]:

@@ -107,16 +107,13 @@ class BwrapProcess:
         self._loop.add_writer(self._lifeline, self._write)
 
     def kill(self) -> None:
-        """End all that runs inside, and bubblewrap, at once."""
-        for process in (self._inside, self._outside):
-            if process is not None:
-                with contextlib.suppress(ProcessLookupError):
-                    signal.pidfd_send_signal(process, signal.SIGKILL)
+        """End all that runs inside at once; bubblewrap then ends by itself, and leaves no zombie behind."""
+        _kill(self._outside if self._inside is None else self._inside)
 
     async def end(self) -> int:
         """Kill what is left, take what is still in the pipes, and return bubblewrap's exit code.
 
-        Nothing of the sandbox is left when this returns, within 3 s; a cancellation waits for that.
+        Nothing of the sandbox is left when this returns; a cancellation waits for that.
         """
         self.kill()
         ending = self._loop.create_task(self._gone())
@@ -132,7 +129,10 @@ class BwrapProcess:
         return ending.result()
 
     async def _gone(self) -> int:
-        await asyncio.wait([self.exited], timeout=_END_LIMIT)
+        await asyncio.wait([self.exited], timeout=_END_LIMIT / 2)
+        if not self.exited.done():
+            _kill(self._outside)
+            await asyncio.wait([self.exited], timeout=_END_LIMIT / 2)
         if self._inside is not None and not _ended(self._inside):
             gone = asyncio.Event()
             self._loop.add_reader(self._inside, gone.set)
@@ -210,6 +210,11 @@ def _filter() -> int:
     os.write(write, seccomp_program() or b"")
     os.close(write)
     return read
+
+
+def _kill(process: int) -> None:
+    with contextlib.suppress(ProcessLookupError):
+        signal.pidfd_send_signal(process, signal.SIGKILL)
 
 
 def _started_at(pid: int) -> float:

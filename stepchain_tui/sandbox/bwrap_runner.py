@@ -17,13 +17,14 @@ from typing import Any
 from stepchain_tui.core.errors import UsageError
 from stepchain_tui.run.failures import AttemptError
 from stepchain_tui.run.status import ErrorType
+from stepchain_tui.run.values import OUTPUT_LIMIT
 from stepchain_tui.sandbox.answers import value_of
-from stepchain_tui.sandbox.bubblewrap import FOLDER_LIMIT, Bubblewrap, candidates, unavailable
+from stepchain_tui.sandbox.bubblewrap import FOLDER_LIMIT, Bubblewrap, candidate, unavailable
 from stepchain_tui.sandbox.bwrap_process import BwrapProcess
 from stepchain_tui.sandbox.failures import memory_failure, stopped_failure
 from stepchain_tui.sandbox.inside import EXIT_DONE, EXIT_MEMORY, EXIT_PROCESSES
 from stepchain_tui.sandbox.runner import DEFAULT_PRINT_LIMIT, DEFAULT_TIME_LIMIT, PrintCallback
-from stepchain_tui.sandbox.values import RESULT_LIMIT, inputs_for_sandbox, too_big
+from stepchain_tui.sandbox.values import inputs_for_sandbox, too_big
 
 DEFAULT_BWRAP_MEMORY_LIMIT = 512 * 1024 * 1024
 """Bytes that a snippet may hold beside what the interpreter itself takes; large packages need most of it to load."""
@@ -46,11 +47,17 @@ class BwrapRunner:
     Args:
         memory_limit: Bytes a snippet may hold.
         print_limit: Bytes a snippet may print.
+        way: How bubblewrap is started; None means the way that `find_bubblewrap` finds.
     """
 
     def __init__(
-        self, *, memory_limit: int = DEFAULT_BWRAP_MEMORY_LIMIT, print_limit: int = DEFAULT_PRINT_LIMIT
+        self,
+        *,
+        memory_limit: int = DEFAULT_BWRAP_MEMORY_LIMIT,
+        print_limit: int = DEFAULT_PRINT_LIMIT,
+        way: Bubblewrap | None = None,
     ) -> None:
+        self._way = way
         self.memory_limit = memory_limit
         self.print_limit = print_limit
         self._snippets: set[_Snippet] = set()
@@ -91,7 +98,7 @@ class BwrapRunner:
         if self._closed:
             raise UsageError("the sandbox is closed", hint="Make a new BwrapRunner.")
         values = inputs_for_sandbox(inputs or {})
-        way = await find_bubblewrap()
+        way = self._way or await find_bubblewrap()
         snippet = _Snippet(
             code=textwrap.dedent(code) if code[:1] in " \t\n" else code,
             inputs=values,
@@ -200,10 +207,10 @@ class _Snippet:
             "memory": self._memory_limit,
             "cpu": self._cpu_limit,
             "processes": PROCESS_LIMIT,
-            "limit_tasks": way.limits_tasks(),
+            "tasks": way.task_limit(PROCESS_LIMIT),
             "descriptors": DESCRIPTOR_LIMIT,
             "file": FOLDER_LIMIT,
-            "result": RESULT_LIMIT,
+            "result": OUTPUT_LIMIT,
             "user": way.user(),
             "packages": list(way.packages()),
         }
@@ -232,7 +239,7 @@ class _Snippet:
 
     def _take_result(self, data: bytes) -> None:
         self._result += data
-        if len(self._result) > RESULT_LIMIT + _COMPLAINT_LIMIT:
+        if len(self._result) > OUTPUT_LIMIT + _COMPLAINT_LIMIT:
             self.stop("result")
 
     def _outcome(self, code: int) -> Any:
@@ -279,19 +286,14 @@ async def find_bubblewrap() -> Bubblewrap:
         _found[program] = await _probe()
     found = _found[program]
     if isinstance(found, AttemptError):
-        raise unavailable(found.details["reason"], found.hint)
+        raise unavailable(found.details.get("reason", found.message), found.hint)
     return found
 
 
 async def _probe() -> Bubblewrap | AttemptError:
-    problem: AttemptError | None = None
     try:
-        for way in candidates():
-            try:
-                if await _Snippet(code="6 * 7", inputs={}, name="probe").run(way) == 42:
-                    return way
-            except AttemptError as error:
-                problem = problem or error
+        way = candidate()
+        value = await _Snippet(code="6 * 7", inputs={}, name="probe").run(way)
     except AttemptError as error:
-        problem = error
-    return problem or unavailable("a first snippet gave a wrong value", _ADVICE)
+        return error
+    return way if value == 42 else unavailable(f"a first snippet gave {value!r}", _ADVICE)

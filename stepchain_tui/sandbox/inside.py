@@ -269,8 +269,7 @@ def set_limits(request: Mapping[str, Any]) -> None:
     resource.setrlimit(resource.RLIMIT_FSIZE, (request["file"], request["file"]))
     resource.setrlimit(resource.RLIMIT_NOFILE, (request["descriptors"], request["descriptors"]))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    if request["limit_tasks"]:
-        resource.setrlimit(resource.RLIMIT_NPROC, (request["processes"], request["processes"]))
+    resource.setrlimit(resource.RLIMIT_NPROC, (request["tasks"], request["tasks"]))
 
 
 def use_spare_memory() -> None:

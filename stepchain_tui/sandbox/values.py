@@ -10,9 +10,7 @@ from stepchain_tui.core.errors import UsageError
 from stepchain_tui.core.values import encode_json, to_json_value
 from stepchain_tui.run.failures import AttemptError
 from stepchain_tui.run.status import ErrorType
-
-RESULT_LIMIT = 10 * 1024 * 1024
-"""Bytes of a value as JSON."""
+from stepchain_tui.run.values import OUTPUT_LIMIT
 
 
 def inputs_for_sandbox(inputs: Mapping[str, Any]) -> dict[str, Any]:
@@ -48,7 +46,7 @@ def result_from_sandbox(value: Any) -> Any:
             error_type=ErrorType.USER_ERROR,
             hint="Give a flatter value.",
         ) from error
-    if type(result) in (str, list, dict) and (size := len(encode_json(result))) > RESULT_LIMIT:
+    if type(result) in (str, list, dict) and (size := len(encode_json(result))) > OUTPUT_LIMIT:
         raise too_big(size)
     return result
 
@@ -57,7 +55,7 @@ def too_big(size: int) -> AttemptError:
     """Return the failure of code whose value has `size` bytes as JSON, or more."""
     return AttemptError(
         f"the value of the last expression has {size / 1024 / 1024:.1f} MB or more; "
-        f"{RESULT_LIMIT / 1024 / 1024:g} MB are allowed",
+        f"{OUTPUT_LIMIT / 1024 / 1024:g} MB are allowed",
         error_type=ErrorType.USER_ERROR,
         hint="Give a smaller value, such as a summary or a part.",
         exception="ResultLimit",
