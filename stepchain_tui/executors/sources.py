@@ -24,14 +24,10 @@ from stepchain_tui.plan.executor_types import (
     forget_type,
     learn_type,
 )
-from stepchain_tui.plan.kinds import ActionKind
 
 if TYPE_CHECKING:
     from stepchain_tui.core.settings import Settings
     from stepchain_tui.executors.registry import ExecutorFactory
-
-KINDS_WITH_EXECUTORS = tuple(kind for kind in ActionKind if kind not in (ActionKind.PLAN, ActionKind.APPROVE))
-"""The kinds of steps that executors carry out."""
 
 _in_settings: dict[tuple[str, str], str] = {}
 _of_packages: dict[tuple[str, str], type[Any]] = {}
@@ -69,12 +65,14 @@ def learn_settings_types(settings: Settings) -> None:
     Raises:
         UsageError: A kind or a name cannot be meant; names the key.
     """
+    from stepchain_tui.executors.kinds import kinds_with_executors
     from stepchain_tui.executors.registry import check_type_name
 
+    kinds = kinds_with_executors()
     learned: dict[tuple[str, str], str] = {}
     for kind, types in settings.executors.items():
-        if kind not in KINDS_WITH_EXECUTORS:
-            hint = did_you_mean(kind, KINDS_WITH_EXECUTORS) or f"Kinds: {', '.join(KINDS_WITH_EXECUTORS)}."
+        if kind not in kinds:
+            hint = did_you_mean(kind, kinds) or f"Kinds: {', '.join(kinds)}."
             raise UsageError(f"settings: executors.{kind}: there is no such kind of step", hint=hint)
         for name, reference in types.items():
             key = f"settings: executors.{kind}.{name}"

@@ -50,7 +50,8 @@ class FunctionExecutor(KindSteps):
         """
         name = call.step.executor
         if name in FIXED_TYPES and self.factory.registry.is_shipped(name):
-            return Outcome(await self._function.value(call, call.args))
+            result = await self._function.result(call, call.args)
+            return Outcome(result if not is_stream(result) else await join_chunks(result, CallContext(call)))
         token = _carried_out.set(call)
         try:
             return await super().execute(call)
@@ -111,15 +112,16 @@ class StepFunction(AwaitableFunction):
 
     async def value(self, call: StepCall, args: Mapping[str, Any]) -> Any:
         """Call the function of a step and return its value, all chunks joined."""
-        result = await self._result(call, args)
+        result = await self.result(call, args)
         return await join_chunks(result, CallContext(call)) if is_stream(result) else result
 
     async def chunks(self, call: StepCall, args: Mapping[str, Any]) -> AsyncIterator[Any]:
         """Call the function of a step and yield its chunks."""
-        async for chunk in chunks_of(self._result(call, args)):
+        async for chunk in chunks_of(self.result(call, args)):
             yield chunk
 
-    async def _result(self, call: StepCall, args: Mapping[str, Any]) -> Any:
+    async def result(self, call: StepCall, args: Mapping[str, Any]) -> Any:
+        """Call the function of a step and return what it returns, be it a generator."""
         function, ports = call.step.function, call.ports
         assert function is not None
         made = FunctionCall(
