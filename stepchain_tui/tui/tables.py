@@ -96,12 +96,12 @@ class RecordTable(Table):
     Args:
         records: The objects.
         names: Their keys, in order.
-        note: What else is to be told of them, in a line.
+        facts: What is to be told of all of them, such as how many there are.
     """
 
-    def __init__(self, records: Sequence[Mapping[str, Any]], names: Sequence[str], note: str) -> None:
+    def __init__(self, records: Sequence[Mapping[str, Any]], names: Sequence[str], facts: Sequence[str]) -> None:
         self.names = tuple(names)
-        self.note = note
+        self.facts = tuple(facts)
         self.narrowed = NARROWED
         self.rows = records
         step = max(1, len(records) // LOOKED_AT)
@@ -172,7 +172,7 @@ def table_of(value: Any) -> RecordTable | None:
         return None
     facts = [f"{_flat(key)} {cell_of(fact)[0]}" for key, fact in value.items() if key != "rows"] if is_result else []
     facts = [fact[:40] for fact in facts if fact != f"rowcount {len(rows)}"]
-    return RecordTable(rows, tuple(names), "  ".join([plural(len(rows), "row"), *facts[:8]]))
+    return RecordTable(rows, tuple(names), [plural(len(rows), "row"), *facts[:8]])
 
 
 def _is_flat(row: Mapping[str, Any]) -> bool:

@@ -128,9 +128,8 @@ class OutputPane(Background, Vertical):
         note = self.query_one("#output-note", OneLine)
         note.display = in_table
         if in_table and self._shown is not None and self._shown.table is not None:
-            dot = f" {self.glyphs.dot} "
             keys = ["enter: " + ("row away" if self._row_open else "whole row"), "T: JSON"]
-            note.show_parts([(dot.join([self._shown.table.note, *keys]), "")])
+            note.show_parts([(f" {self.glyphs.dot} ".join([*self._shown.table.facts, *keys]), "")])
 
         self.post_message(self.Changed())
 
