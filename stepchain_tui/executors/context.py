@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from stepchain_tui.core.secrets import environment_without_secrets
+from stepchain_tui.core.secrets import is_secret_name
 from stepchain_tui.executors.types import CallPorts, StepCall
 from stepchain_tui.tools.context import StepContext
 
@@ -65,7 +65,7 @@ class CallContext(StepContext):
         made.call = None
         made.given = made if given is None else given
         made.ports = _NoPorts(known._write)
-        made.environment = environment_without_secrets(os.environ)
+        made.environment = _OwnEnvironment()
         made.cwd = made.plan_folder = Path.cwd()
         made.timeout = None
         return made
@@ -83,6 +83,21 @@ class CallContext(StepContext):
         """
         if self.call is not None:
             self.call.lingering = finished
+
+
+class _OwnEnvironment(Mapping[str, str]):
+    """This process's environment without secret variables, read when it is asked: most calls never do."""
+
+    def __getitem__(self, name: str) -> str:
+        if is_secret_name(name):
+            raise KeyError(name)
+        return os.environ[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return (name for name in os.environ if not is_secret_name(name))
+
+    def __len__(self) -> int:
+        return sum(1 for _ in self)
 
 
 class _NoPorts:

@@ -147,10 +147,9 @@ class HttpToolExecutor(BaseHttpExecutor):
     ) -> dict[str, Any]:
         import aiohttp
 
-        subject = _subject(request, hop)
         if not request.is_expected(response.status):
             raise status_failure(
-                subject,
+                _subject(request, hop),
                 response.status,
                 response.reason,
                 response.headers,
