@@ -35,11 +35,15 @@ _MODULES = {
     "breakpoint": "by_hand",
     "limits": "by_hand",
     "breakers": "breakers",
+    "export": "archives",
+    "import": "archives",
+    "delete": "tidying",
+    "prune": "tidying",
     "doctor": "doctor",
 }
 """Command -> the module that has it as a function of the same name, in the order of the help."""
 
-LATER = ("plan", "export", "import", "replay", "delete", "prune", "tools", "call")
+LATER = ("plan", "replay", "tools", "call")
 """Commands that are named and not there yet."""
 
 _APP = "app"

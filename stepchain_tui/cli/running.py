@@ -54,10 +54,13 @@ def run_command(
 @click.command("resume")
 @click.argument("run")
 @input_option
+@click.option("--trust", is_flag=True, help="Let the steps of an imported run be carried out here from now on.")
 @dry_run_option
 @json_option
 @store_option
-def resume_command(run: str, inputs: dict[str, str], dry_run: bool, as_json: bool, store: str | None) -> int:
+def resume_command(
+    run: str, inputs: dict[str, str], trust: bool, dry_run: bool, as_json: bool, store: str | None
+) -> int:
     """Go on with RUN, with the plan it keeps; what succeeded is not run again.
 
     Inputs of type secret are not stored: give them again with --input.
@@ -66,6 +69,10 @@ def resume_command(run: str, inputs: dict[str, str], dry_run: bool, as_json: boo
         from stepchain_tui.cli.rehearsing import rehearse
 
         return rehearse(store, run, "resume", {}, as_json=as_json)
+    if trust:
+        from stepchain_tui.cli.trusting import trust_imported
+
+        trust_imported(store, run)
     from stepchain_tui.cli.runs import resume_run
 
     return resume_run(store, run, inputs, as_json=as_json)
@@ -131,6 +138,9 @@ def fork_command(
 
         return rehearse(store, run, "fork", {"step": step}, as_json=as_json)
     from stepchain_tui.cli import runs
+    from stepchain_tui.cli.trusting import require_trusted
+
+    require_trusted(store, run)
 
     if detached:
         from stepchain_tui.cli.detaching import handed_inputs, run_detached

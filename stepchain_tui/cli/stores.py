@@ -1,4 +1,4 @@
-"""Opening the store for a command that reads."""
+"""Opening the store for a command that reads it or looks after it."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import TypeVar
 
 from stepchain_tui.core.errors import UnknownRunError
-from stepchain_tui.core.paths import store_path
+from stepchain_tui.core.paths import settings_path, store_path
+from stepchain_tui.core.settings import load_settings
 from stepchain_tui.store import SQLiteStore
 
 Result = TypeVar("Result")
@@ -27,6 +28,17 @@ async def reading(given: str | None) -> AsyncIterator[SQLiteStore]:
     """Open the store for reading; nothing of it is made or changed."""
     store = SQLiteStore(store_path(given))
     await store.open(read_only=True)
+    try:
+        yield store
+    finally:
+        await store.close()
+
+
+@asynccontextmanager
+async def writing(given: str | None) -> AsyncIterator[SQLiteStore]:
+    """Open the store for looking after it; it is made where there is none."""
+    store = SQLiteStore(store_path(given), durability=load_settings(settings_path()).durability)
+    await store.open()
     try:
         yield store
     finally:

@@ -10,7 +10,7 @@ import asyncio
 import contextlib
 import os
 import sqlite3
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
@@ -22,7 +22,7 @@ from stepchain_tui.run.events import Event
 from stepchain_tui.run.state import RunState
 from stepchain_tui.run.status import RunStatus
 from stepchain_tui.run.values import Kept
-from stepchain_tui.store import locks, search, upkeep
+from stepchain_tui.store import locks, search, space, upkeep
 from stepchain_tui.store.base import AbstractStore, RunLock
 from stepchain_tui.store.blobs import FileBlobs, keep_value, value_of
 from stepchain_tui.store.connect import connect_reader_once, connect_writer, prepare_file, release_file
@@ -406,6 +406,16 @@ class SQLiteStore(AbstractStore):
     async def rebuild_summaries(self, run_id: str) -> list[str]:
         """Fold a run's events anew, write its summary rows from that, and return what was different."""
         return await upkeep.rebuild_summaries(self, self._maker, run_id)
+
+    async def measure(self, run_ids: Sequence[str]) -> tuple[space.StoreSize, Mapping[str, space.RunSize]]:
+        """Return how much the store takes, and how much of that each of these runs. Raises UnknownRunError."""
+        reader = self._reading()
+        return await space.measure_store(reader), await space.measure_runs(reader, run_ids)
+
+    async def give_back(self) -> bool:
+        """Make the file smaller where much of it is free, and nobody else has it open; returns whether it was."""
+        self._writing()
+        return await space.give_back(self._real, self._locks)
 
     async def sweep_files(self) -> int:
         """Remove files of large values that nothing refers to and return their number."""

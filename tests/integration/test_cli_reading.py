@@ -242,8 +242,8 @@ def test_the_version_is_told(cli: CommandLine) -> None:
 @pytest.mark.parametrize(
     "words",
     [
-        *((name, "x", "y", "--any") for name in ("plan", "export", "import", "replay")),
-        *((name, "x") for name in ("delete", "prune", "tools", "call")),
+        *((name, "x", "y", "--any") for name in ("plan", "replay")),
+        *((name, "x") for name in ("tools", "call")),
         ("--web",),
     ],
 )
