@@ -8,7 +8,7 @@ import re
 
 from stepchain_tui.core.errors import UsageError
 
-_SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([kmgt]?)(i?b)?", re.IGNORECASE | re.ASCII)
+_SIZE = re.compile(r"(\d{1,18}(?:\.\d{1,9})?)\s*([kmgt]?)(i?b)?", re.IGNORECASE | re.ASCII)
 _FACTORS = {"": 0, "k": 1, "m": 2, "g": 3, "t": 4}
 SMALLEST_MEMORY = 1024 * 1024
 SMALLEST_SHARE = 0.01

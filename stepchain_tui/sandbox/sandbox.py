@@ -17,7 +17,7 @@ _STDOUT_KEPT = 4_000
 """Characters at the end of what failed code printed that its error keeps."""
 
 
-class SandboxError(AttemptError, RuntimeError):
+class SandboxError(AttemptError):
     """Signals that code in a sandbox failed: it raised, was refused something, or went over a limit.
 
     `exception` has the name of what it raised, `details` its place (`line`, `column`), the end of what it printed

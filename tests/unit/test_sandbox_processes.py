@@ -58,6 +58,26 @@ async def main():
 asyncio.run(main())
 """
 
+BUSY_IN_BWRAP = """
+from stepchain_tui.sandbox import BwrapRunner
+from stepchain_tui.sandbox.bubblewrap import Bubblewrap, candidate
+def told(stream, text):
+    print(text, end="", flush=True)
+async def spawned(pid, group, started_at):
+    print(pid, flush=True)
+    if sys.argv[3] == "held":
+        await asyncio.Event().wait()
+async def main():
+    way = candidate()
+    if sys.argv[2] == "namespace":
+        way = Bubblewrap(way.program, as_root=False)
+    runner = BwrapRunner(way=way)
+    share = 0.05 if sys.argv[3] == "share" else None
+    code = "print('began')\\n" + sys.argv[1]
+    await runner.run(code, on_print=told, on_spawned=spawned, timeout=600, cpu_limit=share)
+asyncio.run(main())
+"""
+
 
 def start(script: str, *arguments: str, **options) -> subprocess.Popen[str]:
     command = [sys.executable, "-c", HEAD + script, *arguments]
@@ -83,6 +103,61 @@ def test_after_a_kill_9_of_the_owner_its_workers_end(code):
     gone, alive = psutil.wait_procs(workers, timeout=4)
     assert not alive
     assert len(gone) == len(pids)
+
+
+def tree_of(pid: int, size: int, status: str = "") -> list[psutil.Process]:
+    """Return a process and all below it, once they are `size` and, where one is given, one has the status."""
+    deadline = time.monotonic() + 20
+    while True:
+        top = psutil.Process(pid)
+        found = [top, *top.children(recursive=True)]
+        if len(found) >= size and (not status or status in {process.status() for process in found}):
+            return found
+        assert time.monotonic() < deadline, found
+        time.sleep(0.005)
+
+
+@pytest.mark.needs("bwrap")
+@pytest.mark.parametrize("way", ["own user", "namespace"])
+@pytest.mark.parametrize(
+    "code",
+    [
+        "while True:\n    pass",
+        "import os, signal, time\nfor number in (1, 2, 13, 15):\n    signal.signal(number, signal.SIG_IGN)\n"
+        "if os.fork() == 0:\n    os.setsid()\ntime.sleep(600)",
+    ],
+    ids=["loop", "family"],
+)
+def test_after_a_kill_9_of_the_owner_nothing_of_a_bubblewrap_sandbox_is_left(code, way):
+    with start(BUSY_IN_BWRAP, code, way, "") as owner:
+        assert owner.stdout is not None
+        pid = int(owner.stdout.readline())
+        assert owner.stdout.readline() == "began\n"
+        processes = tree_of(pid, 4 if "fork" in code else 3)
+        owner.kill()
+    _, alive = psutil.wait_procs(processes, timeout=4)
+    assert not alive
+
+
+@pytest.mark.needs("bwrap")
+def test_what_is_held_to_its_share_at_that_moment_ends_too():
+    with start(BUSY_IN_BWRAP, "while True:\n    pass", "", "share") as owner:
+        assert owner.stdout is not None
+        processes = tree_of(int(owner.stdout.readline()), 3, psutil.STATUS_STOPPED)
+        owner.kill()
+    _, alive = psutil.wait_procs(processes, timeout=4)
+    assert not alive
+
+
+@pytest.mark.needs("bwrap")
+def test_code_whose_owner_dies_before_its_process_is_known_never_runs():
+    with start(BUSY_IN_BWRAP, "", "", "held") as owner:
+        assert owner.stdout is not None
+        processes = tree_of(int(owner.stdout.readline()), 2)
+        owner.kill()
+        _, alive = psutil.wait_procs(processes, timeout=4)
+        assert not alive
+        assert owner.stdout.read() == ""
 
 
 def test_a_ctrl_c_of_the_terminal_is_ours_to_answer_and_does_not_crash_a_snippet():
