@@ -1,0 +1,65 @@
+"""Values on their way: JSON out of what a database gives, and what a database takes out of parameters."""
+
+from __future__ import annotations
+
+import base64
+import math
+from collections.abc import Mapping
+from datetime import date, datetime, time, timedelta
+from decimal import Decimal
+from typing import Any
+
+_PLAIN = frozenset({str, bool, type(None)})
+_LARGEST = 2**63 - 1
+
+
+def json_value(value: Any) -> Any:
+    """Return a database's value as a JSON value; docs/databases.md has the table.
+
+    Whole numbers of more than 64 bits, decimals, NaN and infinities, dates, times and bytes (base64) become text.
+    """
+    kind = type(value)
+    if kind in _PLAIN:
+        return value
+    if kind is int:
+        return value if -_LARGEST <= value <= _LARGEST else str(value)
+    if kind is float:
+        return value if math.isfinite(value) else _not_finite(value)
+    if isinstance(value, bytes | bytearray | memoryview):
+        return base64.b64encode(value).decode("ascii")
+    if isinstance(value, list | tuple):
+        return [json_value(item) for item in value]
+    if isinstance(value, Mapping):
+        return {str(key): json_value(item) for key, item in value.items()}
+    if isinstance(value, set | frozenset):
+        return sorted((json_value(item) for item in value), key=str)
+    if isinstance(value, datetime | date | time):
+        return value.isoformat()
+    if isinstance(value, timedelta):
+        return f"PT{value.total_seconds():g}S"
+    return str(value)
+
+
+def parameter_problem(value: Any) -> str:
+    """Return what keeps a value from being a parameter of any database, `is ...`, or an empty string."""
+    if isinstance(value, str):
+        if "\x00" in value:
+            return "holds a NUL character, which no text of a database may"
+        if not value.isascii() and any("\ud800" <= letter <= "\udfff" for letter in value):
+            return "holds half of a surrogate pair, which is no text"
+    if isinstance(value, int) and abs(value) > 2**1000:
+        return "is a number of more than 300 digits"
+    return ""
+
+
+def as_text(value: Any) -> Any:
+    """Return a value that is no JSON value as the text that SQLite keeps for it; other values as they are."""
+    if isinstance(value, datetime):
+        return value.isoformat(sep=" ")
+    if isinstance(value, date | time):
+        return value.isoformat()
+    return str(value) if isinstance(value, Decimal) else value
+
+
+def _not_finite(value: float) -> str:
+    return "NaN" if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"
