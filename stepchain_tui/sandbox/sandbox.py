@@ -24,6 +24,11 @@ class SandboxError(AttemptError):
     (`stdout`) and, where a limit ended it, which one (`resource_limit`: time, memory, prints, processes, result).
     """
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        # MemoryError cannot be made by `__new__` alone, which is how the other errors cross process borders.
+        fields = ("message", "error_type", "hint", "retry_after", "remote_traceback", "exception", "details")
+        return (_again, (type(self), {name: getattr(self, name) for name in fields}))
+
 
 class SandboxTimeoutError(SandboxError, TimeoutError):
     """Signals code that took longer than it may; nothing of it runs any more."""
@@ -148,6 +153,10 @@ def _monty() -> MontyRunner:
 @functools.cache
 def _bwrap() -> BwrapRunner:
     return BwrapRunner()
+
+
+def _again(kind: type[SandboxError], fields: dict[str, Any]) -> SandboxError:
+    return kind(**fields)
 
 
 def _public(error: AttemptError, printed: str) -> SandboxError:
