@@ -31,6 +31,7 @@ from stepchain_tui.executors.http import (
     HttpToolExecutor,
     ToolSpec,
 )
+from stepchain_tui.executors.http import answers as http_answers
 from stepchain_tui.executors.types import StepCall
 from stepchain_tui.plan import Step
 from stepchain_tui.run import AttemptError, ErrorType
@@ -413,6 +414,20 @@ async def test_a_small_answer_that_unpacks_to_a_large_one_is_refused(
 
     assert len(bomb) < 300_000
     assert "larger than the 10,485,760 bytes" in str(error)
+
+
+async def test_an_answer_that_unpacks_without_end_does_not_fill_the_disk(
+    server: HttpServer, executor: HttpToolExecutor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(http_answers, "MOST_UNPACKED", 1_000_000)
+    server.answers["/bomb"] = answer(gzip.compress(b"\0" * 50_000_000), headers={"Content-Encoding": "gzip"})
+    server.answers["/plain"] = answer(b"\0" * 5_000_000)
+
+    error = await failure_of(executor.execute({"url": server.url("/bomb"), "save_to": str(tmp_path / "a")}))
+    await executor.execute({"url": server.url("/plain"), "save_to": str(tmp_path / "b")})
+
+    assert "unpacks to more than 100 times what was sent" in str(error)
+    assert [path.name for path in tmp_path.iterdir()] == ["b"]
 
 
 async def test_a_packed_answer_is_unpacked(server: HttpServer, executor: HttpToolExecutor, tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ import asyncio
 import base64
 import codecs
 import re
+from collections.abc import AsyncIterator
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -32,6 +33,10 @@ PIECE_BYTES = 16 * 1024
 """Bytes of a failed answer's body that are read."""
 PIECE_SECONDS = 2.0
 """Seconds that a failed answer's body may take to come."""
+MOST_UNPACKED = 1024**3
+"""Bytes that may be saved however small they came."""
+MOST_GROWTH = 100
+"""How many times larger than it came an answer may become beyond that."""
 _BASE64_GROWTH = 4 / 3
 _JSON = re.compile(r"(application|text)/(x-)?json|[^/]+/[^/]+\+json")
 _TEXT = re.compile(
@@ -57,6 +62,23 @@ async def read_body(response: aiohttp.ClientResponse, request: Request, limit: i
             raise too_large(request.name, None, limit)
         found += chunk
     return bytes(found)
+
+
+async def pieces(response: aiohttp.ClientResponse, name: str) -> AsyncIterator[bytes]:
+    """Yield an answer's body as it comes, decompressed, to be saved.
+
+    Raises:
+        AttemptError: As a `user_error`: it grows so much in unpacking that it can only be meant to fill the disk.
+    """
+    content = response.content
+    while chunk := await content.readany():
+        if content.total_bytes > max(MOST_UNPACKED, MOST_GROWTH * content.total_raw_bytes):
+            raise AttemptError(
+                f"{name}: the answer's body unpacks to more than {MOST_GROWTH} times what was sent",
+                error_type=ErrorType.USER_ERROR,
+                hint="Write `headers: {Accept-Encoding: identity}` to get it as it is.",
+            )
+        yield chunk
 
 
 async def read_piece(response: aiohttp.ClientResponse) -> str:

@@ -173,7 +173,7 @@ class HttpToolExecutor(BaseHttpExecutor):
 
     async def _body(self, request: Request, response: aiohttp.ClientResponse, ctx: CallContext) -> Any:
         if request.save_to is not None:
-            return await save(response.content.iter_any(), request.save_to, request.name)
+            return await save(answers.pieces(response, request.name), request.save_to, request.name)
         data = await answers.read_body(response, request, self._max_bytes)
         value, warning = await answers.value_of(data, response, request.name)
         if warning:
