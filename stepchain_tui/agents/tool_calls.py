@@ -51,12 +51,14 @@ def read_tool_call(call: Any) -> tuple[str, dict[str, Any]]:
             arguments are a mapping or its JSON text.
 
     Raises:
-        ValidationError: It has no name.
+        ValidationError: It has no name, or its arguments are neither a mapping nor text.
         AttemptError: Its arguments are no JSON object.
     """
     name, given = _parts(call)
     if not name:
         raise ValidationError("tool call: needs a name", hint='Write {"name": ..., "arguments": {...}}.')
+    if not isinstance(given, Mapping | str | None):
+        raise ValidationError(f"the arguments of {name} are {type(given).__name__}", hint="Send a JSON object.")
     arguments = ToolCall("", name, given).parsed_arguments()
     return name, {str(key): isolated(value) for key, value in arguments.items()}
 
