@@ -17,6 +17,8 @@ TICK = 0.01
 """Seconds between two looks at a process."""
 BURST = 0.05
 """Seconds of computing that a process may save up while it computes nothing."""
+IDLE = 5.0
+"""Seconds after which the thread goes when nothing is held."""
 
 _CLOCK = SystemClock()
 """Real processes take real time, whatever clock the engine has."""
@@ -36,12 +38,15 @@ class Throttled(Protocol):
 
 
 class Throttle:
-    """One thread that looks at all held processes, and is there only while some are held."""
+    """One thread that looks at all held processes; it sleeps while there are none, and goes when there are none long.
+
+    What is over before the first look costs next to nothing: it has used less than may be saved up.
+    """
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()
+        self._changed = threading.Condition()
         self._held: set[_Held] = set()
-        self._thread: threading.Thread | None = None
+        self._watching = False
 
     @contextlib.contextmanager
     def hold(self, process: Throttled, share: float | None) -> Iterator[None]:
@@ -50,28 +55,33 @@ class Throttle:
             yield
             return
         held = _Held(process, share)
-        with self._lock:
+        with self._changed:
             self._held.add(held)
-            if self._thread is None:
-                self._thread = threading.Thread(target=self._watch, name="sandbox-throttle", daemon=True)
-                self._thread.start()
+            if self._watching:
+                if len(self._held) == 1:
+                    self._changed.notify()
+            else:
+                self._watching = True
+                threading.Thread(target=self._watch, name="sandbox-throttle", daemon=True).start()
         try:
             yield
         finally:
-            with self._lock:
+            with self._changed:
                 self._held.discard(held)
                 held.release()
 
     def _watch(self) -> None:
         pause = threading.Event()
         while True:
-            with self._lock:
+            pause.wait(TICK)
+            with self._changed:
                 if not self._held:
-                    self._thread = None
-                    return
+                    if not self._changed.wait_for(lambda: bool(self._held), IDLE):
+                        self._watching = False
+                        return
+                    continue
                 for held in self._held:
                     held.look()
-            pause.wait(TICK)
 
 
 class _Held:
@@ -81,7 +91,7 @@ class _Held:
         self._process = process
         self._share = share
         self._allowance = BURST
-        self._computed = process.computed()
+        self._computed: float | None = None
         self._looked_at = _CLOCK.monotonic()
         self._stopped = False
 
@@ -89,7 +99,8 @@ class _Held:
         """Stop the process, or let it go on, as its share demands."""
         now, computed = _CLOCK.monotonic(), self._process.computed()
         earned = self._share * (now - self._looked_at)
-        self._allowance = min(BURST, self._allowance + earned - max(0.0, computed - self._computed))
+        used = 0.0 if self._computed is None else max(0.0, computed - self._computed)
+        self._allowance = min(BURST, self._allowance + earned - used)
         self._looked_at, self._computed = now, computed
         if self._allowance < 0 and not self._stopped:
             self._stopped = True

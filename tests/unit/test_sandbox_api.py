@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import inspect
 import json
 import pickle
@@ -73,15 +74,19 @@ async def test_one_sandbox_serves_many_calls_and_loops_at_once():
 @in_both
 async def test_no_temporary_file_and_no_process_stays_after_a_timeout(engine, monkeypatch, tmp_path):
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
-    before = {process.pid for process in psutil.Process().children(recursive=True)}
+    await Sandbox(engine=engine).execute("None")  # from here on the shell that guards workers can be told by its name
     task = asyncio.create_task(Sandbox(engine=engine).execute("while True:\n    pass", timeout=0.5))
     seen: set[psutil.Process] = set()
     while not task.done():
-        seen.update(p for p in psutil.Process().children(recursive=True) if p.pid not in before and p.name() != "sh")
+        for process in psutil.Process().children(recursive=True):
+            with contextlib.suppress(psutil.Error):
+                if process.name() != "sh":
+                    seen.add(process)
         await asyncio.sleep(0.01)
     with pytest.raises(TimeoutError):
         await task
     _, alive = psutil.wait_procs(seen, timeout=1)
+    assert seen
     assert not alive
     assert list(Path(tmp_path).iterdir()) == []
 
