@@ -29,6 +29,9 @@ class ErrorMapping:
         self, error: BaseException, agent_name: str, context: Mapping[str, Any]
     ) -> dict[str, Any]:
         """Return the error mapping of what went wrong in an agent's turn."""
+        return self._error_result(error, agent_name, context)
+
+    def _error_result(self, error: BaseException, agent_name: str, context: Mapping[str, Any]) -> ErrorResult:
         if isinstance(error, AgentNotFoundError):
             fields: dict[str, Any] = {
                 "error": f"Agent '{agent_name}' not found",

@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import asyncio
 import inspect
-import math
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any, Self
@@ -27,10 +26,12 @@ from stepchain_tui.agents.registry import AgentRegistry, RegisteredAgent
 from stepchain_tui.agents.request_checks import ALLOW_INJECTION, RequestChecks
 from stepchain_tui.agents.retry_config import RetryConfig
 from stepchain_tui.agents.steps import ErrorResult, ExecutionStep, StepType
-from stepchain_tui.agents.tool_calls import ToolEntry, error_text, run_tool_call, tool_entry, tool_name_of
+from stepchain_tui.agents.tool_calling import ToolCalling
+from stepchain_tui.agents.tool_calls import error_text
 from stepchain_tui.agents.turn import check_memory, extract_response, prepare_memory, take_turn
 from stepchain_tui.core.clock import Clock, SystemClock
 from stepchain_tui.resilience.calls import FailedCall, backoff_delay, call_with_retries
+from stepchain_tui.resilience.lru import content_key
 from stepchain_tui.tools.threads import MAX_THREADS, ThreadPool
 
 DEFAULT_TIMEOUT = 30.0
@@ -39,7 +40,7 @@ _LONG_REQUEST = 50_000
 """Characters from which on a request is looked at in a thread: a megabyte takes up to two seconds."""
 
 
-class StepExecutor(RequestChecks, ErrorMapping):
+class StepExecutor(RequestChecks, ToolCalling, ErrorMapping):
     """Carries out agents' turns and tools' calls; see the module for what is raised and what is returned.
 
     Args:
@@ -66,9 +67,7 @@ class StepExecutor(RequestChecks, ErrorMapping):
         ErrorMapping.__init__(self, agent_registry, timeout=timeout, debug=debug)
         self.agent_registry = agent_registry
         self.retry_config = retry_config or RetryConfig()
-        self._clock = clock or SystemClock()
-        self._threads = ThreadPool(threads)
-        self._tool_registry: dict[str, ToolEntry] = {}
+        ToolCalling.__init__(self, threads=ThreadPool(threads), clock=clock or SystemClock())
 
     # --- agents
 
@@ -114,7 +113,7 @@ class StepExecutor(RequestChecks, ErrorMapping):
             return await self._handle_execution_error(error, agent_name, metadata)
 
     async def _check_request(self, request: Any, agent_name: str, *, allow_injection: bool) -> None:
-        check = partial(self._validate_request, request, agent_name, allow_injection=allow_injection)
+        check = partial(self.check_request, request, agent_name, allow_injection=allow_injection)
         if len(str(request)) < _LONG_REQUEST:
             check()
         else:
@@ -135,62 +134,6 @@ class StepExecutor(RequestChecks, ErrorMapping):
     def _extract_response(self, agent_result: Any) -> dict[str, Any]:
         """Return an agent's answer as a mapping; see `turn.extract_response`."""
         return extract_response(agent_result)
-
-    # --- tools
-
-    def register_tool(self, tool_name: str, tool_func: Callable[..., Any], validation_schema: Any = None) -> None:
-        """Make a tool known, in place of another of that name.
-
-        Args:
-            tool_name: What it is called by.
-            tool_func: Sync or async; a sync one runs in a thread.
-            validation_schema: What its arguments must look like (see `formats`); its signature where it is left out.
-
-        Raises:
-            ValidationError: There is no name or no function, or the schema is none.
-        """
-        self._tool_registry[tool_name] = tool_entry(tool_name, tool_func, validation_schema)
-
-    def list_tools(self) -> list[str]:
-        """Return the names of all tools, sorted."""
-        return sorted(self._tool_registry)
-
-    async def execute_tool_calls(
-        self, tool_calls: Sequence[Any], context: Mapping[str, Any] | None = None
-    ) -> list[dict[str, Any]]:
-        """Carry out calls of tools side by side; each is made once, and none can sink the others.
-
-        Args:
-            tool_calls: `{"name", "arguments"}` or OpenAI's form, arguments as a mapping or JSON text.
-            context: `timeout`, in seconds, for each call; `run_id` and `step_id` for tools that have a parameter `ctx`.
-
-        Returns:
-            One result for each call, in their order: `{"tool_name", "result", "error", "execution_time"}`.
-        """
-        facts = dict(context or {})
-        self._limit_of(facts)
-        tasks = [self._execute_single_tool(tool_call, facts) for tool_call in tool_calls]
-        results = await asyncio.gather(*tasks, return_exceptions=True)
-        return self._format_tool_results(tool_calls, results)
-
-    async def _execute_single_tool(self, tool_call: Any, context: Mapping[str, Any]) -> dict[str, Any]:
-        return await run_tool_call(
-            tool_call,
-            self._tool_registry,
-            threads=self._threads,
-            limit=self._limit_of(context),
-            clock=self._clock,
-            context=context,
-        )
-
-    def _format_tool_results(self, tool_calls: Sequence[Any], results: Sequence[Any]) -> list[dict[str, Any]]:
-        """Return one mapping of the four fields for each call, also where its result is an exception."""
-        return [
-            {"tool_name": tool_name_of(call), "result": None, "error": error_text(result), "execution_time": 0.0}
-            if isinstance(result, BaseException)
-            else result
-            for call, result in zip(tool_calls, results, strict=True)
-        ]
 
     async def execute_sandboxed(self, code: str, timeout: float = 5.0) -> Any:
         """Run Python code isolated: 100 MB, half a core, no network; see `sandbox.Sandbox.execute`."""
@@ -222,7 +165,7 @@ class StepExecutor(RequestChecks, ErrorMapping):
         base_memory = check_memory(memory)
         tasks = [self._execute_one_of(step, base_memory.copy(), facts) for step in steps]
         results = await asyncio.gather(*tasks, return_exceptions=True)
-        return await self._process_parallel_results(steps, results)
+        return self._process_parallel_results(steps, results)
 
     async def _execute_one_of(
         self, step: ExecutionStep, memory: AgentMemory, context: Mapping[str, Any]
@@ -235,22 +178,20 @@ class StepExecutor(RequestChecks, ErrorMapping):
             return {"tool_results": await self.execute_tool_calls(step.tool_calls, context)}
         raise ValidationError(f"unsupported step type '{step.step_type}'", hint=f"Use one of: {', '.join(StepType)}.")
 
-    async def _process_parallel_results(
-        self, steps: Sequence[ExecutionStep], results: Sequence[Any]
-    ) -> list[dict[str, Any]]:
+    def _process_parallel_results(self, steps: Sequence[ExecutionStep], results: Sequence[Any]) -> list[dict[str, Any]]:
         """Return one mapping for each step, also where its result is an exception."""
         return [
-            await self._handle_step_error(step, result) if isinstance(result, BaseException) else result
+            self._step_error(step, result) if isinstance(result, BaseException) else result
             for step, result in zip(steps, results, strict=True)
         ]
 
-    async def _handle_step_error(self, step: ExecutionStep, error: BaseException) -> dict[str, Any]:
+    def _step_error(self, step: ExecutionStep, error: BaseException) -> dict[str, Any]:
         if step.step_type not in tuple(StepType):
             return ErrorResult({"error": error_text(error), "error_type": "unsupported_step_type"}, error)
         if isinstance(error, ValidationError | SecurityError):
             kind = "validation_error" if isinstance(error, ValidationError) else "security_error"
             return ErrorResult({"error": str(error), "error_type": kind}, error)
-        return await self._handle_execution_error(error, step.agent_name or "", step.metadata or {})
+        return self._error_result(error, step.agent_name or "", step.metadata or {})
 
     # --- tries and errors
 
@@ -282,13 +223,13 @@ class StepExecutor(RequestChecks, ErrorMapping):
         """Tell of a try that failed and is followed by another."""
         logger.warning(f"Attempt {failed.number} failed: {failed.message}. Retrying in {failed.delay:.2f}s...")
 
-    def _limit_of(self, facts: Mapping[str, Any]) -> float:
-        limit = facts.get("timeout")
-        if limit is None:
-            return self.timeout
-        if isinstance(limit, bool) or not isinstance(limit, int | float) or not 0 < limit < math.inf:
-            raise ValidationError(f"timeout: is {limit!r}", hint="Give seconds, more than 0.")
-        return float(limit)
+    def _generate_cache_key(self, agent_name: str, request: Any, memory_hash: str, *more: Any) -> str:
+        """Return the key of an agent's answer to a request with a memory, for executors that remember answers.
+
+        Raises:
+            NoContentKeyError: A part has no content to compare.
+        """
+        return content_key(agent_name, request, memory_hash, *more)
 
     # --- the end
 

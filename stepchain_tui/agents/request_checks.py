@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextvars import ContextVar
 from typing import Any
 
 from stepchain_tui.agents.errors import SecurityError, ValidationError
@@ -12,6 +13,7 @@ from stepchain_tui.resilience.lru import content_key
 
 ALLOW_INJECTION = "allow_injection"
 """Key of the metadata by which a caller lets a flagged request through, for this call."""
+_allowed: ContextVar[bool] = ContextVar("stepchain_allow_injection", default=False)
 
 
 class RequestChecks:
@@ -31,8 +33,26 @@ class RequestChecks:
         """Let the next call with an equal request through, although it is flagged: somebody has read it."""
         self._allowed_once.add(content_key(request))
 
-    def _validate_request(self, request: Any, agent_name: str, *, allow_injection: bool = False) -> None:
+    def check_request(self, request: Any, agent_name: str, *, allow_injection: bool = False) -> None:
         """Check a request before it costs anything.
+
+        Args:
+            request: What the agent is asked.
+            agent_name: Its name in the registry.
+            allow_injection: Lets a flagged request through, this once.
+
+        Raises:
+            ValidationError: It is too large, or does not fit the agent's schema.
+            SecurityError: It looks like an attempt to take the agent over, and nobody allowed it.
+        """
+        before = _allowed.set(allow_injection)
+        try:
+            self._validate_request(request, agent_name)
+        finally:
+            _allowed.reset(before)
+
+    def _validate_request(self, request: Any, agent_name: str) -> None:
+        """Raise what is wrong with a request; see `check_request`.
 
         Raises:
             ValidationError: It is too large, or does not fit the agent's schema.
@@ -45,7 +65,7 @@ class RequestChecks:
                 hint="Send less, or raise MAX_REQUEST_SIZE.",
             )
         flagged = self._contains_injection(request)
-        if flagged and not allow_injection and not self._was_allowed(request):
+        if flagged and not _allowed.get() and not self._was_allowed(request):
             raise SecurityError(f"Potential injection detected: '{flagged}'", flagged=flagged)
         schema = self._get_agent_schema(agent_name)
         if schema is not None:

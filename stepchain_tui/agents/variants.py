@@ -14,7 +14,7 @@ from stepchain_tui.agents.messages import AgentMemory
 from stepchain_tui.agents.steps import ErrorResult
 from stepchain_tui.agents.turn import takes_metadata
 from stepchain_tui.resilience.calls import FailedCall
-from stepchain_tui.resilience.lru import DEFAULT_SIZE, NoContentKeyError, content_key, make_lru
+from stepchain_tui.resilience.lru import DEFAULT_SIZE, NoContentKeyError, make_lru
 
 _OF_THE_CALL = ("timeout", "allow_injection")
 """Metadata that no answer depends on."""
@@ -64,10 +64,6 @@ class CachedStepExecutor(StepExecutor):
             return self._generate_cache_key(agent_name, request, memory_hash, entry.number, seen)
         except (AgentNotFoundError, NoContentKeyError):
             return ""
-
-    def _generate_cache_key(self, agent_name: str, request: Any, memory_hash: str, *more: Any) -> str:
-        """Return the key of an agent's answer to a request with a memory."""
-        return content_key(agent_name, request, memory_hash, *more)
 
 
 class PooledStepExecutor(StepExecutor):

@@ -44,9 +44,7 @@ class AgentStepExecutor(BaseAgentExecutor):
         registry = AgentRegistry()
         registry.register(name, agent)
         allowed = metadata.get(ALLOW_INJECTION) is True
-        await self._in_thread(
-            partial(RequestChecks(registry)._validate_request, request, name, allow_injection=allowed)
-        )
+        await self._in_thread(partial(RequestChecks(registry).check_request, request, name, allow_injection=allowed))
         memory = prepare_memory(_memory(args), request, metadata)
         turn = partial(agent.run_step, request, memory)
         given = extra_arguments(agent, metadata, ctx)
