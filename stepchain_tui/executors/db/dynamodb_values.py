@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import binascii
 import math
 from collections.abc import Callable, Mapping
 from decimal import Decimal, InvalidOperation
@@ -115,7 +114,7 @@ def _number(value: float | Decimal, place: str) -> str:
         raise UnfitValueError(f"`{place}` is {value}, which is no number of DynamoDB")
     # A float's shortest text is the number that was meant: 0.1, not its 55 binary digits.
     found = Decimal(repr(value)) if isinstance(value, float) else Decimal(value)
-    if len(found.normalize().as_tuple().digits) > _DIGITS:
+    if len("".join(map(str, found.as_tuple().digits)).strip("0")) > _DIGITS:
         raise UnfitValueError(f"`{place}` has more than {_DIGITS} digits, which no number of DynamoDB may")
     return str(found)
 
@@ -134,7 +133,7 @@ def _from_number(text: str) -> int | float | str:
 def _bytes(text: str, place: str) -> bytes:
     try:
         return base64.b64decode(text, validate=True)
-    except binascii.Error as error:
+    except ValueError as error:
         raise UnfitValueError(f"`{place}` is no base64") from error
 
 

@@ -13,7 +13,7 @@ from stepchain_tui.executors.db.work import Order
 from stepchain_tui.run.failures import AttemptError
 from stepchain_tui.run.status import ErrorType
 
-SQL_KEYS = ("url", "sql", "params", "autocommit", "isolation", "read_only", "max_rows", "save_to")
+SQL_KEYS = ("url", "sql", "params", "autocommit", "isolation", "read_only", "max_rows")
 """The keys of `db:` for SQL databases."""
 ISOLATIONS = ("read committed", "repeatable read", "serializable")
 _KINDS = {
@@ -37,7 +37,6 @@ class SqlRequest:
         isolation: The level, or None.
         read_only: Changes are refused by the database.
         max_rows: Rows after which the rest is left, or None.
-        save_to: A file for the rows, or None.
     """
 
     orders: tuple[Order, ...]
@@ -45,7 +44,6 @@ class SqlRequest:
     isolation: str | None
     read_only: bool
     max_rows: int | None
-    save_to: str | None
 
     @classmethod
     def of(cls, args: Mapping[str, Any], driver: str, name: str) -> SqlRequest:
@@ -64,7 +62,7 @@ class SqlRequest:
                 hint = did_you_mean(str(key), SQL_KEYS) or f"The keys are: {', '.join(SQL_KEYS)}."
                 raise _wrong(name, f"unknown key `{key}`", hint)
         autocommit, read_only = _flag(args, "autocommit", name), _flag(args, "read_only", name)
-        isolation, most, save_to = args.get("isolation"), args.get("max_rows"), args.get("save_to")
+        isolation, most = args.get("isolation"), args.get("max_rows")
         if isolation is not None and str(isolation).lower() not in ISOLATIONS:
             raise _wrong(name, f"`isolation` cannot be '{isolation}'", f"Write one of: {', '.join(ISOLATIONS)}.")
         if autocommit and (read_only or isolation is not None):
@@ -72,10 +70,8 @@ class SqlRequest:
             raise _wrong(name, f"`{other}` is for transactions, and `autocommit` makes none", "Leave one of them out.")
         if most is not None and (isinstance(most, bool) or not isinstance(most, int) or most < 1):
             raise _wrong(name, "`max_rows` is no whole number above 0", "Write max_rows: 1000.")
-        if save_to is not None and (not isinstance(save_to, str) or not save_to):
-            raise _wrong(name, "`save_to` is no path", "Write save_to: rows.jsonl")
         orders = _orders(args.get("sql"), args.get("params"), driver, name)
-        return cls(orders, autocommit, None if isolation is None else str(isolation).lower(), read_only, most, save_to)
+        return cls(orders, autocommit, None if isolation is None else str(isolation).lower(), read_only, most)
 
 
 def _orders(sql: Any, params: Any, driver: str, name: str) -> tuple[Order, ...]:

@@ -14,7 +14,7 @@ from urllib.parse import quote
 from stepchain_tui.core.errors import UsageError
 from stepchain_tui.executors.db.address import DatabaseAddress
 from stepchain_tui.executors.db.failures import sqlite_failure
-from stepchain_tui.executors.db.values import as_text
+from stepchain_tui.executors.db.values import for_sqlite
 from stepchain_tui.executors.db.work import Answer, Order, SqlDatabase, Work
 from stepchain_tui.executors.threads import call_threads
 from stepchain_tui.run.failures import AttemptError
@@ -181,9 +181,9 @@ class _Transaction:
     def _statement(self, connection: sqlite3.Connection, order: Order) -> Answer:
         text = order.statement.text
         if order.many is not None:
-            values = [_converted(each) for each in order.many]
+            values = [self._converted(each) for each in order.many]
             return Answer(self._patiently(lambda: connection.executemany(text, values)).rowcount)
-        cursor = self._patiently(lambda: connection.execute(text, _converted(order.values)))
+        cursor = self._patiently(lambda: connection.execute(text, self._converted(order.values)))
         if cursor.description is None:
             return Answer(max(0, cursor.rowcount))
         sink = self._work.new_sink()
@@ -191,6 +191,19 @@ class _Transaction:
         sink.take(cursor)
         cursor.close()
         return Answer(sink.rows, sink)
+
+    def _converted(self, values: Mapping[str, Any]) -> dict[str, Any]:
+        found = {}
+        for key, value in values.items():
+            try:
+                found[key] = for_sqlite(value)
+            except ValueError as error:
+                raise AttemptError(
+                    f"{self._work.name}: `params.{key}` {error}",
+                    error_type=ErrorType.USER_ERROR,
+                    hint="Pass it as text.",
+                ) from error
+        return found
 
     def _patiently(self, call: Callable[[], T]) -> T:
         """Call again while somebody else holds the lock, for as long as the address says."""
@@ -205,10 +218,6 @@ class _Transaction:
             except sqlite3.OperationalError as error:
                 if error.sqlite_errorname != "SQLITE_BUSY" or time.monotonic() >= deadline:
                     raise
-
-
-def _converted(values: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: as_text(value) for name, value in values.items()}
 
 
 def _text(data: bytes) -> str:

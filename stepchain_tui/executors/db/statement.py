@@ -203,5 +203,5 @@ def _refuse_control(statement: Statement) -> None:
     if words and words[0] == "copy" and {"stdin", "stdout"} & set(words):
         raise StatementError(
             "COPY from or to a client is not possible in a step",
-            "Use INSERT with a list of mappings in `params`, or SELECT with `save_to`.",
+            "Use INSERT with a list of mappings in `params`, or a shell step with psql.",
         )

@@ -8,6 +8,9 @@ from collections.abc import Mapping
 from datetime import date, datetime, time, timedelta
 from decimal import Decimal
 from typing import Any
+from uuid import UUID
+
+import msgspec
 
 _PLAIN = frozenset({str, bool, type(None)})
 _LARGEST = 2**63 - 1
@@ -52,13 +55,21 @@ def parameter_problem(value: Any) -> str:
     return ""
 
 
-def as_text(value: Any) -> Any:
-    """Return a value that is no JSON value as the text that SQLite keeps for it; other values as they are."""
+def for_sqlite(value: Any) -> Any:
+    """Return a value as SQLite keeps it: lists and mappings as JSON text, dates and decimals as text.
+
+    Raises:
+        ValueError: It is a whole number of more than 64 bits.
+    """
     if isinstance(value, datetime):
         return value.isoformat(sep=" ")
     if isinstance(value, date | time):
         return value.isoformat()
-    return str(value) if isinstance(value, Decimal) else value
+    if isinstance(value, list | tuple | Mapping):
+        return msgspec.json.encode(value).decode()
+    if isinstance(value, int) and not -_LARGEST - 1 <= value <= _LARGEST:
+        raise ValueError("is a whole number of more than 64 bits, which SQLite has not")
+    return str(value) if isinstance(value, Decimal | UUID) else value
 
 
 def _not_finite(value: float) -> str:

@@ -20,10 +20,13 @@ CHUNK = 500
 """Rows that are taken over at once; a stop is noticed between two chunks."""
 
 
+_SMALLER = "Add a LIMIT or max_rows, or let a shell step write the rows to a file (psql, sqlite3)."
+
+
 class TooLargeError(AttemptError):
     """Signals rows that are more than a step may return."""
 
-    def __init__(self, name: str, rows: int, hint: str = "Add a LIMIT, or max_rows, or save_to: rows.jsonl") -> None:
+    def __init__(self, name: str, rows: int, hint: str = _SMALLER) -> None:
         super().__init__(
             f"{name}: the result is over {OUTPUT_LIMIT // 1024 // 1024} MB after {rows:,} rows",
             error_type=ErrorType.USER_ERROR,
