@@ -164,3 +164,23 @@ def test_the_plan_within_orders_runs_by_itself(cli: CommandLine) -> None:
     assert answer.code == 0, answer.err
     (verdict,) = [step for step in cli.show("r1")["steps"] if step["id"] == "verdict"]
     assert verdict["output"] == {"count": 2, "euros": 10, "large": [], "doubled": [2]}
+
+
+def test_shop_keeps_its_book_and_asks_its_agent(cli: CommandLine) -> None:
+    assert cli("run", "plans/shop.yaml", "--run-id", "monday").code == 0
+
+    steps = {step["id"]: step for step in cli.show("monday")["steps"]}
+    assert steps["turnover"]["output"]["rows"] == [
+        {"article": "cocoa", "pieces": 3, "turnover": 20.64},
+        {"article": "coffee", "pieces": 2, "turnover": 15.4},
+        {"article": "tea", "pieces": 1, "turnover": 4.95},
+    ]
+    assert steps["mean"]["output"] == {"result": 6.51, "stdout": ""}
+    assert steps["rate"]["status"] == "skipped"
+    assert cli("logs", "monday", "tell").out == "Put cocoa into the window.\n"
+    assert cli("rerun", "monday", "sell", "--downstream").code == 0
+    again = {step["id"]: step for step in cli.show("monday")["steps"]}
+    assert again["turnover"]["output"]["rows"][0] == {"article": "cocoa", "pieces": 6, "turnover": 41.28}
+    refused = cli("run", "plans/shop.yaml", "--run-id", "dear", "--input", "raised_by=200")
+    assert refused.code == 1
+    assert "raised_by" in cli("show", "dear").out
