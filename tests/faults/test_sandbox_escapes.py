@@ -39,6 +39,11 @@ class Inside:
             way = Bubblewrap(candidate().program, as_root=False) if engine == NAMESPACE else None
             self.runner = BwrapRunner(memory_limit=MEMORY, way=way)
         self.printed: list[tuple[str, str]] = []
+        self._others = descendants()
+
+    def processes(self) -> set[psutil.Process]:
+        """Return its processes that live."""
+        return descendants() - self._others
 
     async def value(self, code: str, inputs: dict[str, Any] | None = None, **options: Any) -> Any:
         """Return the code's value."""
@@ -59,7 +64,7 @@ class Inside:
     async def while_running(self, code: str, look: Callable[[set[psutil.Process]], bool], **options: Any) -> Any:
         """Run code and have a look at its processes, again and again, until it ends or `look` returns False."""
         task = asyncio.create_task(self.value(code, **options))
-        while not task.done() and look(descendants()):
+        while not task.done() and look(self.processes()):
             await asyncio.sleep(0.01)
         task.cancel()
         [outcome] = await asyncio.gather(task, return_exceptions=True)
@@ -67,7 +72,7 @@ class Inside:
 
 
 def descendants() -> set[psutil.Process]:
-    """Return the sandbox's processes that live: all that descend from this one but the shell that guards workers."""
+    """Return the processes that live below this one, but for the shells that guard workers."""
     found = set()
     for process in psutil.Process().children(recursive=True):
         with contextlib.suppress(psutil.Error):
@@ -78,12 +83,11 @@ def descendants() -> set[psutil.Process]:
 
 @pytest.fixture
 async def inside(engine: str) -> AsyncIterator[Inside]:
-    before = descendants()
     sandbox = Inside(engine)
     await sandbox.value("None")  # from here on the shell that guards workers can be told by its name
     yield sandbox
     await sandbox.runner.close()
-    assert descendants() <= before, "a process of the sandbox is left"
+    assert sandbox.processes() == set(), "a process of the sandbox is left"
 
 
 # --- files, environment, network
@@ -403,7 +407,7 @@ async def test_what_does_not_end_is_killed(inside, code):
 async def test_nothing_that_code_does_saves_it_from_its_time_limit(inside, code):
     error = await inside.failure(code, timeout=0.5)
     assert error.error_type is ErrorType.TIMEOUT
-    assert descendants() == set()
+    assert inside.processes() == set()
 
 
 @in_both

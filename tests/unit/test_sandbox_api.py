@@ -7,7 +7,6 @@ import contextlib
 import inspect
 import json
 import pickle
-from pathlib import Path
 
 import psutil
 import pytest
@@ -15,7 +14,7 @@ from pydantic import TypeAdapter
 
 from stepchain_tui.core.errors import UsageError
 from stepchain_tui.run import AttemptError, ErrorType
-from stepchain_tui.sandbox import Sandbox, SandboxError
+from stepchain_tui.sandbox import MontyRunner, Sandbox, SandboxError
 from stepchain_tui.sandbox.limits import memory_bytes
 from stepchain_tui.tools.python_code import python_code
 
@@ -74,13 +73,16 @@ async def test_one_sandbox_serves_many_calls_and_loops_at_once():
 @in_both
 async def test_no_temporary_file_and_no_process_stays_after_a_timeout(engine, monkeypatch, tmp_path):
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    runner = MontyRunner(max_workers=1)
+    monkeypatch.setattr("stepchain_tui.sandbox.sandbox._monty", lambda: runner)
+    others = set(psutil.Process().children(recursive=True))
     await Sandbox(engine=engine).execute("None")  # from here on the shell that guards workers can be told by its name
     task = asyncio.create_task(Sandbox(engine=engine).execute("while True:\n    pass", timeout=0.5))
     seen: set[psutil.Process] = set()
     while not task.done():
         for process in psutil.Process().children(recursive=True):
             with contextlib.suppress(psutil.Error):
-                if process.name() != "sh":
+                if process not in others and process.name() != "sh":
                     seen.add(process)
         await asyncio.sleep(0.01)
     with pytest.raises(TimeoutError):
@@ -88,7 +90,8 @@ async def test_no_temporary_file_and_no_process_stays_after_a_timeout(engine, mo
     _, alive = psutil.wait_procs(seen, timeout=1)
     assert seen
     assert not alive
-    assert list(Path(tmp_path).iterdir()) == []
+    assert list(tmp_path.iterdir()) == []
+    await runner.close()
 
 
 @pytest.mark.parametrize(
