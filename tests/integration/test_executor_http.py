@@ -11,6 +11,7 @@ import shlex
 import ssl
 import subprocess
 import sys
+import threading
 from collections.abc import AsyncIterator
 from datetime import timedelta
 from email.utils import format_datetime
@@ -36,6 +37,7 @@ from stepchain_tui.executors.types import StepCall
 from stepchain_tui.plan import Step
 from stepchain_tui.run import AttemptError, ErrorType
 from tests.support.command_line import ROOT
+from tests.support.engines import Bench, plan_of
 from tests.support.http_server import PATIENCE, Exchange, HttpServer, answer, endless, raw, redirect
 
 TOKEN = "tok-4711-do-not-show"
@@ -350,6 +352,24 @@ async def test_a_body_that_is_not_what_it_says_is_kept_as_text_with_a_warning(
     assert outcome.output["body"] == value
     (told,) = call.ports.warnings  # type: ignore[attr-defined]
     assert warning in told
+
+
+@pytest.mark.parametrize(("items", "on_the_loop"), [(10, True), (200_000, False)])
+async def test_a_large_answer_is_decoded_beside_the_loop(
+    server: HttpServer, executor: HttpToolExecutor, monkeypatch: pytest.MonkeyPatch, items: int, on_the_loop: bool
+) -> None:
+    threads = []
+    decode = http_answers.decode_json
+
+    def watched(data: bytes | str) -> Any:
+        threads.append(threading.current_thread())
+        return decode(data)
+
+    monkeypatch.setattr(http_answers, "decode_json", watched)
+    server.answers["/"] = answer(list(range(items)))
+
+    assert len((await executor.execute({"url": server.url()}))["body"]) == items
+    assert [thread is threading.current_thread() for thread in threads] == [on_the_loop]
 
 
 async def test_a_head_and_an_answer_without_content_have_no_body(
@@ -1037,3 +1057,66 @@ async def test_graphql_in_a_plan(server: HttpServer, steps: HttpSteps, tmp_path:
     assert limited.error_type is ErrorType.RATE_LIMIT
     assert "no GraphQL answer" in str(no_json)
     assert str(no_query) == "fetch: query: is missing"
+
+
+# --- in plans
+
+
+async def test_a_plan_waits_as_the_server_asks_and_keeps_no_secret(
+    server: HttpServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SERVICE", TOKEN)
+    server.answers["/login"] = [
+        answer(f"slow down, {TOKEN}", status="429 Too Many Requests", headers={"Retry-After": "30"}),
+        answer({"user": "Ada", "token": TOKEN}, headers={"X-Echo": TOKEN}),
+    ]
+    steps = (
+        {
+            "id": "login",
+            "http": {"url": server.url("/login"), "headers": {"Authorization": "Bearer {{ secrets.SERVICE }}"}},
+        },
+        {
+            "id": "send",
+            "http": {
+                "url": server.url("/send"),
+                "method": "POST",
+                "json": {"user": "{{ steps.login.output.body.user }}", "n": "{{ 1 + 1 }}"},
+                "params": {"status": "{{ steps.login.output.status }}"},
+            },
+        },
+    )
+    async with Bench(folder=tmp_path) as bench:
+        run = await bench.run(plan_of(*steps, secrets=["SERVICE"]))
+
+        assert run.statuses == {"login": "succeeded", "send": "succeeded"}
+        assert bench.clock.jumps == [30.0]
+        assert server.seen[0].headers["authorization"] == f"Bearer {TOKEN}"
+        assert server.seen[2].query == [("status", "200")]
+        assert json.loads(server.seen[2].body) == {"user": "Ada", "n": 2}
+        assert server.seen[2].headers["idempotency-key"]
+        assert run.outputs["login"]["body"] == {"user": "Ada", "token": "[secret SERVICE]"}
+        assert TOKEN not in str(await run.events()) + str(await run.log())
+        assert any("POST" in line.text for line in await run.log("send"))
+
+
+@pytest.mark.parametrize("executor", ["standard", "graphql"])
+async def test_a_step_of_any_type_that_takes_too_long_timed_out(
+    server: HttpServer, tmp_path: Path, executor: str
+) -> None:
+    server.answers["/"] = silence
+    step = {
+        "id": "slow",
+        "http": {"url": server.url(), "json": {"query": "{ me }"}},
+        "executor": executor,
+        "timeout": 0.2,
+        "retry": {"max_attempts": 1},
+    }
+    HttpExecutorFactory.register("graphql", SeedGraphQL)
+    try:
+        async with Bench(folder=tmp_path) as bench:
+            run = await bench.run(plan_of(step))
+    finally:
+        HttpExecutorFactory.unregister("graphql")
+
+    assert run.statuses == {"slow": "timed_out"}
+    await asyncio.wait_for(server.exchanges[0].hung_up.wait(), PATIENCE)

@@ -97,7 +97,8 @@ class Connectors(PerLoop["aiohttp.TCPConnector"]):
 
 
 async def _make_connector() -> aiohttp.TCPConnector:
-    connector: aiohttp.TCPConnector = load_aiohttp().TCPConnector()
+    # No limit of its own: how much goes on at once is the engine's to say, and a hidden wait would cost a step's time.
+    connector: aiohttp.TCPConnector = load_aiohttp().TCPConnector(limit=0)
     return connector
 
 
