@@ -12,23 +12,23 @@ import sys
 import threading
 import time
 import weakref
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from stepchain_tui.core.errors import StepChainError, UsageError, did_you_mean
-from stepchain_tui.core.secrets import environment_without_secrets
 from stepchain_tui.core.values import to_json_value
 from stepchain_tui.resilience.classify import classify
 from stepchain_tui.run.failures import AttemptError
 from stepchain_tui.run.status import ErrorType
+from stepchain_tui.tools.environment import PublicEnvironment
 from stepchain_tui.tools.function_calls import FunctionCall, FunctionCaller
+from stepchain_tui.tools.local_loop import has_running_loop, run_here
 from stepchain_tui.tools.loop_thread import LoopThread
-from stepchain_tui.tools.process_worker import Log
-from stepchain_tui.tools.registry import Tool
-from stepchain_tui.tools.resolving import Resolver, resolve
+from stepchain_tui.tools.process_worker import CallRecord, Log
+from stepchain_tui.tools.resolving import Resolved, Resolver, resolve
 from stepchain_tui.tools.types import (
     CALL_MODES,
     CallStage,
@@ -75,6 +75,7 @@ class Executor:
         self._timeout = _checked_timeout(timeout)
         self._fallback = fallback
         self._secrets = tuple(secrets)
+        self._environment = PublicEnvironment(self._secrets)
         self._process_workers = process_workers
         self._log = log
         self._lock = threading.Lock()
@@ -130,7 +131,10 @@ class Executor:
         batch = self._batch(get_tool_fn, tool_calls, execution_mode, timeout)
         if not batch:
             return []
-        future = self._submit(batch)
+        thread = self._loop_thread()
+        if not has_running_loop() and any(map(self._is_near, batch)):
+            return run_here(self._carry_out(thread, batch))
+        future = _submitted(thread, batch)
         try:
             return future.result()
         except BaseException:
@@ -164,7 +168,7 @@ class Executor:
     ) -> list[ToolResult]:
         """Carry out a batch and return all that is known of each call, in order; see `aexecute`."""
         batch = self._batch(get_tool_fn, tool_calls, execution_mode, timeout)
-        return await asyncio.wrap_future(self._submit(batch)) if batch else []
+        return await self._carry_out(self._loop_thread(), batch) if batch else []
 
     def close(self) -> None:
         """End all workers with their children; calls that still run fail. The next call starts new ones."""
@@ -201,11 +205,10 @@ class Executor:
             if call.id in ids:
                 raise UsageError(f"two tool calls have the id '{call.id}'", hint="Give each call an id of its own.")
             ids.add(call.id)
-        place = _Place(self._secrets)
-        return [self._item(source, call, mode, timeout, place, received) for call in calls]
+        return [self._item(source, call, mode, timeout, received) for call in calls]
 
     def _item(
-        self, source: Resolver, call: ToolCall, mode: str | None, timeout: float | None, place: _Place, received: float
+        self, source: Resolver, call: ToolCall, mode: str | None, timeout: float | None, received: float
     ) -> _Item:
         item = _Item(call, received)
         try:
@@ -225,14 +228,14 @@ class Executor:
                 warn=item.warnings.append,
             )
             if item.function_call.mode == "process":
-                item.function_call.environment, item.function_call.cwd = place.environment, place.cwd
+                item.function_call.environment, item.function_call.cwd = self._environment.now(), _current_folder()
                 item.function_call.log = self._log or _print
         except Exception as error:  # noqa: BLE001 - the resolver is the caller's: what it raises fails its call only
             item.error = error
         item.resolved_at = time.monotonic()
         return item
 
-    def _submit(self, batch: list[_Item]) -> Future[list[ToolResult]]:
+    def _loop_thread(self) -> LoopThread:
         with self._lock:
             thread = self._thread
             if thread is not None and thread.is_current:
@@ -240,7 +243,26 @@ class Executor:
             if thread is None or not thread.usable:
                 thread = self._thread = LoopThread(self._process_workers)
                 self._finalizer = weakref.finalize(self, thread.close, wait=False)
-            return thread.submit(_carry_out(thread, batch))
+            return thread
+
+    def _is_near(self, item: _Item) -> bool:
+        """Return whether a call needs no other loop than its caller's: no process, and nobody who takes its output."""
+        return item.function_call is None or (item.function_call.mode == "thread" and self._log is None)
+
+    async def _carry_out(self, thread: LoopThread, batch: list[_Item]) -> list[ToolResult]:
+        """Carry out a batch on the running loop, and what it cannot on the loop of the pools."""
+        far = [item for item in batch if not self._is_near(item)]
+        if len(far) == len(batch):
+            return await asyncio.wrap_future(_submitted(thread, batch))
+        near = [item for item in batch if self._is_near(item)]
+        if not far:
+            return await _carry_out(thread, near)
+        # `gather` would leave the one running when the other is cancelled.
+        async with asyncio.TaskGroup() as group:
+            apart = group.create_task(_awaited(_submitted(thread, far)))
+            here = group.create_task(_carry_out(thread, near))
+        results = {result.id: result for result in (*apart.result(), *here.result())}
+        return [results[item.call.id] for item in batch]
 
 
 ToolExecutor = Executor
@@ -258,26 +280,24 @@ class _Item:
     warnings: list[str] = field(default_factory=list)
 
 
-class _Place:
-    """Where functions in processes work: as it is when the batch comes, found once and only where it is needed."""
+def _submitted(thread: LoopThread, batch: list[_Item]) -> Future[list[ToolResult]]:
+    """Have a batch carried out on the loop of the pools; it fails where somebody shut the executor down meanwhile."""
+    try:
+        return thread.submit(_carry_out(thread, batch))
+    except RuntimeError:
+        future: Future[list[ToolResult]] = Future()
+        future.set_result([_failed(item, item.error or _shut_down(item.call.name)) for item in batch])
+        return future
 
-    def __init__(self, secrets: tuple[str, ...]) -> None:
-        self._secrets = secrets
-        self._environment: Mapping[str, str] | None = None
 
-    @property
-    def environment(self) -> Mapping[str, str]:
-        if self._environment is None:
-            self._environment = environment_without_secrets(os.environ, self._secrets)
-        return self._environment
-
-    @property
-    def cwd(self) -> Path:
-        return Path.cwd()
+async def _awaited(future: Future[list[ToolResult]]) -> list[ToolResult]:
+    return await asyncio.wrap_future(future)
 
 
 async def _carry_out(thread: LoopThread, batch: list[_Item]) -> list[ToolResult]:
     caller = FunctionCaller(thread.pools)
+    if len(batch) == 1:
+        return [await _carry_out_one(thread, caller, batch[0])]
     return await asyncio.gather(*(_carry_out_one(thread, caller, item) for item in batch))
 
 
@@ -345,19 +365,12 @@ def _seconds(item: _Item) -> float:
 
 
 def _stages(item: _Item) -> tuple[CallStage, ...]:
-    record = None if item.function_call is None else item.function_call.record
-    times = [("received", item.received_at), ("resolved", item.resolved_at)]
-    if record is not None:
-        times += [
-            (name, at)
-            for name, at in (("packed", record.packed_at), ("started", record.started_at), ("ended", record.ended_at))
-            if at is not None
-        ]
-    times.append(("rendered", time.monotonic()))
-    return tuple(CallStage(name, at - item.received_at) for name, at in times)
+    record, begin = _NEVER_BEGAN if item.function_call is None else item.function_call.record, item.received_at
+    times = (begin, item.resolved_at, record.packed_at, record.started_at, record.ended_at, time.monotonic())
+    return tuple([CallStage(stage, at - begin) for stage, at in zip(_STAGES, times, strict=True) if at is not None])
 
 
-def _has_schema(tool: Tool) -> bool:
+def _has_schema(tool: Resolved) -> bool:
     """Return whether the arguments of a tool can be checked; a reference is checked where it is loaded."""
     if isinstance(tool.function, str):
         return True
@@ -368,6 +381,10 @@ def _has_schema(tool: Tool) -> bool:
     except ToolSchemaError:
         return False
     return True
+
+
+_STAGES = ("received", "resolved", "packed", "started", "ended", "rendered")
+_NEVER_BEGAN = CallRecord()
 
 
 def _shut_down(name: str) -> AttemptError:
@@ -394,6 +411,17 @@ def _checked_timeout(timeout: Any) -> float | None:
     if isinstance(timeout, bool) or not isinstance(timeout, int | float) or not 0 < timeout < float("inf"):
         raise UsageError(f"a timeout cannot be {timeout!r}", hint="Give seconds over 0, or None for no limit.")
     return float(timeout)
+
+
+def _current_folder() -> Path:
+    global _folder
+    name = os.getcwd()  # noqa: PTH109 - asked for every call: Path costs five times as much
+    if str(_folder) != name:
+        _folder = Path(name)
+    return _folder
+
+
+_folder = Path("/")
 
 
 def _first(*values: float | None) -> float | None:

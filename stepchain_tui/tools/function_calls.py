@@ -20,7 +20,7 @@ from typing import Any, cast
 from stepchain_tui.run.failures import AttemptError
 from stepchain_tui.run.status import ErrorType
 from stepchain_tui.tools.context import StepContext
-from stepchain_tui.tools.functions import Function, LoadedFunction, arguments_for, call_shape, shared_loader
+from stepchain_tui.tools.functions import Function, LoadedFunction, arguments_for, known_function, shared_loader
 from stepchain_tui.tools.output import CallOutput, current_output
 from stepchain_tui.tools.pools import Pools
 from stepchain_tui.tools.process_worker import CallRecord, Log
@@ -336,7 +336,7 @@ def _ready(call: FunctionCall) -> LoadedFunction | None:
     """Return the call's function if nothing must be imported for it."""
     if isinstance(call.function, str):
         return _loader.current(call.function, call.folder)
-    return _known(call.function)
+    return known_function(call.function)
 
 
 def _bind(
@@ -356,20 +356,6 @@ def _validated(function: Function, call: FunctionCall) -> Mapping[str, Any]:
     from stepchain_tui.tools.schema import schema_of
 
     return schema_of(function).validate(call.args, call.name)
-
-
-def _known(function: Function) -> LoadedFunction:
-    """Return a callable with its shape, worked out once for each."""
-    known = _shapes.get(id(function))
-    if known is None or known.function is not function:
-        if len(_shapes) >= _MOST_SHAPES:
-            _shapes.clear()
-        known = _shapes[id(function)] = LoadedFunction(function, call_shape(function), None, None)
-    return known
-
-
-_MOST_SHAPES = 1_000
-_shapes: dict[int, LoadedFunction] = {}
 
 
 async def _awaited(value: Any) -> Any:

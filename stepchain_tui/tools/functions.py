@@ -210,6 +210,20 @@ def call_shape(function: Function) -> CallShape:
     )
 
 
+def known_function(function: Function) -> LoadedFunction:
+    """Return a callable with its shape, worked out once for each."""
+    known = _shapes.get(id(function))
+    if known is None or known.function is not function:
+        if len(_shapes) >= _MOST_SHAPES:
+            _shapes.clear()
+        known = _shapes[id(function)] = LoadedFunction(function, call_shape(function), None, None)
+    return known
+
+
+_MOST_SHAPES = 1_000
+_shapes: dict[int, LoadedFunction] = {}
+
+
 def _context_name(parameters: list[inspect.Parameter]) -> str:
     for parameter in parameters:
         annotation = parameter.annotation

@@ -55,8 +55,16 @@ class LoopThread:
         return self._thread is threading.current_thread()
 
     def submit(self, work: Coroutine[Any, Any, T]) -> Future[T]:
-        """Have a coroutine run on the loop."""
-        return asyncio.run_coroutine_threadsafe(self._tracked(work), self._loop)
+        """Have a coroutine run on the loop.
+
+        Raises:
+            RuntimeError: It is being closed.
+        """
+        with self._lock:
+            if self.closing:
+                work.close()
+                raise RuntimeError("the pools are closed")
+            return asyncio.run_coroutine_threadsafe(self._tracked(work), self._loop)
 
     def close(self, *, wait: bool = True) -> None:
         """End all workers with their children, fail what still runs, and end the loop; may be called again.

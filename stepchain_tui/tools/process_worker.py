@@ -70,6 +70,7 @@ class WorkerProcess(asyncio.Protocol):
         self._connection_ended = asyncio.Event()
         self._number = 0
         self._known_path: list[str] = []
+        self._known_environment: dict[str, str] | None = None
         self._label = ""
         self._reply: asyncio.Future[Any] | None = None
         self._log: Log | None = None
@@ -123,7 +124,7 @@ class WorkerProcess(asyncio.Protocol):
         """Carry out a call and return its JSON value.
 
         Args:
-            request: The call; its number and search path are set here.
+            request: The call; its number and search path are set here, and what the worker knows already is left out.
             log: Takes a stream's name and text, on the loop.
             label: What runs, for messages.
             record: Gets the process and its times.
@@ -138,6 +139,10 @@ class WorkerProcess(asyncio.Protocol):
         if sys.path != self._known_path:
             self._known_path = list(sys.path)
             request["sys_path"] = _search_path()
+        environment = request["environment"]
+        if environment is self._known_environment or environment == self._known_environment:
+            request["environment"], request["same_environment"] = None, True
+        self._known_environment = environment
         self._label, self._log = label, log
         self._record = record = record or CallRecord()
         record.pid, record.started_at = self.child.pid, time.monotonic()

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any
+from pathlib import Path
+from typing import Any, NamedTuple
 
 from stepchain_tui.run.failures import AttemptError
 from stepchain_tui.run.status import ErrorType
+from stepchain_tui.tools.functions import Function
 from stepchain_tui.tools.registry import Tool, ToolRegistry, UnknownToolError
 
 Resolver = Callable[[str], Any] | Mapping[str, Any] | ToolRegistry | Any
@@ -16,20 +18,30 @@ _FUNCTION_OF_A_TOOL = ("callable", "function", "fn", "func")
 """Where other libraries' tools keep their function."""
 
 
-def resolve(source: Resolver, name: str) -> Tool:
-    """Return the tool that `source` has under a name.
+class Resolved(NamedTuple):
+    """What is known of a tool that is to be called; fields as in `Tool`."""
+
+    function: Function | str
+    mode: str | None = None
+    timeout: float | None = None
+    fallback: bool | None = None
+    folder: Path | str = "/"
+
+
+def resolve(source: Resolver, name: str) -> Resolved:
+    """Return what `source` has under a name.
 
     Raises:
         UnknownToolError: It has none.
         AttemptError: What it has is no function, as a `user_error`.
     """
     if isinstance(source, ToolRegistry):
-        return source.get(name)
+        return _resolved(source.get(name))
     found = _looked_up(source, name)
     if found is None:
         raise UnknownToolError(name, _names_of(source))
     if isinstance(found, Tool):
-        return found
+        return _resolved(found)
     function = found
     if not callable(found) or hasattr(found, "parameters"):
         function = next((part for key in _FUNCTION_OF_A_TOOL if callable(part := getattr(found, key, None))), found)
@@ -40,7 +52,7 @@ def resolve(source: Resolver, name: str) -> Tool:
             hint="Let the resolver return a function, or None where there is no such tool.",
             exception="UnknownToolError",
         )
-    return _unnamed(function)
+    return Resolved(function)
 
 
 def _looked_up(source: Any, name: str) -> Any:
@@ -78,6 +90,5 @@ def _names_of(source: Any) -> list[str]:
     return []
 
 
-def _unnamed(function: Callable[..., Any]) -> Tool:
-    """Return a tool for a function whose name nobody needs."""
-    return Tool("tool", function)
+def _resolved(tool: Tool) -> Resolved:
+    return Resolved(tool.function, tool.mode, tool.timeout, tool.fallback, tool.folder)

@@ -14,6 +14,7 @@ import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, cast
+from weakref import WeakKeyDictionary
 
 from pydantic import TypeAdapter, ValidationError
 from pydantic.errors import PydanticUserError
@@ -182,17 +183,20 @@ class ToolSchema:
 
 
 def schema_of(function: Function) -> ToolSchema:
-    """Return the schema of a function, worked out once for each; see `ToolSchema.of`."""
-    known = _schemas.get(id(function))
-    if known is None or known[0] is not function:
-        if len(_schemas) >= _MOST_SCHEMAS:
-            _schemas.clear()
-        known = _schemas[id(function)] = (function, ToolSchema.of(function))
-    return known[1]
+    """Return the schema of a function, worked out once for each as long as it lives; see `ToolSchema.of`."""
+    behind = getattr(function, "__func__", function)  # a bound method is a new object each time
+    schemas = _of_functions if behind is function else _of_methods
+    try:
+        known = schemas.get(behind)
+    except TypeError:  # an object that can be called and cannot be a key
+        return ToolSchema.of(function)
+    if known is None:
+        known = schemas[behind] = ToolSchema.of(function)
+    return known
 
 
-_MOST_SCHEMAS = 1_000
-_schemas: dict[int, tuple[Function, ToolSchema]] = {}
+_of_functions: WeakKeyDictionary[Any, ToolSchema] = WeakKeyDictionary()
+_of_methods: WeakKeyDictionary[Any, ToolSchema] = WeakKeyDictionary()
 
 
 class _JsonSchema(GenerateJsonSchema):

@@ -29,8 +29,14 @@ class ThreadCall:
         finished: Done when the thread is free again.
     """
 
-    def __init__(self, work: _Work, on_cancel: Callable[[], None] | None = None) -> None:
+    def __init__(
+        self,
+        work: _Work,
+        on_cancel: Callable[[], None] | None = None,
+        on_finished: Callable[[ThreadCall], None] | None = None,
+    ) -> None:
         self._loop = asyncio.get_running_loop()
+        self._on_finished = on_finished
         self._work = work
         self._on_cancel = on_cancel
         self._context = contextvars.copy_context()
@@ -41,10 +47,19 @@ class ThreadCall:
         self.result: asyncio.Future[Any] = self._loop.create_future()
         self.finished: asyncio.Future[None] = self._loop.create_future()
 
+    def belongs_to(self, loop: asyncio.AbstractEventLoop) -> bool:
+        """Whether the call was made on a loop, which its futures are bound to."""
+        return self._loop is loop
+
     @property
     def stuck(self) -> bool:
         """Whether the call was cancelled and its function still runs."""
         return self.cancelled and not self.finished.done()
+
+    def cancel_from_anywhere(self) -> None:
+        """Cancel on the call's own loop, which may be another thread's."""
+        with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits any more
+            self._loop.call_soon_threadsafe(self.cancel)
 
     def cancel(self) -> None:
         """Give up the result and ask the function to stop."""
@@ -109,10 +124,12 @@ class ThreadCall:
     def _set_finished(self) -> None:
         if not self.finished.done():
             self.finished.set_result(None)
+            if self._on_finished is not None:
+                self._on_finished(self)
 
 
 class ThreadPool:
-    """Threads that come when they are needed and go when they are not.
+    """Threads that come when they are needed and go when they are not. Calls may be made on any number of loops.
 
     Args:
         size: Calls at once; more wait for a thread.
@@ -137,9 +154,8 @@ class ThreadPool:
         """
         if self._closed:
             raise RuntimeError("the pool of threads is closed")
-        call = ThreadCall(work, on_cancel)
+        call = ThreadCall(work, on_cancel, self._running.discard)
         self._running.add(call)
-        call.finished.add_done_callback(lambda _: self._running.discard(call))
         with self._lock:
             starts = not self._idle and self._threads < self._size
             if self._idle:
@@ -161,8 +177,12 @@ class ThreadPool:
     async def close(self) -> None:
         """Cancel what runs and let the threads go; a stuck function does not hold this up."""
         self._closed = True
+        ours = asyncio.get_running_loop()
         for call in list(self._running):
-            call.cancel()
+            if call.belongs_to(ours):
+                call.cancel()
+            else:
+                call.cancel_from_anywhere()
         with self._lock:
             for _ in range(self._threads):
                 self._calls.put(None)

@@ -34,6 +34,7 @@ class Request(TypedDict):
             the call; nothing is checked where it is empty or missing.
         context: The facts of the `StepContext`.
         environment: The whole environment for the call, or None for the worker's own.
+        same_environment: Whether the environment is that of the last call instead.
         cwd: The folder to work in, or None for the worker's own.
         sys_path: Where to import from, or None when that has not changed since the last call.
     """
@@ -46,6 +47,7 @@ class Request(TypedDict):
     validate: NotRequired[str]
     context: dict[str, Any]
     environment: dict[str, str] | None
+    same_environment: NotRequired[bool]
     cwd: str | None
     sys_path: list[str] | None
 

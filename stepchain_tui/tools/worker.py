@@ -23,6 +23,7 @@ from typing import Any, NoReturn
 
 from stepchain_tui.core.values import encode_json, to_json_value
 from stepchain_tui.tools import wire
+from stepchain_tui.tools.environment import raw_environment
 
 _PR_SET_PDEATHSIG = 1
 
@@ -59,6 +60,8 @@ class _Server:
         self._connection = connection
         self._sending = threading.Lock()
         self._environment = dict(os.environ)
+        self._wanted = self._environment
+        self._untouched = raw_environment()
         self._streams = (sys.stdout, sys.stderr)
         self._seconds = (0.0, 0.0)
 
@@ -75,21 +78,28 @@ class _Server:
         except BaseException as error:  # noqa: BLE001 - the worker's border: whatever a function raises is reported
             tag, body = wire.ERROR, _describe(error)
         self._flush()
-        self._restore()
         self._send(tag, number, body, wire.SECONDS.pack(*self._seconds))
+        self._restore()
 
     def _run(self, request: wire.Request) -> bytes:
         from stepchain_tui.tools.context import StepContext
-        from stepchain_tui.tools.functions import arguments_for, call_shape, shared_loader
+        from stepchain_tui.tools.functions import (
+            LoadedFunction,
+            arguments_for,
+            call_shape,
+            known_function,
+            shared_loader,
+        )
 
         number = request["call"]
         payload = _unpack(request)
         if request["reference"]:
             loaded = shared_loader().load(request["reference"], request["folder"])
-            function, shape = loaded.function, loaded.shape
+        elif request["by_value"]:  # is here for this call only, with all that it holds
+            loaded = LoadedFunction(payload["function"], call_shape(payload["function"]), None, None)
         else:
-            function = payload["function"]
-            shape = call_shape(function)
+            loaded = known_function(payload["function"])
+        function, shape = loaded.function, loaded.shape
         context = StepContext(
             **request["context"], write=lambda text: self._send(wire.LOG, number, text.encode("utf-8", "replace"))
         )
@@ -111,16 +121,19 @@ class _Server:
     def _enter(self, request: wire.Request) -> None:
         if request["sys_path"] is not None:
             sys.path[:] = request["sys_path"]
-        if request["environment"] is not None:
+        if not request.get("same_environment"):
             mark = {wire.OWNER_VARIABLE: self._environment.get(wire.OWNER_VARIABLE, "")}
-            _set_environment({**request["environment"], **mark})
+            given = request["environment"]
+            self._wanted = self._environment if given is None else {**given, **mark}
+            self._untouched = {}
+        if self._untouched != raw_environment():
+            _set_environment(self._wanted)
+            self._untouched = raw_environment()
         if request["cwd"] is not None:
             os.chdir(request["cwd"])
 
     def _restore(self) -> None:
         """Undo what a function may have left behind that the next one would stumble over."""
-        if dict(os.environ) != self._environment:
-            _set_environment(self._environment)
         os.chdir("/")
         signal.signal(signal.SIGTERM, _terminate)
         sys.stdout, sys.stderr = self._streams

@@ -310,3 +310,16 @@ def test_sphinx_docstrings_are_read_too() -> None:
     assert schema.description == "Take two."
     found = {name: one["description"] for name, one in schema.parameters["properties"].items()}
     assert found == {"a": "the first", "b": "the second one"}
+
+
+def test_methods_of_two_objects_and_objects_that_are_no_keys_have_their_schemas() -> None:
+    class Unhashable:
+        __hash__ = None  # type: ignore[assignment]
+
+        def __call__(self, count: int) -> None: ...
+
+    assert schema_of(Box(1).put) is schema_of(Box(2).put)
+    assert list(schema_of(Unhashable()).parameters["properties"]) == ["count"]
+    # the same function, once as a plain one with `self` and once bound
+    assert list(schema_of(Box.put).parameters["properties"]) == ["self", "thing"]
+    assert list(schema_of(Box(1).put).parameters["properties"]) == ["thing"]
