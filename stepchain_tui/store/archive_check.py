@@ -36,6 +36,7 @@ _LONGEST_HEADER = 100_000
 _DEEPEST = MAX_DEPTH + 20
 _STEP_ID = re.compile(r"[A-Za-z_][A-Za-z0-9_]*(\[[0-9]{1,9}\])?(/[A-Za-z_][A-Za-z0-9_]*(\[[0-9]{1,9}\])?)*")
 _LONGEST_STEP_ID = 2_000
+_CONTROLS = re.compile(r"[\x00-\x1f\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069]")
 _STRING = re.compile(rb'"(?:[^"\\]|\\.)*"', re.DOTALL)
 _COUNT = 2**31
 _NUMBER = 2**63
@@ -58,6 +59,7 @@ class ArchiveError(UsageError):
     kind = "archive"
 
     def __init__(self, path: Path, problem: str, hint: str = "") -> None:
+        problem = _CONTROLS.sub("?", problem)
         hint = hint or "Export the run once more and copy the file whole; nothing was imported."
         super().__init__(f"{path}: {problem}", hint=hint)
 

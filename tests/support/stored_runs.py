@@ -97,6 +97,7 @@ def check_rows(state: RunState, row: RunSummary, steps: list[StepSummary]) -> No
         parent_step_id=state.parent_step_id,
         owner=row.owner,
         owner_alive=row.owner_alive,
+        imported=row.imported,
     )
     assert row == expected, f"run {state.run_id}: its row differs from its events: {_difference(row, expected)}"
     wanted = [

@@ -622,3 +622,46 @@ async def test_many_runs_share_one_batch(store: SQLiteStore) -> None:
     store.commit(batch)
     assert len(await store.list_runs()) == 20
     assert [len(await store.list_steps(f"run-{n:02}")) for n in range(20)] == [2] * 20
+
+
+# --- large values that somebody is about to use
+
+
+async def test_a_deletion_leaves_a_value_that_a_run_beside_it_has_just_found(tmp_path: Path) -> None:
+    owner, other = SQLiteStore(tmp_path / "runs.db"), SQLiteStore(tmp_path / "runs.db")
+    await owner.open()
+    await other.open()
+    value = "large " * 20_000
+    owner.commit(make_run("old", output=owner.keep(value))[1])
+    lock = owner.acquire_run("new")
+    found = owner.keep(value)
+    await other.delete_run("old")
+    owner.commit(make_run("new", output=found)[1])
+    assert await owner.load_value(found) == value
+    assert await owner.integrity_check(full=True) == []
+    lock.release()
+    await other.close()
+    await owner.delete_run("new")
+    assert not [path for path in owner._blobs.folder.rglob("*") if path.is_file()]
+    await owner.close()
+
+
+async def test_a_value_that_is_found_while_it_is_removed_stays(
+    store: SQLiteStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kept = store.keep("large " * 20_000)
+    assert kept.blob is not None
+    path = store._blobs.path(kept.blob.sha256)
+    os.utime(path, (0, 0))
+    rename = Path.rename
+
+    def found_just_then(source: Path, target: Path) -> Path:
+        store.keep("large " * 20_000)
+        return rename(source, target)
+
+    monkeypatch.setattr(Path, "rename", found_just_then)
+    assert store._blobs.remove([kept.blob.sha256]) == 0
+    assert await store.load_value(kept) == "large " * 20_000
+    monkeypatch.undo()
+    os.utime(path, (0, 0))
+    assert store._blobs.remove([kept.blob.sha256]) == 1
