@@ -204,6 +204,7 @@ _OTHER_ACTIONS = (
 )
 _APP_ACTIONS = (
     Action("app.keys", "question_mark,f1", "keys", "Show all keys; enter runs one", Scope.APP, footer=95),
+    Action("app.executors", "f2", "executor types", "Show what `executor:` may name for each kind of step", Scope.APP),
     Action("app.home", "H", "home", "Go to the plans and recent runs", Scope.APP),
     Action("app.history", "L", "history", "Go to the list of all runs", Scope.APP, footer=92),
     Action("app.back", "escape", "back", "Leave what was opened last: a search, a maximised pane, a screen", Scope.APP),

@@ -187,6 +187,15 @@ class Dialogs(App[int]):
                 await self.run_action(action.own, default_namespace=node)
                 return
 
+    def do_app_executors(self) -> None:
+        """Show what the types of executors are for."""
+        if not self.is_asking:
+            from stepchain_tui.tui.screens.executors import ExecutorsScreen
+
+            screen = self.screen
+            folder = screen.plan_folder if isinstance(screen, ActionScreen) else None
+            self.push_screen(ExecutorsScreen(folder or self.folder))
+
     def do_app_palette(self) -> None:
         """Open the palette of all commands."""
         if not self.is_asking:

@@ -168,7 +168,7 @@ class Lines:
         json: Whether it is JSON, for the colours.
         width: Cells of the longest line, at least: characters.
         raw: The text as it is copied and paged.
-        kinds: What each line is, where not all are alike: `json`, `ours` for what we say of it, or empty.
+        kinds: What each line is, where not all are alike: `json`, `ours` for what we say of it, `title`, or empty.
     """
 
     lines: tuple[str, ...] = ()

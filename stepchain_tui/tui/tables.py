@@ -160,7 +160,10 @@ def table_of(value: Any) -> RecordTable | None:
         return None
     if not is_result and not all(_is_flat(row) for row in rows):
         return None
+    given = value.get("columns") if is_result else None
     names: dict[str, None] = {}
+    if isinstance(given, list) and all(isinstance(name, str) for name in given):
+        names = dict.fromkeys(name for name in given if name in rows[0])
     last: Any = None
     for row in rows:
         if last is None or row.keys() != last.keys():
@@ -170,8 +173,10 @@ def table_of(value: Any) -> RecordTable | None:
         last = row
     if not names:
         return None
-    facts = [f"{_flat(key)} {cell_of(fact)[0]}" for key, fact in value.items() if key != "rows"] if is_result else []
-    facts = [fact[:40] for fact in facts if fact != f"rowcount {len(rows)}"]
+    others = {key: fact for key, fact in value.items() if key not in ("rows", "columns")} if is_result else {}
+    if others.get("rowcount") == len(rows):
+        del others["rowcount"]
+    facts = [f"{_flat(key)} {cell_of(fact)[0]}"[:40] for key, fact in others.items()]
     return RecordTable(rows, tuple(names), [plural(len(rows), "row"), *facts[:8]])
 
 

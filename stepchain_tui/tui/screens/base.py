@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
 from textual import on
@@ -29,6 +30,11 @@ class ActionScreen(Background, Screen[None]):
     def name_in_menus(self) -> str:
         """What menus call this screen."""
         return ""
+
+    @property
+    def plan_folder(self) -> Path | None:
+        """The folder of the plan in sight, None where there is none."""
+        return None
 
     def situation(self) -> Situation | None:
         """Return what decides which actions fit, None where nothing does."""

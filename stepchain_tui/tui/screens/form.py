@@ -110,7 +110,7 @@ class FieldsForm(Dialog[tuple[bool, dict[str, Any]]]):
             yield Static(label, classes="field-name")
             yield self._widget(name, spec)
             known = self._problems.get(name, "")
-            problem = Static(known, markup=False, classes="field-problem", id=f"problem-{name}")
+            problem = Static(known, markup=False, classes="field-problem", id=_part_id("problem", name))
             problem.display = bool(known)
             yield problem
 
@@ -118,24 +118,24 @@ class FieldsForm(Dialog[tuple[bool, dict[str, Any]]]):
         value = self._values.get(name, spec.default)
         match str(spec.type):
             case "boolean":
-                return Switch(bool(value), id=f"field-{name}")
+                return Switch(bool(value), id=_part_id("field", name))
             case "choice":
                 choices = [(str(choice), choice) for choice in spec.choices or []]
                 known = value in [choice for _, choice in choices]
-                return Select(choices, value=value if known else Select.NULL, id=f"field-{name}", compact=True)
+                return Select(choices, value=value if known else Select.NULL, id=_part_id("field", name), compact=True)
             case kind:
                 return Input(
                     "" if value is None else str(value),
                     password=kind == "secret",
                     suggester=PathSuggester(self._folder) if kind == "path" else None,
-                    id=f"field-{name}",
+                    id=_part_id("field", name),
                     compact=True,
                 )
 
     def on_mount(self) -> None:
         """Begin at the first field that has no value."""
         for name in self._specs:
-            widget = self.query_one(f"#field-{name}")
+            widget = self.query_one(f"#{_part_id('field', name)}")
             if isinstance(widget, Input) and not widget.value:
                 widget.focus()
                 return
@@ -145,7 +145,7 @@ class FieldsForm(Dialog[tuple[bool, dict[str, Any]]]):
     def _given(self) -> dict[str, Any]:
         given: dict[str, Any] = {}
         for name in self._specs:
-            widget = self.query_one(f"#field-{name}")
+            widget = self.query_one(f"#{_part_id('field', name)}")
             if isinstance(widget, Switch):
                 given[name] = widget.value
             elif isinstance(widget, Select):
@@ -169,11 +169,11 @@ class FieldsForm(Dialog[tuple[bool, dict[str, Any]]]):
                     problem = str(error)
             elif not spec.has_default:
                 problem = "a value is needed"
-            shown = self.query_one(f"#problem-{name}", Static)
+            shown = self.query_one(f"#{_part_id('problem', name)}", Static)
             shown.display = bool(problem)
             shown.update(Content(problem))
             if problem and first is None:
-                first = self.query_one(f"#field-{name}")
+                first = self.query_one(f"#{_part_id('field', name)}")
         if first is not None:
             first.focus()
             return None
@@ -197,3 +197,8 @@ class FieldsForm(Dialog[tuple[bool, dict[str, Any]]]):
     @on(Button.Pressed, "#refuse")
     def _refuse_pressed(self) -> None:
         self.dismiss((False, {}))
+
+
+def _part_id(part: str, name: str) -> str:
+    """Return the id of a part of a field; a dot, as in `http.url`, cannot be in one."""
+    return f"{part}-{name.replace('.', '-')}"

@@ -63,6 +63,11 @@ class PlanTextScreen(ActionScreen):
         self._checking: Timer | None = None
         self._edition = 0
 
+    @property
+    def plan_folder(self) -> Path:
+        """What `./` in the plan is relative to."""
+        return self.folder
+
     def heading(self) -> str:
         """Return what is edited."""
         raise NotImplementedError
@@ -179,7 +184,7 @@ class PlanTextScreen(ActionScreen):
             why = "it is written in another file" if "/" in step_id else "mend the problems first"
             self.notify(f"there is no form for {step_id}: {why}", severity="warning", timeout=3, markup=False)
             return
-        specs, values = step_form.fields_of(step)
+        specs, values = await self.chain.library.work(partial(step_form.fields_of, step, self.folder))
         answer = await self.chain.fill_in(f"Step {step_id}", step_form.HELP, specs, values, accept="take")
         if answer is None:
             return

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import partial
+from pathlib import Path
 from typing import ClassVar
 
 from textual import getters, on
@@ -70,6 +71,11 @@ class RunScreen(RunByHandActions, RunPaneActions, ActionScreen):
     def name_in_menus(self) -> str:
         """What menus call this screen."""
         return self.session.title
+
+    @property
+    def plan_folder(self) -> Path | None:
+        """The folder of the plan's file."""
+        return (self.chain.folder / self.session.plan_path).parent if self.session.plan_path else None
 
     def compose(self) -> ComposeResult:
         """Status on top, the graph at the left, step and timeline at the right, keys below."""

@@ -12,6 +12,8 @@ _TOKEN = re.compile(
     r"|(?P<number>-?\d+(?:\.\d+)?(?:[eE][+-]?\d+)?|\btrue\b|\bfalse\b|\bnull\b)"
 )
 
+_STYLES = {"ours": "line--dim", "title": "line--key"}
+
 
 class TextView(LineView):
     """Shows `Lines`; JSON has colours, and what we say of a text is dim."""
@@ -33,8 +35,8 @@ class TextView(LineView):
         """Return one line of the text."""
         content = self.content
         line, kind = content.lines[index], content.kinds[index] if content.kinds else ""
-        if kind == "ours":
-            return [(line, "line--dim")]
+        if kind in _STYLES:
+            return [(line, _STYLES[kind])]
         return json_pieces(line) if content.json or kind == "json" else [(line, "")]
 
     async def find(self, text: str, *, backwards: bool = False, again: bool = False) -> bool:
