@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import email.utils
 import traceback
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any
 
 from stepchain_tui.llm.choice import NO_KEY, ModelChoice
+from stepchain_tui.resilience.retry_after import retry_after
 from stepchain_tui.run.failures import AttemptError
 from stepchain_tui.run.status import ErrorType
 
@@ -98,32 +98,6 @@ def build(
         exception="" if error is None else type(error).__name__,
         details={key: _without_key(v, choice) if isinstance(v, str) else v for key, v in (details or {}).items()},
     )
-
-
-def retry_after(headers: Any, now: datetime) -> float | None:
-    """Return the seconds that `retry-after-ms` or `retry-after` (seconds or an HTTP date) ask for, or None."""
-    for name, factor in (("retry-after-ms", 0.001), ("retry-after", 1.0)):
-        value = headers.get(name)
-        if not value:
-            continue
-        try:
-            seconds = float(value) * factor
-        except ValueError:
-            parsed = _date(value)
-            if parsed is None:
-                continue
-            seconds = (parsed - now).total_seconds()
-        if seconds == seconds and seconds != float("inf"):
-            return max(0.0, seconds)
-    return None
-
-
-def _date(value: str) -> datetime | None:
-    try:
-        parsed = email.utils.parsedate_to_datetime(value)
-    except (TypeError, ValueError):
-        return None
-    return parsed if parsed.tzinfo else parsed.replace(tzinfo=UTC)
 
 
 def _class_of(words: str) -> ErrorType:

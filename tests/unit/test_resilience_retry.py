@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
@@ -9,6 +10,7 @@ import pytest
 from stepchain_tui.plan import RetrySettings, Step
 from stepchain_tui.resilience.classify import classify, classify_status
 from stepchain_tui.resilience.retry import RetryPolicy
+from stepchain_tui.resilience.retry_after import retry_after
 from stepchain_tui.run import AttemptError, ErrorType, Failure
 
 RATE, SERVER, TOOL, USER, TIMEOUT, UNKNOWN = ErrorType
@@ -160,3 +162,26 @@ def test_the_type_of_an_exception_decides_first_then_the_kind_of_step(
     error: BaseException, kind: str, error_type: ErrorType
 ) -> None:
     assert classify(error, kind) is error_type
+
+
+NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
+
+
+@pytest.mark.parametrize(
+    ("headers", "seconds"),
+    [
+        ({}, None),
+        ({"retry-after": "7"}, 7.0),
+        ({"retry-after": "0.5"}, 0.5),
+        ({"retry-after-ms": "250", "retry-after": "9"}, 0.25),
+        ({"retry-after": "Fri, 02 Jan 2026 03:04:35 GMT"}, 30.0),
+        ({"retry-after": "Fri, 02 Jan 2026 03:00:00 GMT"}, 0.0),
+        ({"retry-after": "-3"}, 0.0),
+        ({"retry-after": "nan"}, None),
+        ({"retry-after": "soon"}, None),
+        ({"retry-after": "1e300"}, 365 * 86_400.0),
+        ({"retry-after": "Fri, 31 Dec 9999 23:59:59 GMT"}, 365 * 86_400.0),
+    ],
+)
+def test_retry_after_is_read_and_no_wish_is_without_end(headers: dict[str, str], seconds: float | None) -> None:
+    assert retry_after(headers, NOW) == seconds

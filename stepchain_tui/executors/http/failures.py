@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 from stepchain_tui.executors.base import CallTimeoutError
 from stepchain_tui.executors.http.words import one_line
-from stepchain_tui.llm.openai_errors import retry_after
 from stepchain_tui.resilience.classify import classify_status
+from stepchain_tui.resilience.retry_after import retry_after
 from stepchain_tui.run.failures import AttemptError
 from stepchain_tui.run.status import ErrorType
 
@@ -23,8 +23,6 @@ PIECE_LENGTH = 300
 """Characters of a failed answer's body that its message shows."""
 KEPT_LENGTH = 4_000
 """Characters of a failed answer's body that its details keep."""
-LONGEST_WAIT = 365 * 86_400.0
-"""Seconds: what a server may ask us to wait at most."""
 _REASON_LENGTH = 80
 _SAID_LENGTH = 200
 
@@ -166,7 +164,7 @@ def status_failure(
         + (f": {piece}" if piece else ""),
         error_type=error_type,
         hint=_status_hint(status, expected),
-        retry_after=None if wait is None else min(wait, LONGEST_WAIT),
+        retry_after=wait,
         details={"status": status, "reason": redactor.text(told), "body": said[:KEPT_LENGTH]},
     )
 
