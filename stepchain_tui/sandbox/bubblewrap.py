@@ -3,8 +3,8 @@
 It sees this interpreter's own files and packages, read-only and under names that say nothing of their owner, the
 system's libraries, and folders of its own in memory. Nobody's files, environment, processes or network are there.
 
-There are two ways. Started by root, the snippet runs as a user id that nobody else has, because the kernel does not
-count root's processes, in a user namespace neither. Started by anybody else it runs in a user namespace.
+There are two ways. Started by root, the snippet runs as a user id that nobody else has; started by anybody else, in a
+user namespace.
 """
 
 from __future__ import annotations
@@ -53,7 +53,8 @@ class Bubblewrap:
 
     Attributes:
         program: The path of `bwrap`.
-        as_root: Started by root, with a user id of its own for each snippet; otherwise in a user namespace.
+        as_root: Started by root, with a user id of its own for each snippet; otherwise in a user namespace. Never
+            the latter for root: the kernel does not count its processes, and they own what a machine is steered by.
     """
 
     program: str
@@ -100,7 +101,9 @@ class Bubblewrap:
         words += ["--proc", "/proc", "--dev", "/dev"]
         for folder in ("/tmp", "/dev/shm"):
             words += ["--perms", "1777", "--size", str(FOLDER_LIMIT), "--tmpfs", folder]
-        return [*words, "--remount-ro", "/dev", "--remount-ro", "/", "--chdir", "/tmp", "--"]
+        for folder in ("/proc", "/dev", "/"):
+            words += ["--remount-ro", folder]
+        return [*words, "--chdir", "/tmp", "--"]
 
     def interpreter(self) -> list[str]:
         """Return the command that starts Python inside."""

@@ -66,7 +66,7 @@ class BwrapProcess:
             read, self._lifeline = os.pipe()
             ours.append(self._lifeline)
             theirs.append(read)
-            theirs.append(_filter())
+            theirs.append(_filter(network))
             out, err, result, info, request, system_calls = theirs
             self._process: subprocess.Popen[bytes] = subprocess.Popen(
                 [
@@ -204,10 +204,10 @@ def _program() -> str:
     return Path(__file__).with_name("inside.py").read_text(encoding="utf-8")
 
 
-def _filter() -> int:
+def _filter(network: bool) -> int:
     """Return a descriptor that brings the filter of system calls."""
     read, write = os.pipe()
-    os.write(write, seccomp_program() or b"")
+    os.write(write, seccomp_program(network=network) or b"")
     os.close(write)
     return read
 

@@ -22,7 +22,7 @@ from stepchain_tui.sandbox.answers import value_of
 from stepchain_tui.sandbox.bubblewrap import FOLDER_LIMIT, Bubblewrap, candidate, unavailable
 from stepchain_tui.sandbox.bwrap_process import BwrapProcess
 from stepchain_tui.sandbox.failures import memory_failure, stopped_failure
-from stepchain_tui.sandbox.inside import EXIT_DONE, EXIT_MEMORY, EXIT_PROCESSES
+from stepchain_tui.sandbox.inside import EXIT_BROKEN, EXIT_DONE, EXIT_MEMORY, EXIT_PROCESSES
 from stepchain_tui.sandbox.runner import DEFAULT_PRINT_LIMIT, DEFAULT_TIME_LIMIT, PrintCallback
 from stepchain_tui.sandbox.values import inputs_for_sandbox, too_big
 
@@ -259,10 +259,10 @@ class _Snippet:
                 exception="ProcessLimit",
                 details={"resource_limit": "processes"},
             )
-        if code < 0 or code > 128:
+        if code == EXIT_BROKEN or code < 0 or code > 128:
             number = -code if code < 0 else code - 128
             raise AttemptError(
-                f"the code's process was killed by signal {number}",
+                "the sandbox broke" if code == EXIT_BROKEN else f"the code's process was killed by signal {number}",
                 error_type=ErrorType.TOOL_ERROR,
                 hint="A crash in a package, or too little memory on this machine.",
                 exception="SandboxCrashed",

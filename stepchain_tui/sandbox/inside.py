@@ -28,6 +28,8 @@ EXIT_PROCESSES = 82
 """There were more processes than there may be."""
 EXIT_ORPHANED = 83
 """Whoever asked is gone."""
+EXIT_BROKEN = 84
+"""The first process could not go on watching."""
 
 TICK = 0.01
 """Seconds between two looks at the processes."""
@@ -67,7 +69,10 @@ def main() -> NoReturn:
     nothing = os.open(os.devnull, os.O_WRONLY)
     os.dup2(nothing, 1)
     os.dup2(nothing, 2)
-    Supervisor(worker, request).watch()
+    try:
+        Supervisor(worker, request).watch()
+    except BaseException:  # noqa: BLE001 - unwatched, nothing may go on
+        os._exit(EXIT_BROKEN)
 
 
 def read_request() -> dict[str, Any]:

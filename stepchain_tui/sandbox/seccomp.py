@@ -73,15 +73,31 @@ _REFUSED: dict[str, tuple[int, int]] = {
     "iopl": (172, _ABSENT),
     "ioperm": (173, _ABSENT),
     "lookup_dcookie": (212, 18),
+    "setpriority": (141, 140),
+    "ioprio_set": (251, 30),
+    "move_pages": (279, 239),
+    "migrate_pages": (256, 238),
+    "process_madvise": (440, 440),
+    "process_mrelease": (448, 448),
 }
 """Each call's numbers on x86_64 and aarch64."""
+_OWN_PROCESS_ONLY: dict[str, tuple[int, int]] = {
+    "prlimit64": (302, 261),
+    "sched_setscheduler": (144, 119),
+    "sched_setparam": (142, 118),
+    "sched_setattr": (314, 274),
+    "sched_setaffinity": (203, 122),
+}
+"""Calls whose first argument is a process: 0 is the caller. Of another one, such as the sandbox's first, they would
+change the limits."""
 _CLONE3 = (435, 435)
 _CLONE = (56, 220)
 _SOCKET = (41, 198)
 _NEW_NAMESPACES = 0x7E020000
 """CLONE_NEWNS, NEWCGROUP, NEWUTS, NEWIPC, NEWUSER, NEWPID and NEWNET."""
-_SOCKET_FAMILIES = (1, 2, 10, 16)
-"""AF_UNIX, AF_INET, AF_INET6 and AF_NETLINK: what the network namespace holds."""
+_UNIX = 1
+_NETWORKS = (2, 10, 16)
+"""AF_INET, AF_INET6 and AF_NETLINK: what a network namespace holds, as it does AF_UNIX."""
 _X32 = 0x40000000
 """From here on calls are those of the 32-bit-pointer ABI of x86_64, which have other numbers."""
 
@@ -90,11 +106,13 @@ _OFFSET_NUMBER, _OFFSET_ARCHITECTURE, _OFFSET_FIRST_ARGUMENT = 0, 4, 16
 _ALLOW, _KILL, _FAIL = 0x7FFF0000, 0x80000000, 0x00050000
 
 
-def seccomp_program(machine: str | None = None) -> bytes | None:
+def seccomp_program(machine: str | None = None, *, network: bool = False) -> bytes | None:
     """Return the filter as the bytes that `bwrap --seccomp` reads, or None where there is none for this processor.
 
     Args:
         machine: The processor, as `platform.machine()` names it; None means this machine's.
+        network: For a sandbox in this machine's own network: no Unix sockets, because the abstract ones of other
+            programs, such as a desktop's, are part of it.
     """
     machine = machine or platform.machine()
     if machine not in _COLUMNS or struct.calcsize("P") != 8:
@@ -111,6 +129,15 @@ def seccomp_program(machine: str | None = None) -> bytes | None:
     for numbers in _REFUSED.values():
         if numbers[column] != _ABSENT:
             program += [_jump(_JUMP_EQUAL, numbers[column], 0, 1), _statement(_RETURN, _FAIL | errno.EPERM)]
+    for numbers in _OWN_PROCESS_ONLY.values():
+        program += [
+            _jump(_JUMP_EQUAL, numbers[column], 0, 4),
+            _statement(_LOAD, _OFFSET_FIRST_ARGUMENT),
+            _jump(_JUMP_EQUAL, 0, 0, 1),
+            _statement(_RETURN, _ALLOW),
+            _statement(_RETURN, _FAIL | errno.EPERM),
+        ]
+    families = _NETWORKS if network else (_UNIX, *_NETWORKS)
     program += [
         # Its flags lie in memory that a filter cannot read; without it the C library falls back to clone.
         _jump(_JUMP_EQUAL, _CLONE3[column], 0, 1),
@@ -120,12 +147,9 @@ def seccomp_program(machine: str | None = None) -> bytes | None:
         _jump(_JUMP_ANY_BIT, _NEW_NAMESPACES, 0, 1),
         _statement(_RETURN, _FAIL | errno.EPERM),
         _statement(_RETURN, _ALLOW),
-        _jump(_JUMP_EQUAL, _SOCKET[column], 0, 3 + len(_SOCKET_FAMILIES)),
+        _jump(_JUMP_EQUAL, _SOCKET[column], 0, 3 + len(families)),
         _statement(_LOAD, _OFFSET_FIRST_ARGUMENT),
-        *(
-            _jump(_JUMP_EQUAL, family, len(_SOCKET_FAMILIES) - place, 0)
-            for place, family in enumerate(_SOCKET_FAMILIES)
-        ),
+        *(_jump(_JUMP_EQUAL, family, len(families) - place, 0) for place, family in enumerate(families)),
         _statement(_RETURN, _FAIL | errno.EAFNOSUPPORT),
         _statement(_RETURN, _ALLOW),
         _statement(_RETURN, _ALLOW),
