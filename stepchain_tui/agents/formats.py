@@ -262,7 +262,13 @@ def _described(form: Any) -> str:
 
 
 def _shown(value: Any) -> str:
+    """Return what is there instead: short text whole and no part of longer text, so that a secret is still found."""
     if value is None:
         return "null"
-    text = repr(value)
-    return f"{type(value).__name__} {text if len(text) <= _SHOWN else text[:_SHOWN] + ' ...'}"
+    name = type(value).__name__
+    if isinstance(value, str):
+        short = len(value) <= _SHOWN and value.isprintable() and not {"'", "\\"} & set(value)
+        return f"{name} '{value}'" if short else f"{name} of {len(value)} characters"
+    if isinstance(value, bool | int | float):
+        return f"{name} {value!r}"
+    return f"{name} of {len(value)}" if isinstance(value, list | tuple | Mapping) else name

@@ -308,6 +308,23 @@ async def test_a_missing_and_a_mistyped_key_are_told_with_a_diff() -> None:
     assert "- plan: list" in raised.value.hint
 
 
+@pytest.mark.parametrize(
+    ("value", "shown"),
+    [
+        ("x" * 60, "str '" + "x" * 60 + "'"),
+        ("x" * 61, "str of 61 characters"),
+        ("it's", "str of 4 characters"),
+        (["secret"], "list of 1"),
+        ({"a": "secret"}, "dict of 1"),
+        (1.5, "float 1.5"),
+    ],
+)
+async def test_a_wrong_value_is_shown_whole_or_not_at_all(value: Any, shown: str) -> None:
+    """A part of a secret would not be found again by what takes secrets out."""
+    result = await ResponseValidator().validate({"a": value}, {"a": bytes})
+    assert result.problems == [f"a: expected bytes, got {shown}"]
+
+
 @dataclasses.dataclass
 class Part:
     title: str
@@ -331,7 +348,7 @@ class Own:
         ({"a": Own()}, {"a": Own}, []),
         ({"a": Part("x")}, {"a": Part}, []),
         ({"type": "x"}, {"type": str}, []),
-        ([], FORMAT, ["expected a mapping, got list []"]),
+        ([], FORMAT, ["expected a mapping, got list of 0"]),
         (
             {"error": "x", "error_type": "timeout"},
             FORMAT,
