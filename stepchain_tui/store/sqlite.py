@@ -10,7 +10,7 @@ import asyncio
 import contextlib
 import os
 import sqlite3
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
@@ -18,13 +18,10 @@ from stepchain_tui.core.errors import StepChainError, StoreError
 from stepchain_tui.core.paths import store_path
 from stepchain_tui.core.secrets import Redactor
 from stepchain_tui.core.values import encode_json, to_json_value
-from stepchain_tui.run.events import Event
-from stepchain_tui.run.state import RunState
-from stepchain_tui.run.status import RunStatus
 from stepchain_tui.run.values import Kept
 from stepchain_tui.store import locks, search, space, upkeep
-from stepchain_tui.store.base import AbstractStore, RunLock
-from stepchain_tui.store.blobs import FileBlobs, keep_value, value_of
+from stepchain_tui.store.base import RunLock
+from stepchain_tui.store.blobs import FileBlobs, keep_value
 from stepchain_tui.store.connect import connect_reader_once, connect_writer, prepare_file, release_file
 from stepchain_tui.store.feed import Feed
 from stepchain_tui.store.imports import require_trust
@@ -33,17 +30,18 @@ from stepchain_tui.store.migrations import migrate
 from stepchain_tui.store.moments import micros
 from stepchain_tui.store.problems import not_open, store_error
 from stepchain_tui.store.reader import Reader
-from stepchain_tui.store.records import Batch, CacheEntry, Command, LogLine, RunSummary, StepSummary
+from stepchain_tui.store.records import Batch, Command
 from stepchain_tui.store.references import remove_unused
 from stepchain_tui.store.rows import RowMaker
-from stepchain_tui.store.shared import clean_scope, clear_cache
+from stepchain_tui.store.shared import clear_cache
+from stepchain_tui.store.sqlite_reading import SQLiteReading
 from stepchain_tui.store.writer import DirectWriter, ThreadWriter, Writer
 
 T = TypeVar("T")
 
 
-class SQLiteStore(AbstractStore):
-    """Keeps runs in a SQLite file. It is long because the contract is: each method is a line or two.
+class SQLiteStore(SQLiteReading):
+    """Keeps runs in a SQLite file: opening, writing and upkeep; reading is the half in `sqlite_reading`.
 
     Use one object from one thread; several objects, also of several processes, may share the file. `unclean_end`
     tells after `open` whether the last process that wrote the store did not close it.
@@ -225,113 +223,13 @@ class SQLiteStore(AbstractStore):
         if unused:
             await asyncio.to_thread(remove_unused, self._blobs, unused, self._locks)
 
-    # --- reading
-
-    async def load_value(self, kept: Kept) -> Any:
-        """Return the whole value that `keep` was given."""
-        if kept.blob is None:
-            return kept.value
-        return await asyncio.to_thread(value_of, kept, lambda: self._blobs)
-
-    async def read_events(self, run_id: str, after: int = 0, limit: int | None = None) -> list[Event]:
-        """Return a run's events with `seq > after`; see `AbstractStore.read_events`."""
-        return await self._reading().events(run_id, after, limit)
-
-    async def load_state(self, run_id: str) -> RunState:
-        """Return the fold of all events of a run."""
-        return await self._reading().state(run_id)
-
-    def read_raw_events(
-        self, run_id: str, after: int = 0, limit: int | None = None
-    ) -> AsyncIterator[tuple[int, str, str, bytes]]:
-        """Yield `(seq, type, step_id, JSON)`; see `AbstractStore.read_raw_events`."""
-        return self._reading().raw_events(run_id, after, limit)
-
-    async def list_runs(
-        self,
-        *,
-        limit: int = 100,
-        offset: int = 0,
-        text: str = "",
-        statuses: Sequence[RunStatus] = (),
-        plan_path: str = "",
-    ) -> list[RunSummary]:
-        """Return runs, newest first; see `AbstractStore.list_runs`."""
-        return await self._reading().list_runs(limit, offset, text, statuses, plan_path)
-
-    async def get_run(self, run_id: str) -> RunSummary:
-        """Return one run's row by its id or a unique prefix of it."""
-        return await self._reading().get_run(run_id)
-
-    async def children_of(self, run_id: str) -> list[RunSummary]:
-        """Return the runs that were forked from a run, oldest first."""
-        return await self._reading().children_of(run_id)
-
-    async def list_steps(self, run_id: str) -> list[StepSummary]:
-        """Return the rows of a run's steps in plan order."""
-        return await self._reading().list_steps(run_id)
-
-    async def read_log(
-        self,
-        run_id: str,
-        *,
-        step_id: str | None = None,
-        attempt: int | None = None,
-        item: int | None = None,
-        after: int = 0,
-        before: int | None = None,
-        limit: int = 1000,
-        newest: bool = False,
-    ) -> list[LogLine]:
-        """Return log lines by number; see `AbstractStore.read_log`."""
-        return await self._reading_logs().lines(
-            run_id,
-            step_id=step_id,
-            attempt=attempt,
-            item=item,
-            after=after,
-            before=before,
-            limit=limit,
-            newest=newest,
-        )
-
-    async def count_log(self, run_id: str, *, step_id: str | None = None, attempt: int | None = None) -> int:
-        """Return how many log lines there are."""
-        return await self._reading_logs().count(run_id, step_id=step_id, attempt=attempt)
-
-    async def read_log_page(
-        self, run_id: str, *, step_id: str, attempt: int | None = None, offset: int = 0, limit: int = 200
-    ) -> list[LogLine]:
-        """Return the lines at positions `offset` to `offset + limit` of a step's log."""
-        return await self._reading_logs().page(run_id, step_id=step_id, attempt=attempt, offset=offset, limit=limit)
-
-    async def search(self, text: str, *, run_id: str | None = None, limit: int = 100) -> list[dict[str, Any]]:
-        """Return hits in logs, outputs and errors; see `AbstractStore.search`."""
-        return await search.search(self._reading(), text, run_id, limit)
-
     # --- what runs share
-
-    async def find_cached(self, key: str) -> CacheEntry | None:
-        """Return the entry of that key; see `AbstractStore.find_cached`."""
-        entry = await self._reading().cached(key)
-        if entry is None or entry.output.blob is None:
-            return entry
-        there = await asyncio.to_thread(self._blobs.touch, entry.output.blob.sha256)
-        return entry if there else None
-
-    async def last_cached(self, scope: str) -> CacheEntry | None:
-        """Return the newest entry of a step, None where there is none."""
-        return await self._reading().last_cached(clean_scope(scope, self._maker.gates))
 
     async def clear_cache(self) -> int:
         """Forget all entries and return how many there were."""
         cleared = await self.write(clear_cache)
         await self.sweep_files()
         return cleared
-
-    async def read_breakers(self) -> dict[str, dict[str, Any]]:
-        """Return what is kept of each circuit breaker, by name."""
-        return await self._reading().breakers()
 
     # --- commands and changes
 
@@ -345,18 +243,6 @@ class SQLiteStore(AbstractStore):
                 connection, command, encode_json(arguments).decode(), micros(command.sent_at) or 0
             )
         )
-
-    async def pending_commands(self, run_ids: Sequence[str]) -> list[Command]:
-        """Return the unanswered commands for these runs in the order they were sent."""
-        return await self._reading().pending_commands(run_ids)
-
-    async def get_command(self, command_id: str) -> Command | None:
-        """Return a command with its answer, or None."""
-        return await self._reading().command(command_id)
-
-    async def data_version(self) -> int:
-        """Return a number that changes whenever any connection has written."""
-        return await self._reading().data_version()
 
     def changes(self, poll: float = 0.05) -> AsyncIterator[None]:
         """Yield at once, and then each time the store may hold something new, until it is closed."""
@@ -385,10 +271,6 @@ class SQLiteStore(AbstractStore):
         """Return whether a living process holds the run's lock."""
         return locks.is_locked(locks.lock_path(self._locks, run_id))
 
-    async def read_workers(self, run_id: str) -> list[dict[str, Any]]:
-        """Return what the last owner recorded of its pool workers."""
-        return await self._reading().workers(run_id)
-
     # --- upkeep
 
     async def _index_some(self) -> int:
@@ -406,11 +288,6 @@ class SQLiteStore(AbstractStore):
     async def rebuild_summaries(self, run_id: str) -> list[str]:
         """Fold a run's events anew, write its summary rows from that, and return what was different."""
         return await upkeep.rebuild_summaries(self, self._maker, run_id)
-
-    async def measure(self, run_ids: Sequence[str]) -> tuple[space.StoreSize, Mapping[str, space.RunSize]]:
-        """Return how much the store takes, and how much of that each of these runs. Raises UnknownRunError."""
-        reader = self._reading()
-        return await space.measure_store(reader), await space.measure_runs(reader, run_ids)
 
     async def give_back(self) -> bool:
         """Make the file smaller where much of it is free, and nobody else has it open; returns whether it was."""
