@@ -15,6 +15,7 @@ from stepchain_tui.executors.python import PythonExecutor
 from stepchain_tui.executors.types import SkipStep, StepCall
 from stepchain_tui.plan import Step
 from stepchain_tui.run import AttemptError, ErrorType, Failure
+from tests.support.command_line import CommandLine
 
 
 class Ports:
@@ -314,3 +315,67 @@ async def test_closing_an_executor_that_did_nothing_does_nothing():
     executor = PythonExecutor()
     await executor.close()
     await executor.close()
+
+
+# --- whole runs
+
+
+PLAN = """
+steps:
+  - id: numbers
+    python: "class N(int):\\n    pass\\nprint('in full Python')\\n[int(N(n)) for n in (n for n in range(4))]"
+    engine: bwrap
+  - id: total
+    python: "sum(numbers)"
+    args: {numbers: "{{ steps.numbers.output }}"}
+"""
+ENDLESS = """
+steps:
+  - id: loop
+    python: "import time\\nprint('began')\\ntime.sleep(600)"
+    engine: bwrap
+"""
+
+
+@pytest.fixture
+def typed(tmp_path):
+    command_line = CommandLine(tmp_path)
+    yield command_line
+    command_line.end()
+
+
+@pytest.mark.needs("bwrap")
+def test_a_plan_may_choose_bwrap(typed):
+    typed.write("plan.yaml", PLAN)
+    answer = typed("run", "plan.yaml", "--run-id", "r", "--json")
+    assert answer.code == 0, answer.err
+    spawned = [event["step_id"] for event in answer.events if event["type"] == "step.spawned"]
+    assert spawned == ["numbers"]
+    outputs = {step["id"]: step["output"] for step in typed.show("r")["steps"]}
+    assert outputs == {"numbers": [0, 1, 2, 3], "total": 6}
+    assert "in full Python" in typed("logs", "r", "numbers").out
+
+
+def test_a_plan_that_chooses_bwrap_where_there_is_none_fails_with_the_reason(typed, tmp_path):
+    typed.write("plan.yaml", PLAN)
+    (tmp_path / "bin").mkdir()
+    answer = typed("run", "plan.yaml", "--run-id", "r", env={"PATH": str(tmp_path / "bin")})
+    assert answer.code == 1
+    [numbers, total] = typed.show("r")["steps"]
+    assert numbers["error_type"] == "user_error"
+    assert "bubblewrap is not installed" in str(numbers["error"])
+    assert total["status"] == "blocked"
+
+
+@pytest.mark.needs("bwrap")
+def test_after_a_kill_9_of_the_run_nothing_of_its_sandbox_is_left(typed):
+    typed.write("plan.yaml", ENDLESS)
+    process = typed.start("run", "plan.yaml", "--run-id", "r", "--json")
+    event = typed.until(process, "step.spawned", "loop")
+    sandbox = psutil.Process(event["pid"])
+    family = [sandbox, *sandbox.children(recursive=True)]
+    process.kill()
+    process.wait()
+    _, alive = psutil.wait_procs(family, timeout=4)
+    assert not alive
+    assert typed.show("r")["status"] == "interrupted"
