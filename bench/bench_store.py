@@ -1,6 +1,6 @@
 """What the store costs: events per second by batch size, log lines, pages, history and search.
 
-    python bench/bench_store.py [--steps 20000] [--profile] [--only events,logs,history]
+    python bench/bench_store.py [--steps 20000] [--profile] [--only events,logs,history,carry]
 
 Each step writes two events (started, succeeded with a result of about 200 bytes) and its summary row; the time of
 folding is measured apart and left out. Ratios matter, not figures.
@@ -12,7 +12,9 @@ import argparse
 import asyncio
 import cProfile
 import pstats
+import resource
 import statistics
+import sys
 import tempfile
 import time
 from collections.abc import Awaitable, Callable
@@ -23,7 +25,10 @@ from stepchain_tui.core.secrets import Redactor
 from stepchain_tui.run.events import Event, OwnerRecord, RunCreated, RunStarted, StepOutline, StepStarted, StepSucceeded
 from stepchain_tui.run.state import RunState
 from stepchain_tui.run.status import RunStatus
+from stepchain_tui.run.values import Kept
 from stepchain_tui.store import Batch, LogLine, SQLiteStore
+from stepchain_tui.store.archive import export_run
+from stepchain_tui.store.importing import import_run
 
 BEGIN = datetime(2026, 1, 1, tzinfo=UTC)
 OUTPUT = {"rows": list(range(20)), "text": "x" * 120}
@@ -151,6 +156,52 @@ async def history(folder: Path, runs: int) -> None:
     await store.close()
 
 
+async def carry(folder: Path, steps: int, lines: int) -> None:
+    """Export a run and import it into another store; the memory that this takes beside the fold is to be flat."""
+    store = SQLiteStore(folder / "from.db")
+    await store.open()
+    state, events = begin("run", steps)
+    for n in range(steps):
+        seq, name = state.last_seq, f"step_{n}"
+        begun = StepStarted(seq=seq + 1, run_id="run", at=BEGIN, step_id=name, attempt=1)
+        ended = StepSucceeded(seq=seq + 2, run_id="run", at=BEGIN, step_id=name, attempt=1, output=Kept(OUTPUT))
+        state.apply(begun)
+        state.apply(ended)
+        events += [begun, ended]
+    store.commit(Batch(events=events, states={"run": state}, touched={"run": None}))
+    text = "2026-01-01T12:00:00 INFO worker-{} finished item {} of the batch in 12.5 ms, nothing to report"
+    for first in range(0, lines, 1000):
+        made = [
+            LogLine(at=BEGIN, step_id="step_0", attempt=1, text=text.format(n % 7, n))
+            for n in range(first, first + 1000)
+        ]
+        store.commit(Batch(logs=[("run", line) for line in made]))
+    del events, state
+    path = folder / "run.archive"
+    before, peak = time.perf_counter(), peak_megabytes()
+    await export_run(store, "run", path, program="bench", now=BEGIN)
+    took = time.perf_counter() - before
+    print(
+        f"export: {steps:,} steps, {lines:,} lines in {took:.1f} s, {path.stat().st_size / 1e6:.1f} MB, "
+        f"peak memory {peak:.0f} -> {peak_megabytes():.0f} MB"
+    )
+    await store.close()
+    other = SQLiteStore(folder / "to.db")
+    await other.open()
+    before, peak = time.perf_counter(), peak_megabytes()
+    await import_run(other, path, now=BEGIN)
+    took = time.perf_counter() - before
+    print(f"import: {took:.1f} s, peak memory {peak:.0f} -> {peak_megabytes():.0f} MB")
+    before = time.perf_counter()
+    await other.delete_run("run")
+    print(f"delete: {time.perf_counter() - before:.1f} s")
+    await other.close()
+
+
+def peak_megabytes() -> float:
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (1_000_000 if sys.platform == "darwin" else 1_000)
+
+
 async def timed(what: str, call: Callable[[int], Awaitable[object]], times: int = 50) -> None:
     await call(0)
     spent = []
@@ -177,6 +228,8 @@ async def main(options: argparse.Namespace) -> None:
             await write_logs(folder, options.lines)
         if "history" in only:
             await history(folder, options.runs)
+        if "carry" in only:
+            await carry(folder, options.steps // 2, options.lines)
 
 
 if __name__ == "__main__":
@@ -184,7 +237,7 @@ if __name__ == "__main__":
     parser.add_argument("--steps", type=int, default=20_000)
     parser.add_argument("--lines", type=int, default=1_000_000)
     parser.add_argument("--runs", type=int, default=10_000)
-    parser.add_argument("--only", default="events,logs,history")
+    parser.add_argument("--only", default="events,logs,history,carry")
     parser.add_argument("--folder", default=".")
     parser.add_argument("--profile", action="store_true")
     given = parser.parse_args()

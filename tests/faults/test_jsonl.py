@@ -133,7 +133,9 @@ async def test_a_run_whose_first_batch_was_cut_off_was_never_there(store: JSONLS
     await other.close()
 
 
-_PLAN = {"steps": [{"id": f"s{n}", "shell": f"echo s{n}"} for n in range(6)]}
+_PLAN = {
+    "steps": [{"id": f"s{n}", "shell": f"echo s{n}", "dependencies": [f"s{n - 1}"] if n else []} for n in range(6)]
+}
 
 _KILLED = """
 import os, signal, sys
