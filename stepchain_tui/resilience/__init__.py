@@ -1,4 +1,5 @@
-"""When to try again, when to leave somebody alone, and what need not be done twice: all of it pure decisions.
+"""When to try again, when to leave somebody alone, and what need not be done twice: pure decisions.
 
-Imports `core`, `plan` and `run` only; the engine waits, the store keeps, and neither is known here.
+Imports `core`, `plan` and `run` only; the engine waits, the store keeps, and neither is known here. `calls` is for what
+no engine carries out: it waits itself, by the same decisions.
 """

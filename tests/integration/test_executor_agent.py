@@ -156,7 +156,7 @@ async def test_the_steps_args_are_the_turns_metadata(folder: Path) -> None:
 async def test_a_request_is_made_of_other_steps_outputs_and_keeps_its_type(folder: Path) -> None:
     second = agent_step("second", "./agents.py:Planner", request={"rows": "{{ steps.first.output.plan }}"})
     run = await carried_out(folder, agent_step("first"), second)
-    assert run.outputs["second"]["plan"] == [{"rows": ["a report", 0]}, 0]
+    assert run.outputs["second"]["plan"] == [{"rows": ["a report", 0]}, 2], "it remembers its turn in `first`"
 
 
 async def test_messages_that_a_step_names_come_first_in_its_agents_memory(folder: Path) -> None:

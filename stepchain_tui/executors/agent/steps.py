@@ -16,9 +16,9 @@ from stepchain_tui.tools.pools import Pools
 ENTRY = "entry"
 """The option of a call that holds what the plan writes under the agent's name in `agents:`."""
 HISTORY = "history"
-"""The option of a call that holds the agent's earlier turns in this run, where the step wants them."""
+"""The option of a call that holds the agent's turns in the steps that come before this one."""
 MEMORY = "memory"
-"""The key of a step's args that says what its agent remembers: true for its earlier turns, or a list of messages."""
+"""The key of a step's args that says what its agent remembers: false for nothing, or messages before its turns."""
 
 
 class AgentSteps(KindSteps):
@@ -44,8 +44,8 @@ class AgentSteps(KindSteps):
             "entry": call.options.get(ENTRY) or name,
             "request": call.options.get("request"),
             "metadata": {**metadata, "run_id": call.run_id, "step_id": call.step.id},
-            MEMORY: None if memory is True or memory is False else memory,
-            HISTORY: call.options.get(HISTORY) if memory is True else None,
+            MEMORY: None if isinstance(memory, bool) else memory,
+            HISTORY: None if memory is False else call.options.get(HISTORY),
         }
 
     def spec_of(self, call: StepCall) -> ToolSpec:
