@@ -1,13 +1,20 @@
-"""What a call through each pool costs; run by hand: `python bench/bench_pools.py`. Bounds are generous, for CI."""
+"""What a call through each pool costs, and against other pools; run by hand: `python bench/bench_pools.py`.
+
+Absolute bounds are generous, for CI. The ratios are against Pebble and `concurrent.futures` doing the same work in the
+same process, in turns, so that whatever else the machine does falls on both; medians of rounds.
+"""
 
 from __future__ import annotations
 
 import asyncio
+import math
+import multiprocessing
 import os
 import statistics
 import sys
 import time
 from collections.abc import Awaitable, Callable
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +22,7 @@ from stepchain_tui.executors.function import FunctionExecutor
 from stepchain_tui.executors.shell import ShellExecutor
 from stepchain_tui.executors.types import StepCall
 from stepchain_tui.plan import Step
-from stepchain_tui.tools import Pools
+from stepchain_tui.tools import Executor, FunctionCall, FunctionCaller, Pools, ToolCall
 
 BOUNDS = {
     "inline": 100e-6,
@@ -28,6 +35,14 @@ BOUNDS = {
     "answer after a cancel": 1.0,
 }
 """Seconds that the median may take."""
+RATIOS = {
+    "process call / Pebble": 1.5,
+    "thread call / ThreadPoolExecutor": 2.0,
+    "200 CPU-bound calls in processes / ProcessPoolExecutor": 1.2,
+}
+"""How much more than the other it may take."""
+CALLS, SECONDS_EACH = 200, 0.02
+ROUNDS = 5
 
 
 class SilentPorts:
@@ -51,6 +66,15 @@ def nothing() -> None: ...
 
 def sleep() -> None:
     time.sleep(60)
+
+
+def compute(seconds: float = SECONDS_EACH) -> int:
+    """Compute for a while on one core, measured by what it used and not by the clock."""
+    end, turns = time.thread_time() + seconds, 0
+    while time.thread_time() < end:
+        turns += 1
+        math.sqrt(turns)
+    return turns
 
 
 def call(mode: str = "", function: Any = None, shell: Any = None) -> StepCall:
@@ -91,7 +115,8 @@ async def cancel_time(executor: FunctionExecutor) -> float:
     return time.perf_counter() - started
 
 
-async def main() -> dict[str, float]:
+async def steps() -> dict[str, float]:
+    """Measure calls as the engine makes them."""
     pools = Pools()
     functions, shell = FunctionExecutor(pools), ShellExecutor()
     figures = {}
@@ -113,9 +138,107 @@ async def main() -> dict[str, float]:
     return figures
 
 
-if __name__ == "__main__":
-    measured = asyncio.run(main())
-    late = [name for name, seconds in measured.items() if seconds > BOUNDS[name]]
-    for name, seconds in measured.items():
+def ratio(pairs: list[tuple[float, float]]) -> tuple[float, float, float]:
+    """Return the medians of both sides and the median of their ratios."""
+    return (
+        statistics.median(ours for ours, _ in pairs),
+        statistics.median(theirs for _, theirs in pairs),
+        statistics.median(ours / theirs for ours, theirs in pairs),
+    )
+
+
+async def awaited_calls() -> dict[str, tuple[float, float, float]]:
+    """Compare one call after the other, awaited on a loop."""
+    from pebble import ProcessPool
+
+    loop = asyncio.get_running_loop()
+    pools = Pools(process_workers=2)
+    caller = FunctionCaller(pools)
+    threads = ThreadPoolExecutor(8)
+    processes = ProcessPool(max_workers=2, context=multiprocessing.get_context("forkserver"))
+    in_process: list[tuple[float, float]] = []
+    in_thread: list[tuple[float, float]] = []
+    for _ in range(ROUNDS):
+        in_process.append(
+            (
+                await median(300, lambda: caller.run(FunctionCall(nothing, {}, mode="process"))),
+                await median(300, lambda: asyncio.wrap_future(processes.schedule(nothing))),
+            )
+        )
+        in_thread.append(
+            (
+                await median(1_000, lambda: caller.run(FunctionCall(nothing, {}))),
+                await median(1_000, lambda: loop.run_in_executor(threads, nothing)),
+            )
+        )
+    processes.stop()
+    processes.join()
+    threads.shutdown()
+    await pools.close()
+    return {
+        "process call / Pebble": ratio(in_process),
+        "thread call / ThreadPoolExecutor": ratio(in_thread),
+    }
+
+
+def taken(work: Callable[[], Any]) -> float:
+    started = time.perf_counter()
+    work()
+    return time.perf_counter() - started
+
+
+def blocking_calls() -> dict[str, tuple[float, float, float]]:
+    """Compare what a script sees of `Executor`: one call after the other, and a batch of calls that compute."""
+    from pebble import ProcessPool
+
+    tools = {"nothing": nothing, "compute": compute}
+    one = [ToolCall("one", "nothing")]
+    many = [ToolCall(str(number), "compute") for number in range(CALLS)]
+    workers = os.cpu_count() or 1
+    pairs: dict[str, list[tuple[float, float]]] = {}
+    with (
+        Executor(process_workers=workers) as executor,
+        ThreadPoolExecutor(8) as threads,
+        ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("forkserver")) as processes,
+        ProcessPool(max_workers=workers, context=multiprocessing.get_context("forkserver")) as pebble,
+    ):
+
+        def executed(mode: str) -> float:
+            return _in_place(300, lambda: executor.execute_tool_calls(tools, one, mode))
+
+        executor.execute_tool_calls(tools, many[: 2 * workers], "process")
+        list(processes.map(compute, [SECONDS_EACH] * 2 * workers))
+        for _ in range(ROUNDS):
+            theirs = _in_place(300, lambda: pebble.schedule(nothing).result())
+            pairs.setdefault("process call of Executor / Pebble", []).append((executed("process"), theirs))
+            theirs = _in_place(300, lambda: threads.submit(nothing).result())
+            pairs.setdefault("thread call of Executor / ThreadPoolExecutor", []).append((executed("thread"), theirs))
+            ours = taken(lambda: executor.execute_tool_calls(tools, many, "process"))
+            theirs = taken(lambda: list(processes.map(compute, [SECONDS_EACH] * CALLS)))
+            pairs.setdefault("200 CPU-bound calls in processes / ProcessPoolExecutor", []).append((ours, theirs))
+    return {name: ratio(found) for name, found in pairs.items()}
+
+
+def _in_place(times: int, work: Callable[[], Any]) -> float:
+    work()
+    return statistics.median(taken(work) for _ in range(times))
+
+
+def main() -> int:
+    figures = asyncio.run(steps())
+    for name, seconds in figures.items():
         print(f"{name:28} {seconds * 1e6:12,.1f} us   (bound {BOUNDS[name] * 1e6:12,.0f} us)")
-    sys.exit(f"too slow: {', '.join(late)}" if late else 0)
+    late = [name for name, seconds in figures.items() if seconds > BOUNDS[name]]
+    for name, (ours, theirs, times) in {**asyncio.run(awaited_calls()), **blocking_calls()}.items():
+        bound = RATIOS.get(name)
+        told = f"(bound {bound:.1f})" if bound else "(no bound)"
+        print(f"{name:56} {ours * 1e6:12,.0f} us / {theirs * 1e6:12,.0f} us = {times:5.2f}  {told}")
+        if bound and times > bound:
+            late.append(name)
+    if late:
+        print(f"too slow: {', '.join(late)}", file=sys.stderr)
+    return 1 if late else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -6,37 +6,27 @@ inside a running loop can all use it, and it never imports the caller's `__main_
 
 from __future__ import annotations
 
-import asyncio
 import os
 import sys
 import threading
 import time
 import weakref
 from collections.abc import Iterable
-from concurrent.futures import Future
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from stepchain_tui.core.errors import StepChainError, UsageError, did_you_mean
-from stepchain_tui.core.values import to_json_value
-from stepchain_tui.resilience.classify import classify
-from stepchain_tui.run.failures import AttemptError
-from stepchain_tui.run.status import ErrorType
+from stepchain_tui.core.errors import UsageError, did_you_mean
+from stepchain_tui.tools.batch import BatchItem, begin_far, carry_out
 from stepchain_tui.tools.environment import PublicEnvironment
-from stepchain_tui.tools.function_calls import FunctionCall, FunctionCaller
+from stepchain_tui.tools.function_calls import FunctionCall
 from stepchain_tui.tools.local_loop import has_running_loop, run_here
 from stepchain_tui.tools.loop_thread import LoopThread
-from stepchain_tui.tools.process_worker import CallRecord, Log
+from stepchain_tui.tools.process_worker import Log
 from stepchain_tui.tools.resolving import Resolved, Resolver, resolve
 from stepchain_tui.tools.types import (
     CALL_MODES,
-    CallStage,
     ToolCall,
     ToolResult,
-    check_size,
-    mode_hint,
-    result_text,
 )
 
 __all__ = ("Executor", "ToolExecutor")
@@ -132,9 +122,9 @@ class Executor:
         if not batch:
             return []
         thread = self._loop_thread()
-        if not has_running_loop() and any(map(self._is_near, batch)):
-            return run_here(self._carry_out(thread, batch))
-        future = _submitted(thread, batch)
+        if not has_running_loop() and any(item.is_near for item in batch):
+            return run_here(carry_out(thread, batch))
+        future = begin_far(thread, batch)
         try:
             return future.result()
         except BaseException:
@@ -168,7 +158,7 @@ class Executor:
     ) -> list[ToolResult]:
         """Carry out a batch and return all that is known of each call, in order; see `aexecute`."""
         batch = self._batch(get_tool_fn, tool_calls, execution_mode, timeout)
-        return await self._carry_out(self._loop_thread(), batch) if batch else []
+        return await carry_out(self._loop_thread(), batch) if batch else []
 
     def close(self) -> None:
         """End all workers with their children; calls that still run fail. The next call starts new ones."""
@@ -195,7 +185,7 @@ class Executor:
 
     def _batch(
         self, source: Resolver, tool_calls: Iterable[Any], mode: str | None, timeout: float | None
-    ) -> list[_Item]:
+    ) -> list[BatchItem]:
         received = time.monotonic()
         mode = None if mode is None else _checked_mode(mode)
         timeout = _checked_timeout(timeout)
@@ -209,8 +199,8 @@ class Executor:
 
     def _item(
         self, source: Resolver, call: ToolCall, mode: str | None, timeout: float | None, received: float
-    ) -> _Item:
-        item = _Item(call, received)
+    ) -> BatchItem:
+        item = BatchItem(call, received)
         try:
             tool = resolve(source, call.name)
             wanted = call.mode or mode or tool.mode or self._mode
@@ -245,129 +235,8 @@ class Executor:
                 self._finalizer = weakref.finalize(self, thread.close, wait=False)
             return thread
 
-    def _is_near(self, item: _Item) -> bool:
-        """Return whether a call needs no other loop than its caller's: no process, and nobody who takes its output."""
-        return item.function_call is None or (item.function_call.mode == "thread" and self._log is None)
-
-    async def _carry_out(self, thread: LoopThread, batch: list[_Item]) -> list[ToolResult]:
-        """Carry out a batch on the running loop, and what it cannot on the loop of the pools."""
-        far = [item for item in batch if not self._is_near(item)]
-        if len(far) == len(batch):
-            return await asyncio.wrap_future(_submitted(thread, batch))
-        near = [item for item in batch if self._is_near(item)]
-        if not far:
-            return await _carry_out(thread, near)
-        # `gather` would leave the one running when the other is cancelled.
-        async with asyncio.TaskGroup() as group:
-            apart = group.create_task(_awaited(_submitted(thread, far)))
-            here = group.create_task(_carry_out(thread, near))
-        results = {result.id: result for result in (*apart.result(), *here.result())}
-        return [results[item.call.id] for item in batch]
-
 
 ToolExecutor = Executor
-
-
-@dataclass(eq=False, slots=True)
-class _Item:
-    """One call on its way through a batch."""
-
-    call: ToolCall
-    received_at: float
-    resolved_at: float = 0.0
-    function_call: FunctionCall | None = None
-    error: Exception | None = None
-    warnings: list[str] = field(default_factory=list)
-
-
-def _submitted(thread: LoopThread, batch: list[_Item]) -> Future[list[ToolResult]]:
-    """Have a batch carried out on the loop of the pools; it fails where somebody shut the executor down meanwhile."""
-    try:
-        return thread.submit(_carry_out(thread, batch))
-    except RuntimeError:
-        future: Future[list[ToolResult]] = Future()
-        future.set_result([_failed(item, item.error or _shut_down(item.call.name)) for item in batch])
-        return future
-
-
-async def _awaited(future: Future[list[ToolResult]]) -> list[ToolResult]:
-    return await asyncio.wrap_future(future)
-
-
-async def _carry_out(thread: LoopThread, batch: list[_Item]) -> list[ToolResult]:
-    caller = FunctionCaller(thread.pools)
-    if len(batch) == 1:
-        return [await _carry_out_one(thread, caller, batch[0])]
-    return await asyncio.gather(*(_carry_out_one(thread, caller, item) for item in batch))
-
-
-async def _carry_out_one(thread: LoopThread, caller: FunctionCaller, item: _Item) -> ToolResult:
-    if item.function_call is None:
-        return _failed(item, item.error or AttemptError("it could not be prepared"))
-    try:
-        value = to_json_value(await caller.run(item.function_call))
-        text = result_text(value)
-        check_size(text, item.call.name)
-    except asyncio.CancelledError:
-        if not thread.closing:
-            raise
-        return _failed(item, _shut_down(item.call.name))
-    except Exception as error:  # noqa: BLE001 - one call's failure, whatever it is, is that call's result
-        return _failed(item, _shut_down(item.call.name) if thread.closing else error)
-    record = item.function_call.record
-    seconds = _seconds(item)
-    return ToolResult(
-        id=item.call.id,
-        name=item.call.name,
-        text=text,
-        result=value,
-        execution_time=seconds,
-        cpu_time=record.cpu_seconds,
-        mode=record.mode,
-        pid=record.pid or os.getpid(),
-        warnings=tuple(item.warnings),
-        hint=mode_hint(record.mode, record.cpu_seconds, seconds),
-        events=_stages(item),
-    )
-
-
-def _failed(item: _Item, error: BaseException) -> ToolResult:
-    exception = (error.exception if isinstance(error, AttemptError) else "") or type(error).__name__
-    message = str(error) or exception
-    hint = error.hint if isinstance(error, StepChainError) else ""
-    told = f"{message} ({hint.rstrip('.')})" if hint else message
-    record = None if item.function_call is None else item.function_call.record
-    began = record is not None and record.started_at is not None
-    return ToolResult(
-        id=item.call.id,
-        name=item.call.name,
-        text=f"Error: {exception}: {told}",
-        error=message,
-        error_type=str(classify(error, "tool")),
-        exception=exception,
-        execution_time=_seconds(item),
-        cpu_time=record.cpu_seconds if record is not None else None,
-        mode=record.mode if record is not None and began else "",
-        pid=(record.pid or os.getpid()) if record is not None and began else None,
-        warnings=tuple(item.warnings),
-        hint=hint,
-        events=_stages(item),
-    )
-
-
-def _seconds(item: _Item) -> float:
-    record = None if item.function_call is None else item.function_call.record
-    if record is None or record.started_at is None:
-        return 0.0
-    if record.seconds is not None:
-        return record.seconds
-    return (record.ended_at or time.monotonic()) - record.started_at
-
-
-def _stages(item: _Item) -> tuple[CallStage, ...]:
-    record, begin = _NEVER_BEGAN if item.function_call is None else item.function_call.record, item.received_at
-    times = (begin, item.resolved_at, record.packed_at, record.started_at, record.ended_at, time.monotonic())
-    return tuple([CallStage(stage, at - begin) for stage, at in zip(_STAGES, times, strict=True) if at is not None])
 
 
 def _has_schema(tool: Resolved) -> bool:
@@ -381,19 +250,6 @@ def _has_schema(tool: Resolved) -> bool:
     except ToolSchemaError:
         return False
     return True
-
-
-_STAGES = ("received", "resolved", "packed", "started", "ended", "rendered")
-_NEVER_BEGAN = CallRecord()
-
-
-def _shut_down(name: str) -> AttemptError:
-    return AttemptError(
-        f"the executor was shut down while it ran {name}",
-        error_type=ErrorType.TOOL_ERROR,
-        hint="Call it again: the executor starts new workers.",
-        exception="ShutDownError",
-    )
 
 
 def _checked_mode(mode: Any) -> str:

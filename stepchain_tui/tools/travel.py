@@ -12,6 +12,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+from stepchain_tui.tools.by_value import dilled, function_bytes
 from stepchain_tui.tools.remote import NotPicklableError
 
 _PLAIN = (str, int, float, bool, type(None))
@@ -52,23 +53,36 @@ def _is_found(top: str, _search_path: tuple[str, ...]) -> bool:
 
 
 def pack(function: Callable[..., Any] | None, args: Mapping[str, Any], label: str) -> tuple[bytes, bool]:
-    """Return `{"function", "args"}` as bytes, and whether dill made them.
+    """Return `{"function", "args"}` as bytes, and whether dill made a part of them (see `unpack`).
 
     Raises:
         NotPicklableError: Names the object that cannot travel.
     """
-    content = {"function": function, "args": dict(args)}
-    if _is_plain(content["args"]) and (function is None or _goes_by_name(function)):
+    content: dict[str, Any] = {"function": function, "args": dict(args)}
+    is_plain = _is_plain(content["args"])
+    if is_plain and (function is None or _goes_by_name(function)):
         with contextlib.suppress(pickle.PicklingError):  # not the same object under its name
             return pickle.dumps(content, protocol=pickle.HIGHEST_PROTOCOL), False
-    import dill
-
     try:
-        return dill.dumps(content, recurse=True), True
+        # Values of classes that the function knows too must be made into bytes with it, or they are of other classes.
+        made = function_bytes(function) if is_plain and function is not None else dilled(content)
     except Exception as error:
         # Picklers call the user's __reduce__, which may raise anything.
         reason = f"{type(error).__name__}: {error}".strip()
         raise NotPicklableError(_culprit(function, args, label), reason[:300]) from error
+    known = {"args": content["args"]} if is_plain else {}
+    return pickle.dumps({**known, "dill": made}, protocol=pickle.HIGHEST_PROTOCOL), True
+
+
+def unpack(payload: bytes) -> dict[str, Any]:
+    """Return the `{"function", "args"}` that `pack` was given; raises what picklers raise."""
+    content: dict[str, Any] = pickle.loads(payload)
+    made = content.pop("dill", None)
+    if made is not None:
+        import dill
+
+        content.update(dill.loads(made))
+    return content
 
 
 def _goes_by_name(function: Callable[..., Any]) -> bool:
@@ -105,10 +119,8 @@ def _culprit(function: Callable[..., Any] | None, args: Mapping[str, Any], label
 
 
 def _travels(value: Any) -> bool:
-    import dill
-
     try:
-        dill.dumps(value, recurse=True)
+        dilled({"value": value})
     except Exception:  # noqa: BLE001 - as in `pack`
         return False
     return True

@@ -28,8 +28,8 @@ class Request(TypedDict):
         call: Its number, given back with every reply.
         reference: `./file.py:name` or `package.module:name`; empty when the function is in `payload`.
         folder: What the reference is relative to.
-        payload: The pickled `{"function": ..., "args": ...}`; `function` is None where there is a reference.
-        by_value: Whether the payload needs dill.
+        payload: What `travel.unpack` makes `{"function", "args"}` of; `function` is None where there is a reference.
+        by_value: Whether the function is here for this call only.
         validate: What messages call the function whose arguments are checked against its schema and converted before
             the call; nothing is checked where it is empty or missing.
         context: The facts of the `StepContext`.

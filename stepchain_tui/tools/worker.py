@@ -162,12 +162,10 @@ def _receive(connection: socket.socket) -> Any:
 
 
 def _unpack(request: wire.Request) -> dict[str, Any]:
-    if not request["by_value"]:
-        return pickle.loads(request["payload"])  # type: ignore[no-any-return]
-    import dill
+    from stepchain_tui.tools.travel import unpack
 
     try:
-        return dill.loads(request["payload"])  # type: ignore[no-any-return]
+        return unpack(request["payload"])
     except Exception as error:
         from stepchain_tui.run.failures import AttemptError
         from stepchain_tui.run.status import ErrorType
