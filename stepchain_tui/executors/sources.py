@@ -45,18 +45,19 @@ def executor_class(factory: type[ExecutorFactory], name: str, plan_folder: Path)
         UsageError: There is no such type, or what brings it brings no class of this kind.
         AttemptError: The file or module that should bring it cannot be imported.
     """
-    if name not in FIXED_TYPES and (file := drop_in_file(name, plan_folder)).is_file():
-        found = _drop_in_class(factory, file, plan_folder)
-        factory.registry.check(found)
-        return found
-    return factory.get_executor_class(name)
+    file = _drop_in(name, plan_folder)
+    if file is None:
+        return factory.get_executor_class(name)
+    found = _drop_in_class(factory, file, plan_folder)
+    factory.registry.check(found)
+    return found
 
 
 def class_at_hand(factory: type[ExecutorFactory], name: str, plan_folder: Path) -> type[Any] | None:
     """Return the class of a type if nothing must be imported for it; costs one `stat` for what is not fixed."""
-    if name not in FIXED_TYPES and drop_in_file(name, plan_folder).is_file():
+    if _drop_in(name, plan_folder) is not None or not factory.registry.is_at_hand(name):
         return None
-    return factory.get_executor_class(name) if factory.registry.is_at_hand(name) else None
+    return factory.get_executor_class(name)
 
 
 def learn_settings_types(settings: Settings) -> None:
@@ -140,6 +141,14 @@ def _class_of(entry: importlib.metadata.EntryPoint, where: str) -> type[Any]:
             f"{where}: {entry.value} cannot be imported: {type(error).__name__}: {error}",
             hint="Check the name, and that its package is installed beside StepChain.",
         ) from error
+
+
+def _drop_in(name: str, plan_folder: Path) -> Path | None:
+    """Return the file beside the plan that brings a type, None where there is none; a name never leads elsewhere."""
+    if name in FIXED_TYPES or "/" in name or "\0" in name:
+        return None
+    file = drop_in_file(name, plan_folder)
+    return file if file.is_file() else None
 
 
 def _drop_in_class(factory: type[ExecutorFactory], file: Path, plan_folder: Path) -> type[Any]:

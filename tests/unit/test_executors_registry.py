@@ -286,6 +286,15 @@ def test_classes_with_an_underscore_do_not_count(tmp_path: Path) -> None:
     assert sources.executor_class(FunctionExecutorFactory, "times", tmp_path).factor == 7
 
 
+@pytest.mark.parametrize("name", ["../times", "/times", "a\0b", "executors/../times"])
+def test_a_name_never_leads_out_of_the_folder(tmp_path: Path, name: str) -> None:
+    (tmp_path / "times.py").write_text("raise AssertionError('this was loaded')\n")
+    (tmp_path / "executors").mkdir()
+    assert sources.class_at_hand(FunctionExecutorFactory, name, tmp_path) is None
+    with pytest.raises(UsageError, match="no function executor of type"):
+        sources.executor_class(FunctionExecutorFactory, name, tmp_path)
+
+
 # --- the settings file
 
 
