@@ -22,8 +22,11 @@ from stepchain_tui.cli.text import (
 from stepchain_tui.run import Event, RunState, StepState, StepStatus, decode_event
 from stepchain_tui.run import events as e
 from stepchain_tui.run.why_words import numbered
+from stepchain_tui.tui.calls import brief_arguments, call_time, status_of
 from stepchain_tui.tui.text import duration
 
+_CALL = 160
+"""Characters of a tool call's arguments or error that are told."""
 _LONG = 30
 """Steps above which the table at the end only lists what did not succeed."""
 
@@ -106,6 +109,8 @@ class Progress:
                 return self._step(event.step_id, f"item {event.item}: {clean_line(event.error.message)}")
             case e.ItemRetryScheduled():
                 return self._step(event.step_id, f"item {event.item}: {_again(event)}")
+            case e.ToolFinished():
+                return self._call(event)
             case e.RunPaused():
                 return f"run {self._state.run_id}: {clean_line(event.reason)}"
             case e.RunRevised():
@@ -131,7 +136,6 @@ class Progress:
                 | e.ItemCancelled()
                 | e.ItemInterrupted()
                 | e.ToolStarted()
-                | e.ToolFinished()
                 | e.ToolApprovalAsked()
                 | e.ToolApprovalGiven()
                 | e.ModelTurn()
@@ -153,6 +157,14 @@ class Progress:
         took = between(step.started_at, step.finished_at) if step.ended else ""
         parts = [part for part in (took, note) if part]
         return "  ".join([head, *parts])
+
+    def _call(self, event: e.ToolFinished) -> str:
+        status = StepStatus(status_of(event.error))
+        item = "" if event.item is None else f"[{event.item}]"
+        said = f"{event.error.error_type}: {event.error.message}" if event.error else brief_arguments(event.arguments)
+        head = f"  {self._glyph(status)} {event.step_id}{item}: {clean_line(event.tool_name)}"
+        parts = [head, call_time(event.execution_time), clean_line(said, _CALL)]
+        return "  ".join(part for part in parts if part)
 
     def _glyph(self, status: StepStatus) -> str:
         return painted(glyph(status, ascii_only=self._ascii), status, colour=self._colour)

@@ -23,9 +23,10 @@ from stepchain_tui.cli.text import (
     words_of,
 )
 from stepchain_tui.core.values import encode_json
-from stepchain_tui.run import Mark, RunState, StepState
+from stepchain_tui.run import Mark, RunState, StepState, StepStatus
 from stepchain_tui.run.why_words import numbered
 from stepchain_tui.store import RunSummary
+from stepchain_tui.tui.calls import CallRow, ToolCalls, ended_as
 
 _AGAIN = {
     "rerun": "to run again: asked for",
@@ -34,11 +35,21 @@ _AGAIN = {
     "fresh start": "to run again: started over",
 }
 """Words for the reasons why a step that had ended is pending again."""
+MOST_CALLS = 20
+"""Tool calls of one step that are listed, unless all are wanted."""
 _MARKS = {Mark.CACHED: "=", Mark.STALE: "~", Mark.PINNED: "*"}
 
 
-def put_run(state: RunState, summary: RunSummary, outputs: Mapping[str, Any], family: Family, *, full: bool) -> None:
-    """Print a run with a row for each step, then errors and outputs."""
+def put_run(
+    state: RunState,
+    summary: RunSummary,
+    outputs: Mapping[str, Any],
+    family: Family,
+    *,
+    full: bool,
+    calls: ToolCalls | None = None,
+) -> None:
+    """Print a run with a row for each step, then errors, tool calls and outputs."""
     colour = uses_colour(sys.stdout)
     status = summary.shown_status
     for name, text in _facts(state, summary, family):
@@ -49,6 +60,8 @@ def put_run(state: RunState, summary: RunSummary, outputs: Mapping[str, Any], fa
     for line, step in zip(table(rows), state.steps.values(), strict=True):
         put(painted(line, step.status, colour=colour))
     for step in state.steps.values():
+        if calls is not None:
+            _put_calls(step, calls, full=full, ascii_only=ascii_only)
         _put_details(step, outputs.get(step.id), full=full)
 
 
@@ -121,6 +134,34 @@ def _one_line(output: Any) -> str:
     if isinstance(output, dict) and {"file", "sha256", "bytes", "preview"} == output.keys():
         return f"{size(output['bytes'])} in {output['file']}"
     return output if isinstance(output, str) else encode_json(output).decode()[:2000]
+
+
+def _put_calls(step: StepState, calls: ToolCalls, *, full: bool, ascii_only: bool) -> None:
+    """Print a line for each tool call of a step, the oldest first."""
+    found = calls.of(step.id, ended_as(step))
+    if not found:
+        return
+    shown = found if full else found[:MOST_CALLS]
+    earlier = len(found) - len(shown) + calls.dropped(step.id)
+    put()
+    more = f", the newest {len(shown)} of them:" if earlier else ":"
+    put(f"{step.id}: {numbered(len(found) + calls.dropped(step.id), 'tool call')}{more}")
+    rows = [
+        (f"  {_sign(row, ascii_only)} {row.tool_name}", row.took, _exchange(row, ascii_only)) for row in shown[::-1]
+    ]
+    for line in table(rows):
+        put(line)
+
+
+def _sign(row: CallRow, ascii_only: bool) -> str:
+    return glyph(
+        StepStatus(row.status) if row.status in set(StepStatus) else StepStatus.CANCELLED, ascii_only=ascii_only
+    )
+
+
+def _exchange(row: CallRow, ascii_only: bool) -> str:
+    arrow = "->" if ascii_only else "→"
+    return clean_line(f"{row.arguments} {arrow} {row.result or words_of(row.status)}")
 
 
 def _put_details(step: StepState, output: Any, *, full: bool) -> None:

@@ -6,17 +6,23 @@ when somebody looks at a call.
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from stepchain_tui.core.errors import StepChainError
 from stepchain_tui.core.values import encode_json
 from stepchain_tui.run import events as e
 from stepchain_tui.run.failures import Failure
 from stepchain_tui.run.status import ErrorType
 from stepchain_tui.run.values import Kept
-from stepchain_tui.tui.text import one_line
+from stepchain_tui.tui.text import duration, one_line
+
+if TYPE_CHECKING:
+    from stepchain_tui.run.state import StepState
+    from stepchain_tui.store.base import AbstractStore
 
 MOST_CALLS = 1_000
 """Calls of one step that are listed: the newest."""
@@ -58,6 +64,11 @@ class CallRow:
     def key(self) -> tuple[int, int | None, str]:
         """What tells it from all other calls of its step."""
         return self.attempt, self.item, self.call_id
+
+    @property
+    def took(self) -> str:
+        """How long it took, empty where that is not known."""
+        return "" if self.execution_time is None else call_time(self.execution_time)
 
     @property
     def by(self) -> str:
@@ -142,6 +153,31 @@ class ToolCalls:
         if len(rows) > MOST_CALLS:
             del rows[next(iter(rows))]
             self._dropped[event.step_id] = self._dropped.get(event.step_id, 0) + 1
+
+
+async def read_calls(store: AbstractStore, run_id: str) -> ToolCalls:
+    """Return the tool calls of a run; events that cannot be read are left out. Raises UnknownRunError."""
+    calls = ToolCalls()
+    async for _, kind, _, data in store.read_raw_events(run_id):
+        if kind in CALL_EVENTS:
+            with contextlib.suppress(StepChainError):  # whoever reads the run tells what of it cannot be read
+                calls.take(e.decode_event(data))
+    return calls
+
+
+def ended_as(step: StepState) -> Callable[[CallRow], str]:
+    """Return what gives how the attempt of a step ended that made a call, empty while it goes on."""
+
+    def ended(call: CallRow) -> str:
+        attempt = step.attempts.get((call.item, call.attempt))
+        return "" if attempt is None or attempt.finished_at is None else str(attempt.status)
+
+    return ended
+
+
+def call_time(seconds: float) -> str:
+    """Return how long a call took: most take less than a second."""
+    return f"{seconds * 1000:.0f}ms" if seconds < 1 else duration(seconds)
 
 
 def status_of(error: Failure | None) -> str:

@@ -15,11 +15,10 @@ from typing import Any
 
 from stepchain_tui.core.errors import StepChainError, UnknownRunError
 from stepchain_tui.run import events as e
-from stepchain_tui.run.events import decode_event
 from stepchain_tui.run.state import RunState
 from stepchain_tui.run.status import RUN_ENDED
 from stepchain_tui.store.base import AbstractStore, CorruptEvent
-from stepchain_tui.tui.calls import CALL_EVENTS, CallRow, ToolCalls
+from stepchain_tui.tui.calls import CallRow, ToolCalls, ended_as, read_calls
 from stepchain_tui.tui.text import one_line, plural, with_hint
 from stepchain_tui.tui.views import Frame, RunView, StepDetail, StepView, parents_of, run_view, step_detail, step_view
 
@@ -101,13 +100,7 @@ class RunFeed:
         Raises UnknownStepError.
         """
         step = self.state.step(step_id)
-
-        def ended(call: CallRow) -> str:
-            attempt = step.attempts.get((call.item, call.attempt))
-            running = attempt is None or attempt.finished_at is None
-            return "" if running or attempt is None else str(attempt.status)
-
-        return self._calls.of(step_id, ended), self._calls.dropped(step_id)
+        return self._calls.of(step_id, ended_as(step)), self._calls.dropped(step_id)
 
     async def watch_log(self, step_id: str | None, attempt: int | None) -> int:
         """Tell from now on how many lines the log of that step has; returns how many there are."""
@@ -167,19 +160,11 @@ class RunFeed:
         if not corrupt:
             return False
         self.state = state
-        await self._take_calls()
+        self._calls = await read_calls(self._store, self.run_id)
         self._take_plan()
         if (damage := damage_of(corrupt)) != self._damage:
             self._damage = self._problem = damage
         return True
-
-    async def _take_calls(self) -> None:
-        """Take in the tool calls of a run of which not all events can be read."""
-        self._calls = ToolCalls()
-        async for _, kind, _, data in self._store.read_raw_events(self.run_id):
-            if kind in CALL_EVENTS:
-                with contextlib.suppress(StepChainError):  # told already, as what cannot be read of the run
-                    self._calls.take(decode_event(data))
 
     def _apply(self, event: e.Event) -> None:
         self.state.apply(event)

@@ -256,3 +256,30 @@ def test_columns_get_what_room_there_is() -> None:
 )  # fmt: skip
 def test_a_cell_has_exactly_its_width(text: str, width: int, right: bool, shown: str) -> None:
     assert padded(text, width, "…", right=right) == shown
+
+
+async def test_a_database_step_gives_a_table(desk: Desk) -> None:
+    plan = f"""
+steps:
+  - id: fill
+    db:
+      url: "sqlite:///{desk.folder}/a.db"
+      sql: create table t as select 2 as zeta, 'x' as alpha union select 10, null
+  - id: look
+    db: {{url: "sqlite:///{desk.folder}/a.db", sql: "select zeta, alpha from t order by zeta"}}
+    dependencies: [fill]
+"""
+    async with desk.app(plan=desk.plan(plan), size=(140, 40)) as person:
+        await person.press("s")
+        await person.run_has_ended()
+        person.run.select_step("look")
+        await person.sees("zeta  alpha", "   2  x", "  10  null", "2 rows · enter")
+        person.run.select_step("fill")
+        await person.sees('"rows": []')
+
+
+def test_the_order_of_columns_is_that_of_the_statement() -> None:
+    table = table_of({"rows": [{"a": 1, "b": 2}], "columns": ["b", "a"], "rowcount": 1})
+    assert table is not None
+    assert table.names == ("b", "a")
+    assert table.facts == ("1 row",)

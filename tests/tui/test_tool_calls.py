@@ -8,11 +8,14 @@ import pytest
 from told_runs import ToldRun
 from tui_desk import Desk, Person, lend_terminal
 
+from stepchain_tui.cli.family import Family
+from stepchain_tui.cli.showing import put_run
 from stepchain_tui.run import events as e
 from stepchain_tui.run.failures import Failure
 from stepchain_tui.run.status import ErrorType
-from stepchain_tui.tui.calls import MOST_CALLS
+from stepchain_tui.tui.calls import MOST_CALLS, read_calls
 from stepchain_tui.tui.widgets.tools_pane import ToolsPane
+from tests.support.command_line import CommandLine
 
 WIDE = (200, 50)
 
@@ -176,3 +179,65 @@ async def test_calls_of_a_damaged_run_are_shown_all_the_same(desk: Desk) -> None
     async with desk.app(run_id="told", size=WIDE) as person:
         await look_at_tools(person)
         await person.sees("web_search", "wet")
+
+
+PLAN = """
+goal: Call tools
+tools: {shout: "./tools.py:shout"}
+steps:
+  - {id: loud, tool: shout, args: {text: hello, times: 2}}
+  - {id: bad, tool: shout, args: {text: boom}, on_failure: continue, retry: {max_attempts: 1}}
+"""
+TOOLS = '''
+def shout(text: str, times: int = 1) -> dict:
+    """Say it loudly."""
+    if text == "boom":
+        raise RuntimeError("too loud \\x1b[31m")
+    return {"said": text.upper() * times}
+'''
+
+
+async def test_a_tool_step_shows_its_call(desk: Desk) -> None:
+    desk.plan(TOOLS, "tools.py")
+    async with desk.app(plan=desk.plan(PLAN), size=WIDE) as person:
+        await person.press("s")
+        await person.run_has_ended()
+        await look_at_tools(person, "loud")
+        await person.sees('text="hello", times=2', '{"said":"HELLOHELLO"}', "✓ succeeded", '"said": "HELLOHELLO"')
+        await look_at_tools(person, "bad")
+        await person.sees("✕ failed", 'text="boom"', "too loud", "RuntimeError")
+
+
+def test_the_command_line_tells_calls_in_a_line_each(desk: Desk) -> None:
+    desk.plan(TOOLS, "tools.py")
+    desk.plan(PLAN)
+    said = CommandLine(desk.folder)("run", "plan.yaml").err
+    loud, bad = (next(line for line in said.splitlines() if name in line) for name in ("loud: shout", "bad: shout"))
+    assert loud.startswith("  ✓ loud: shout  ")
+    assert loud.endswith('ms  text="hello", times=2')
+    assert bad.startswith("  ✕ bad: shout  ")
+    assert "too loud" in bad
+    assert "\x1b" not in said
+
+
+async def test_show_lists_the_newest_calls_of_a_step(desk: Desk, capsys: pytest.CaptureFixture[str]) -> None:
+    async with desk.store() as store:
+        run = ToldRun(store, "told", "agent")
+        run.begins("agent")
+        for n in range(25):
+            run.called("agent", str(n), f"tool_{n}", {"n": n}, n * 10)
+        run.calls("agent", "last", "slow", {"text": "\x1b[2J"})
+        await run.write()
+        calls = await read_calls(store, "told")
+        summary = await store.get_run("told")
+        put_run(run.state, summary, {}, Family((), False), full=False, calls=calls)
+        few = capsys.readouterr().out
+        put_run(run.state, summary, {}, Family((), False), full=True, calls=calls)
+        assert "tool_0 " in capsys.readouterr().out
+    assert "agent: 26 tool calls, the newest 20 of them:" in few
+    lines = few.splitlines()
+    assert next(line for line in lines if "tool_24" in line).split() == ["✓", "tool_24", "250ms", "n=24", "→", "240"]
+    assert lines[-1].split()[:2] == ["▶", "slow"]
+    assert lines[-1].endswith("→ running")
+    assert "tool_0 " not in few
+    assert "\x1b" not in few

@@ -170,8 +170,6 @@ def call_table(rows: tuple[CallRow, ...], glyphs: Glyphs, now: datetime) -> Tabl
 
 
 def _took(row: CallRow, now: datetime) -> str:
-    if row.execution_time is not None:
-        return f"{row.execution_time * 1000:.0f}ms" if row.execution_time < 1 else duration(row.execution_time)
-    if row.started_at is None or row.status not in _RUNNING:
-        return ""
+    if row.execution_time is not None or row.started_at is None or row.status not in _RUNNING:
+        return row.took
     return duration((now - row.started_at).total_seconds())
