@@ -27,6 +27,7 @@ class ThreadCall:
     Attributes:
         result: The function's result or exception; cancelled at once when the call is cancelled.
         finished: Done when the thread is free again.
+        was_stuck: Whether the call was cancelled while its function ran.
     """
 
     def __init__(
@@ -34,16 +35,20 @@ class ThreadCall:
         work: _Work,
         on_cancel: Callable[[], None] | None = None,
         on_finished: Callable[[ThreadCall], None] | None = None,
+        on_stuck: Callable[[], None] | None = None,
     ) -> None:
         self._loop = asyncio.get_running_loop()
         self._on_finished = on_finished
+        self._on_stuck = on_stuck
         self._work = work
         self._on_cancel = on_cancel
         self._context = contextvars.copy_context()
         self._lock = threading.Lock()
         self._started = False
+        self._has_run = False
         self._task: tuple[asyncio.AbstractEventLoop, asyncio.Task[Any]] | None = None
         self.cancelled = False
+        self.was_stuck = False
         self.result: asyncio.Future[Any] = self._loop.create_future()
         self.finished: asyncio.Future[None] = self._loop.create_future()
 
@@ -67,8 +72,12 @@ class ThreadCall:
         if self._on_cancel is not None:
             self._on_cancel()
         with self._lock:
+            becomes_stuck = self._started and not self._has_run and not self.cancelled
             self.cancelled = True
+            self.was_stuck = self.was_stuck or becomes_stuck
             started, task = self._started, self._task
+        if becomes_stuck and self._on_stuck is not None:
+            self._on_stuck()
         if not started:
             self._set_finished()
         elif task is not None:
@@ -86,6 +95,8 @@ class ThreadCall:
             value = self._context.run(self._work, self)
         except BaseException as raised:  # noqa: BLE001 - the border of the thread: handed to the caller as it is
             error = raised
+        with self._lock:
+            self._has_run = True
         with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits any more
             self._loop.call_soon_threadsafe(self._tell, value, error)
 
@@ -132,7 +143,8 @@ class ThreadPool:
     """Threads that come when they are needed and go when they are not. Calls may be made on any number of loops.
 
     Args:
-        size: Calls at once; more wait for a thread.
+        size: Calls at once; more wait for a thread. A call that was given up and whose function goes on does not count:
+            it would hold up the others for ever.
     """
 
     def __init__(self, size: int = MAX_THREADS) -> None:
@@ -142,6 +154,7 @@ class ThreadPool:
         self._threads = 0
         self._idle = 0
         self._backlog = 0
+        self._stuck = 0
         self._closed = False
         self._running: set[ThreadCall] = set()
 
@@ -154,10 +167,10 @@ class ThreadPool:
         """
         if self._closed:
             raise RuntimeError("the pool of threads is closed")
-        call = ThreadCall(work, on_cancel, self._running.discard)
+        call = ThreadCall(work, on_cancel, self._running.discard, self._let_another_in)
         self._running.add(call)
         with self._lock:
-            starts = not self._idle and self._threads < self._size
+            starts = not self._idle and self._threads - self._stuck < self._size
             if self._idle:
                 self._idle -= 1
             elif starts:
@@ -166,7 +179,7 @@ class ThreadPool:
                 self._backlog += 1
         self._calls.put(call)
         if starts:
-            threading.Thread(target=self._serve, name="stepchain-function", daemon=True).start()
+            self._start_thread()
         return call
 
     @property
@@ -187,6 +200,20 @@ class ThreadPool:
             for _ in range(self._threads):
                 self._calls.put(None)
 
+    def _let_another_in(self) -> None:
+        """Start a thread in place of one that is stuck, where calls wait for one."""
+        with self._lock:
+            self._stuck += 1
+            starts = self._backlog > 0 and not self._closed
+            if starts:
+                self._backlog -= 1
+                self._threads += 1
+        if starts:
+            self._start_thread()
+
+    def _start_thread(self) -> None:
+        threading.Thread(target=self._serve, name="stepchain-function", daemon=True).start()
+
     def _serve(self) -> None:
         """Take one call after the other: each was meant for a thread that was free or new when it came, or is of the
         backlog, so that no call waits behind one that runs while there could be another thread.
@@ -206,8 +233,13 @@ class ThreadPool:
                     self._threads -= 1
                 return
             call.run()
-            del call
             with self._lock:
+                if call.was_stuck:
+                    self._stuck -= 1
+                del call
+                if self._threads - self._stuck > self._size:
+                    self._threads -= 1
+                    return
                 if self._backlog:
                     self._backlog -= 1
                 else:

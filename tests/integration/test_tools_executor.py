@@ -354,6 +354,17 @@ def test_a_thread_whose_time_is_over_is_given_up_and_said_to_go_on(executor: Exe
     assert ended.wait(10)
 
 
+def test_threads_that_are_stuck_do_not_hold_up_the_calls_behind_them(executor: Executor) -> None:
+    go = threading.Event()
+    tools = {"stuck": lambda: go.wait(60), "add": add}
+    calls = [ToolCall(str(number), "stuck", timeout=0.2) for number in range(150)]
+    results = executor.execute_tool_calls(tools, [*calls, ToolCall("last", "add", {"a": 1})])
+    assert results.pop("last") == "2"
+    assert all(text.startswith("Error: TimeoutError: stuck ran longer") for text in results.values())
+    go.set()
+    assert one(executor, add, a=1) == "2"
+
+
 @pytest.mark.parametrize("timeout", [0, -1, "5", True, math.inf, math.nan])
 def test_a_timeout_that_is_none_is_refused(executor: Executor, timeout: Any) -> None:
     with pytest.raises(ValueError, match="a timeout cannot be"):
