@@ -10,6 +10,7 @@ user namespace.
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 import platform
 import secrets
@@ -123,6 +124,7 @@ class _Python:
     binds: tuple[tuple[str, str], ...]
 
 
+@functools.cache
 def _python() -> _Python:
     """Return where the interpreter and its packages are found inside.
 
@@ -162,7 +164,8 @@ def _environment() -> dict[str, str]:
     }
 
 
-def _system_folders() -> list[str]:
+@functools.cache
+def _system_folders() -> tuple[str, ...]:
     words = []
     for name in _SYSTEM_FOLDERS:
         folder = Path("/") / name
@@ -170,7 +173,7 @@ def _system_folders() -> list[str]:
             words += ["--symlink", str(folder.readlink()), str(folder)]
         elif folder.is_dir():
             words += ["--ro-bind", str(folder), str(folder)]
-    return words
+    return tuple(words)
 
 
 def candidate() -> Bubblewrap:
