@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from typing import Any
+
+import msgspec
 
 from stepchain_tui.core.errors import UsageError
 from stepchain_tui.run.failures import AttemptError
@@ -16,8 +17,7 @@ CALL_MODES = ("process", "thread")
 """Where a tool call may run."""
 
 
-@dataclass(frozen=True, slots=True)
-class ToolCall:
+class ToolCall(msgspec.Struct, frozen=True):
     """One call of a tool, as a model or a script asks for it.
 
     Attributes:
@@ -76,8 +76,7 @@ class ToolCall:
         return read
 
 
-@dataclass(frozen=True, slots=True)
-class CallStage:
+class CallStage(msgspec.Struct, frozen=True, gc=False):
     """One stage that a call has gone through.
 
     Attributes:
@@ -89,8 +88,7 @@ class CallStage:
     seconds: float
 
 
-@dataclass(frozen=True, slots=True)
-class ToolResult:
+class ToolResult(msgspec.Struct, frozen=True, kw_only=True):
     """What came of one call.
 
     Attributes:
@@ -123,7 +121,7 @@ class ToolResult:
     pid: int | None = None
     warnings: tuple[str, ...] = ()
     hint: str = ""
-    events: tuple[CallStage, ...] = field(default=())
+    events: tuple[CallStage, ...] = ()
 
     @property
     def succeeded(self) -> bool:
