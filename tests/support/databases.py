@@ -95,18 +95,11 @@ def postgres_server() -> Iterator[PostgresServer]:
             "shared_buffers": "16MB",
             "deadlock_timeout": "100ms",
         }
-        started = subprocess.Popen(
-            [
-                str(server),
-                "-D",
-                str(data),
-                *(part for key, value in options.items() for part in ("-c", f"{key}={value}")),
-            ],
-            stdout=(folder / "log").open("w"),
-            stderr=subprocess.STDOUT,
-            cwd=folder,
-            **identity,
-        )
+        settings = [part for key, value in options.items() for part in ("-c", f"{key}={value}")]
+        with (folder / "log").open("w") as log:
+            started = subprocess.Popen(
+                [str(server), "-D", str(data), *settings], stdout=log, stderr=subprocess.STDOUT, cwd=folder, **identity
+            )
         try:
             made = PostgresServer(port, folder, started.pid)
             _wait_for_postgres(made, started)

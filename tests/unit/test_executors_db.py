@@ -208,7 +208,7 @@ def test_several_statements_in_one_text_are_refused(driver: str, text: str) -> N
 @pytest.mark.parametrize(
     ("driver", "text", "kept"),
     [
-        ("postgresql", "select ';' ;; -- end; of it\n /* ; */ ;", "select ';'"),
+        ("postgresql", "select ';';; -- end; of it\n /* ; */ ;", "select ';'"),
         ("sqlite", "create trigger g after insert on t begin select 1; select 2; end;", None),
         ("postgresql", "create function f() returns int begin atomic select 1; select 2; end", None),
         ("postgresql", "do $$ begin perform 1; perform 2; end $$", None),

@@ -45,7 +45,7 @@ _BY_STATE: tuple[tuple[str, ErrorType, str], ...] = (
 _REFUSED_ENTRY = re.compile(
     r"authentication failed|no password supplied|no pg_hba\.conf entry|role .* does not exist|permission denied"
     r"|is not permitted to log in|database .* does not exist|does not support SSL|certificate"
-    r"|invalid (?:port|connection)",
+    r"|invalid (?:port|connection|integer)",
     re.I,
 )
 _CALLERS = frozenset({"DataError", "ProgrammingError", "NotSupportedError"})
@@ -82,7 +82,8 @@ def postgresql_failure(
     error_type, hint = _of_state(state, said, statement)
     if not state and type(error).__name__ in _CALLERS:
         error_type, hint = ErrorType.USER_ERROR, "Check `params`." if statement is not None else "Check `url`."
-    hint = one_line(address.redacted(diagnosis.message_hint or ""), LONGEST) or hint
+    if error_type is ErrorType.USER_ERROR:
+        hint = one_line(address.redacted(diagnosis.message_hint or ""), LONGEST) or hint
     return AttemptError(
         f"{name}: {address.label}: {message}", error_type=error_type, hint=hint, exception="", details=details
     )

@@ -125,18 +125,19 @@ def read_statement(text: str, driver: str) -> Statement:
     binds: list[tuple[int, int, str]] = []
     words: list[str] = []
     inner: list[str] = []
-    depth, length, ended, whole = 0, 0, False, False
+    depth, whole = 0, False
+    anything, end = False, -1
     for match in _tokens(text, driver):
         kind = match.lastgroup
-        if kind == "end" and (ended or not (whole or _goes_on(text[: match.end()], driver))):
-            ended = True
+        if kind == "end" and (end >= 0 or not (whole or _goes_on(text[: match.end()], driver))):
+            end = match.start() if end < 0 else end
             continue
-        if ended:
+        if end >= 0:
             raise StatementError(
                 "`sql` holds more than one statement",
                 "Write them as a list, which is one transaction: sql: [first, second].",
             )
-        length = match.end()
+        anything = True
         match kind:
             case "bind":
                 binds.append((match.start(), match.end(), match["bind"]))
@@ -155,9 +156,9 @@ def read_statement(text: str, driver: str) -> Statement:
                 whole = whole or (word == "atomic" and found[-1:] == ["begin"])
                 if len(found) < _MOST_WORDS:
                     found.append(word)
-    if not length:
+    if not anything:
         raise StatementError("`sql` is empty", "Write a statement.")
-    made = Statement(text[:length], tuple(binds), tuple(words), frozenset(inner))
+    made = Statement(text if end < 0 else text[:end], tuple(binds), tuple(words), frozenset(inner))
     _refuse_control(made)
     return made
 
