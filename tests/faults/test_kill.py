@@ -26,6 +26,8 @@ from tests.support.stored_runs import check_store, read_file
 
 PLAN = """
 max_concurrent: 5
+tools: {effect: {function: "./effects.py:effect", mode: process}, threaded: "./effects.py:effect"}
+agents: {clerk: "./effects.py:Clerk"}
 steps:
   - {id: shell, shell: "EFFECT; sleep 0.05; echo shell"}
   - {id: thread, function: "./effects.py:effect", args: {given: "{{ steps.shell.output.stdout | trim }}"}}
@@ -61,9 +63,17 @@ steps:
     args: {given: "{{ steps.threads.output | join }}"}
     mode: process
     retry: {max_attempts: 2}
+  - {id: tool, tool: effect, args: {given: "{{ steps.shell.output.stdout | trim }}"}}
+  - {id: threaded, tool: threaded, args: {given: "{{ steps.tool.output }}"}}
+  - {id: asked, agent: clerk, request: {given: "{{ steps.tool.output }}"}}
+  - {id: asked_again, agent: clerk, request: again, dependencies: [asked]}
+  - {id: table, db: {url: "sqlite:///effects.db", sql: "create table if not exists effect (attempt integer)"}}
+  - id: row
+    db: {url: "sqlite:///effects.db", sql: "insert into effect values (:given)", params: {given: 0}}
+    dependencies: [table]
   - id: last
     shell: "EFFECT; sleep 0.1; echo {{ steps.sandbox.output }} {{ steps.retried.output | quote }}"
-    dependencies: [tree, shells, retried_process]
+    dependencies: [tree, shells, retried_process, threaded, asked_again, row]
 """.replace("EFFECT", "echo $STEPCHAIN_IDEMPOTENCY_KEY 0 >> effects.txt; sync effects.txt")
 EFFECTS = """
 import asyncio, os, time
@@ -84,13 +94,19 @@ async def effect_in_loop(given, ctx):
     await asyncio.sleep(0.03)
     return f"{ctx.step_id}({given})"
 
+class Clerk:
+    def run_step(self, request, memory, ctx):
+        append(ctx)
+        time.sleep(0.03)
+        return {"request": request, "remembered": [message.content for message in memory.messages]}
+
 def effect_at_second(given, ctx):
     append(ctx)
     if ctx.attempt == 1:
         raise RuntimeError("not at the first go")
     return f"{ctx.step_id}({given})"
 """
-WITHOUT_EFFECT = {"sandbox"}
+WITHOUT_EFFECT = {"sandbox", "table"}
 KILLS, EACH = 50, 10
 AT_ONCE = 3
 """Command lines that are at work at the same time."""
@@ -180,12 +196,24 @@ def facts_of(cli: CommandLine) -> Facts:
             key, attempt = line.split()
             effects.setdefault(unit_of(key), []).append(int(attempt))
             keys.add(key)
+    if rows := rows_of(cli):
+        effects["row", None] = rows
+        keys.add("r1:row")
     try:
         state = check_store(cli.store).get("r1", RunState())
         processes = recorded_processes(cli)
     except sqlite3.OperationalError:  # killed before there was a store
         return Facts(effects=effects, keys=keys)
     return Facts(state, effects, keys, processes)
+
+
+def rows_of(cli: CommandLine) -> list[int]:
+    """Return the rows that a statement has inserted."""
+    if not (cli.folder / "effects.db").exists():
+        return []
+    with closing(sqlite3.connect(cli.folder / "effects.db")) as connection, suppress(sqlite3.OperationalError):
+        return [row for (row,) in connection.execute("SELECT attempt FROM effect")]
+    return []
 
 
 def recorded_processes(cli: CommandLine) -> list[dict[str, Any]]:
