@@ -7,6 +7,7 @@ import functools
 import json
 import math
 import os
+import signal
 import sqlite3
 import subprocess
 import sys
@@ -473,6 +474,17 @@ def test_a_process_works_in_our_folder_and_prints_where_we_print(
     assert capsys.readouterr().out == ""
 
 
+async def test_a_batch_of_both_modes_is_told_in_its_order_also_on_a_running_loop(executor: Executor) -> None:
+    calls = [ToolCall(str(n), "where", mode=MODES[n % 2]) for n in range(6)] + [ToolCall("none", "nothing")]
+    for results in (
+        await executor.aexecute_detailed({"where": where}, calls),
+        executor.execute_detailed({"where": where}, calls),
+        await asyncio.to_thread(executor.execute_detailed, {"where": where}, calls),
+    ):
+        assert [result.id for result in results] == [call.id for call in calls]
+        assert [result.mode for result in results] == [*MODES * 3, ""]
+
+
 async def test_waiting_for_a_batch_leaves_the_loop_free(executor: Executor) -> None:
     async with LoopWatch() as watch:
         results = await executor.aexecute({"compute": compute}, [ToolCall("a", "compute", {"seconds": 1.0})], "process")
@@ -546,8 +558,8 @@ SCRIPT = """
     executor = Executor(process_workers=2)
     calls = [ToolCall(str(n), "work", {"a": n, "folder": folder}) for n in range(4)]
     print(executor.execute_tool_calls(tools, calls, "process"), flush=True)
-    if how == "hang":
-        executor.execute_tool_calls(tools, [ToolCall("h", "hang", {"a": 99, "folder": folder})], "process")
+    if how in ("process", "thread"):
+        executor.execute_tool_calls(tools, [ToolCall("h", "hang", {"a": 99, "folder": folder})], how)
     if how == "raise":
         raise RuntimeError("the script failed")
 """
@@ -581,11 +593,10 @@ def test_a_script_without_a_main_guard_leaves_no_worker_when_it_ends(tmp_path: P
     assert all(map(is_gone, workers_of(tmp_path)))
 
 
+@pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("signal_name", ["SIGTERM", "SIGKILL", "SIGINT"])
-async def test_a_script_that_is_killed_leaves_no_worker(tmp_path: Path, signal_name: str) -> None:
-    import signal
-
-    process = script(tmp_path, "hang")
+async def test_a_script_that_is_killed_leaves_no_worker(tmp_path: Path, signal_name: str, mode: str) -> None:
+    process = script(tmp_path, mode)
     try:
         await until(lambda: (tmp_path / "99.pid").exists() and (tmp_path / "99.pid").read_text(), 30)
         process.send_signal(signal.Signals[signal_name])
