@@ -118,7 +118,8 @@ class Supervisor:
 
     def __init__(self, worker: int, request: Mapping[str, Any]) -> None:
         self._worker = worker
-        self._memory: int = request["memory"] + resident(os.getpid())
+        self._memory: int = request["memory"]
+        self._bare = resident(os.getpid())
         self._processes: int = request["processes"]
         self._share: float | None = request["cpu"]
         self._cores = len(os.sched_getaffinity(0))
@@ -134,9 +135,8 @@ class Supervisor:
         poll = select.poll()
         poll.register(0, select.POLLIN | select.POLLHUP)
         poll.register(os.pidfd_open(self._worker), select.POLLIN)
-        pause = TICK * 1000 * (1 if self._share is not None else 3)
         while True:
-            for descriptor, _ in poll.poll(pause):
+            for descriptor, _ in poll.poll(TICK * 1000):
                 if descriptor == 0 and not os.read(0, 1):
                     os._exit(EXIT_ORPHANED)
             self._collect()
@@ -159,10 +159,22 @@ class Supervisor:
         pids.remove(os.getpid())
         if len(pids) > self._processes:
             self._end(EXIT_PROCESSES)
-        if sum(map(resident, pids)) > self._memory and sum(map(own_memory, pids)) > self._memory:
+        if self._holds_too_much(pids):
             self._end(EXIT_MEMORY)
         if self._share is not None:
             self._throttle(pids, self._share)
+
+    def _holds_too_much(self, pids: list[int]) -> bool:
+        """Return whether all processes hold more than they may, what they share counted once."""
+        sizes = sorted(((resident(pid), pid) for pid in pids), reverse=True)
+        if sum(max(0, size - self._bare) for size, _ in sizes) <= self._memory:
+            return False  # to look at what is shared takes long
+        held = -self._bare
+        for _, pid in sizes:
+            held += own_memory(pid)
+            if held > self._memory:
+                return True
+        return False
 
     def _throttle(self, pids: list[int], share: float) -> None:
         """Stop all processes while they have used more than their share, and let them go on."""

@@ -308,7 +308,7 @@ async def test_two_hundred_megabytes_are_refused(inside):
     [
         "x = []\nwhile True:\n    x.append('y' * 100_000)",
         "import mmap\nm = mmap.mmap(-1, 200 << 20)\nm.write(b'x' * (200 << 20))",
-        "import os, time\nfor _ in range(6):\n    if os.fork() == 0:\n        x = b'y' * (60 << 20)\n"
+        "import os, time\nfor _ in range(20):\n    if os.fork() == 0:\n        x = b'y' * (60 << 20)\n"
         "        time.sleep(60)\ntime.sleep(60)",
         "import threading\nthreads = [threading.Thread(target=lambda: bytearray(60 << 20)[0]) for _ in range(4)]\n"
         "held = []\nwhile True:\n    held.append(bytearray(30 << 20))",
@@ -330,7 +330,7 @@ async def test_all_processes_together_never_hold_much_more_than_they_may(inside,
     error = await inside.while_running(code, look, timeout=20)
     assert isinstance(error, AttemptError)
     assert error.details["resource_limit"] == "memory"
-    assert most < 3 * MEMORY
+    assert most < 6 * MEMORY
 
 
 @pytest.mark.needs("bwrap")
@@ -440,7 +440,7 @@ BUSY = {
     "one": "while True:\n    pass",
     "family": "import os\nfor _ in range(3):\n    os.fork()\nwhile True:\n    pass",
     "threads": "import threading, hashlib\ndef work():\n    while True:\n        hashlib.sha256(b'x' * 1_000_000)\n"
-    "for _ in range(4):\n    threading.Thread(target=work).start()",
+    "for _ in range(4):\n    threading.Thread(target=work).start()\nwork()",
 }
 
 
