@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     )
     from stepchain_tui.executors.kinds import executor_factory, kinds_with_executors
     from stepchain_tui.executors.prompt import BasePromptExecutor, IPromptExecutor, PromptExecutorFactory
+    from stepchain_tui.executors.python import BasePythonExecutor, IPythonExecutor, PythonExecutorFactory
     from stepchain_tui.executors.registry import ExecutorFactory
     from stepchain_tui.executors.shell import BaseShellExecutor, IShellExecutor, ShellExecutorFactory
     from stepchain_tui.executors.spec import ToolSpec
@@ -48,6 +49,7 @@ _MODULES = {
     "BaseFunctionExecutor": "function",
     "BaseHttpExecutor": "http",
     "BasePromptExecutor": "prompt",
+    "BasePythonExecutor": "python",
     "BaseShellExecutor": "shell",
     "BaseToolExecutor": "tool",
     "BatchingFunctionExecutor": "function",
@@ -68,9 +70,11 @@ _MODULES = {
     "IFunctionExecutor": "function",
     "IHttpExecutor": "http",
     "IPromptExecutor": "prompt",
+    "IPythonExecutor": "python",
     "IShellExecutor": "shell",
     "IToolExecutor": "tool",
     "PromptExecutorFactory": "prompt",
+    "PythonExecutorFactory": "python",
     "ShellExecutorFactory": "shell",
     "StreamingFunctionExecutor": "function",
     "ToolExecutorFactory": "tool",
@@ -88,6 +92,7 @@ __all__ = (
     "BaseFunctionExecutor",
     "BaseHttpExecutor",
     "BasePromptExecutor",
+    "BasePythonExecutor",
     "BaseShellExecutor",
     "BaseToolExecutor",
     "BatchingFunctionExecutor",
@@ -109,10 +114,12 @@ __all__ = (
     "IFunctionExecutor",
     "IHttpExecutor",
     "IPromptExecutor",
+    "IPythonExecutor",
     "IShellExecutor",
     "IToolExecutor",
     "Outcome",
     "PromptExecutorFactory",
+    "PythonExecutorFactory",
     "ShellExecutorFactory",
     "SkipStep",
     "StepCall",

@@ -16,7 +16,7 @@ from stepchain_tui.executors.spec import ToolSpec
 from stepchain_tui.executors.threads import chunks_in_thread
 from stepchain_tui.run.failures import AttemptError
 from stepchain_tui.run.status import ErrorType
-from stepchain_tui.run.values import OUTPUT_LIMIT
+from stepchain_tui.tools.chunks import Chunks, chunk_text, is_stream
 
 
 @runtime_checkable
@@ -128,11 +128,6 @@ class BaseExecutor(ABC):
         return result
 
 
-def is_stream(value: Any) -> bool:
-    """Whether a value is a generator or an async iterator, to be read chunk by chunk."""
-    return inspect.isgenerator(value) or isinstance(value, AsyncIterator)
-
-
 async def join_chunks(chunks: AsyncIterator[Any] | Generator[Any, Any, Any], ctx: CallContext) -> Any:
     """Return all chunks as one value, each told to the context when it came: texts joined, others as a list.
 
@@ -145,22 +140,4 @@ async def join_chunks(chunks: AsyncIterator[Any] | Generator[Any, Any, Any], ctx
     """
     if isinstance(chunks, Generator):
         chunks = chunks_in_thread(chunks)
-    found: list[Any] = []
-    size = 0
-    try:
-        async for chunk in chunks:
-            text = chunk if isinstance(chunk, str) else f"{chunk}\n"
-            size += len(text)
-            if size > OUTPUT_LIMIT:
-                raise AttemptError(
-                    f"the chunks are more than {OUTPUT_LIMIT:,} characters, which is what a step may return",
-                    error_type=ErrorType.USER_ERROR,
-                    hint="Write them to a file and return the file's path.",
-                )
-            found.append(chunk)
-            ctx.ports.log("text", text)
-    finally:
-        close = getattr(chunks, "aclose", None)
-        if close is not None:
-            await close()
-    return "".join(found) if all(isinstance(chunk, str) for chunk in found) else found
+    return await Chunks(lambda chunk: ctx.ports.log("text", chunk_text(chunk))).read_async(chunks)

@@ -14,6 +14,7 @@ _FACTORIES: dict[str, str] = {
     ActionKind.TOOL: "ToolExecutorFactory",
     ActionKind.AGENT: "AgentExecutorFactory",
     ActionKind.PROMPT: "PromptExecutorFactory",
+    ActionKind.PYTHON: "PythonExecutorFactory",
     ActionKind.SHELL: "ShellExecutorFactory",
     ActionKind.HTTP: "HttpExecutorFactory",
     ActionKind.DB: "DbExecutorFactory",

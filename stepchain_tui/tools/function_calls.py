@@ -11,7 +11,7 @@ import asyncio
 import inspect
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass, field
 from importlib import import_module
 from pathlib import Path
@@ -19,9 +19,10 @@ from typing import Any, cast
 
 from stepchain_tui.run.failures import AttemptError
 from stepchain_tui.run.status import ErrorType
+from stepchain_tui.tools.chunks import Chunks, OnChunk, chunk_text
 from stepchain_tui.tools.context import StepContext
 from stepchain_tui.tools.functions import Function, LoadedFunction, arguments_for, known_function, shared_loader
-from stepchain_tui.tools.output import CallOutput, current_output
+from stepchain_tui.tools.output import CallOutput, LoopRelay, current_output
 from stepchain_tui.tools.pools import Pools
 from stepchain_tui.tools.process_worker import CallRecord, Log
 from stepchain_tui.tools.remote import NotPicklableError, function_error
@@ -69,6 +70,7 @@ class FunctionCall:
         log: Takes a stream's name and what was printed on it, on the loop; None leaves printing as it is.
         begun: Called on the loop when a worker process takes the call.
         warn: Takes what a person should know of a call that went well all the same.
+        on_chunk: Takes each chunk of a function that yields, on the loop; without it they go to `log` as `text`.
         record: What is known of the call beside its result.
         lingering: Set where the call was given up and its thread goes on: done when the thread is free.
     """
@@ -87,6 +89,7 @@ class FunctionCall:
     log: Log | None = None
     begun: Callable[[], None] | None = None
     warn: Callable[[str], None] | None = None
+    on_chunk: OnChunk | None = None
     record: CallRecord = field(default_factory=CallRecord)
     lingering: asyncio.Future[None] | None = None
 
@@ -161,7 +164,11 @@ class FunctionCaller:
         try:
             positional, keywords = _bind(loaded, call, call.log)
             value = loaded.function(*positional, **keywords)
-            return await value if loaded.shape.is_async or inspect.isawaitable(value) else value
+            if loaded.shape.is_async or inspect.isawaitable(value):
+                value = await value
+            if inspect.isgenerator(value):
+                return Chunks(_teller(call)).read(value)
+            return await Chunks(_teller(call)).read_async(value) if isinstance(value, AsyncIterator) else value
         except asyncio.CancelledError as error:
             task = asyncio.current_task()
             if task is not None and task.cancelling():
@@ -192,6 +199,8 @@ class FunctionCaller:
             def log(stream: str, text: str) -> None:
                 relay.send(sink, stream, text)
 
+        told = _teller(call)
+        tell = None if told is None else _through(self._pools.relay, told)
         contexts: list[StepContext] = []
         record = call.record
 
@@ -202,7 +211,13 @@ class FunctionCaller:
             try:
                 positional, keywords = _bind(loaded, call, log, contexts)
                 value = loaded.function(*positional, **keywords)
-                return thread_call.run_coroutine(_awaited(value)) if inspect.isawaitable(value) else value
+                if inspect.isawaitable(value):
+                    value = thread_call.run_coroutine(_awaited(value))
+                if inspect.isgenerator(value):
+                    return Chunks(tell).read(value, lambda: thread_call.cancelled)
+                if isinstance(value, AsyncIterator):
+                    return thread_call.run_coroutine(Chunks(tell).read_async(value))
+                return value
             finally:
                 record.cpu_seconds = time.thread_time() - computed
                 record.ended_at = time.monotonic()
@@ -301,6 +316,7 @@ class FunctionCaller:
             call.name,
             call.begun,
             call.record,
+            _teller(call),
         )
 
 
@@ -325,6 +341,19 @@ class _Watch:
             self._timer = self._loop.call_later(left, self._look)
         else:
             self._limit.reschedule(self._loop.time())
+
+
+def _teller(call: FunctionCall) -> OnChunk | None:
+    """Return who is told of a call's chunks, on the loop."""
+    log = call.log
+    if call.on_chunk is not None or log is None:
+        return call.on_chunk
+    return lambda chunk: log("text", chunk_text(chunk))
+
+
+def _through(relay: LoopRelay, told: OnChunk) -> OnChunk:
+    """Return what tells of chunks from a thread; it waits while the loop is far behind."""
+    return lambda chunk: relay.send(lambda _stream, _text: told(chunk), "text", chunk_text(chunk))
 
 
 def label_of(function: Any) -> str:

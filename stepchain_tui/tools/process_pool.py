@@ -15,6 +15,7 @@ from typing import Any
 
 from stepchain_tui.core.secrets import environment_without_secrets
 from stepchain_tui.tools import wire
+from stepchain_tui.tools.chunks import OnChunk
 from stepchain_tui.tools.process_worker import CallRecord, Log, WorkerProcess
 
 WorkersChanged = Callable[[list[dict[str, Any]]], Awaitable[None] | None]
@@ -50,6 +51,7 @@ class ProcessPool:
         label: str,
         on_start: Callable[[], None] | None = None,
         record: CallRecord | None = None,
+        on_chunk: OnChunk | None = None,
     ) -> Any:
         """Carry out a call in a worker and return its JSON value.
 
@@ -61,6 +63,7 @@ class ProcessPool:
             label: What runs, for messages.
             on_start: Called when a worker is free and the call begins.
             record: Gets the process and its times.
+            on_chunk: Takes each chunk of a function that yields, on the loop.
 
         Raises:
             RemoteError: The function raised.
@@ -75,7 +78,7 @@ class ProcessPool:
             if on_start is not None:
                 on_start()
             try:
-                result = await worker.call(request, log, label, record)
+                result = await worker.call(request, log, label, record, on_chunk)
             except asyncio.CancelledError:
                 await finish(self._retire(worker))
                 raise

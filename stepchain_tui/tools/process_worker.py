@@ -20,6 +20,7 @@ from stepchain_tui.core.values import decode_json
 from stepchain_tui.run.failures import AttemptError
 from stepchain_tui.run.status import ErrorType
 from stepchain_tui.tools import wire
+from stepchain_tui.tools.chunks import OnChunk
 from stepchain_tui.tools.processes import Child, exit_words
 from stepchain_tui.tools.pumps import PipePump, TextStream
 from stepchain_tui.tools.remote import rebuild_error
@@ -74,6 +75,7 @@ class WorkerProcess(asyncio.Protocol):
         self._label = ""
         self._reply: asyncio.Future[Any] | None = None
         self._log: Log | None = None
+        self._on_chunk: OnChunk | None = None
         self._record = CallRecord()
         self._lifeline = -1
         self._pumps: list[PipePump] = []
@@ -120,7 +122,14 @@ class WorkerProcess(asyncio.Protocol):
         """Whether it can take a call."""
         return not self.child.exited.done() and not self._connection_ended.is_set()
 
-    async def call(self, request: wire.Request, log: Log, label: str, record: CallRecord | None = None) -> Any:
+    async def call(
+        self,
+        request: wire.Request,
+        log: Log,
+        label: str,
+        record: CallRecord | None = None,
+        on_chunk: OnChunk | None = None,
+    ) -> Any:
         """Carry out a call and return its JSON value.
 
         Args:
@@ -128,6 +137,7 @@ class WorkerProcess(asyncio.Protocol):
             log: Takes a stream's name and text, on the loop.
             label: What runs, for messages.
             record: Gets the process and its times.
+            on_chunk: Takes each chunk of a function that yields, on the loop.
 
         Raises:
             RemoteError: The function raised.
@@ -143,7 +153,7 @@ class WorkerProcess(asyncio.Protocol):
         if environment is self._known_environment or environment == self._known_environment:
             request["environment"], request["same_environment"] = None, True
         self._known_environment = environment
-        self._label, self._log = label, log
+        self._label, self._log, self._on_chunk = label, log, on_chunk
         self._record = record = record or CallRecord()
         record.pid, record.started_at = self.child.pid, time.monotonic()
         self._streams = [TextStream("stdout", log), TextStream("stderr", log)]
@@ -208,6 +218,9 @@ class WorkerProcess(asyncio.Protocol):
         if tag == wire.LOG:
             if self._log is not None:
                 self._log("stdout", body.decode("utf-8", "replace"))
+        elif tag == wire.CHUNK:
+            if self._on_chunk is not None:
+                self._on_chunk(decode_json(body))
         elif tag == wire.COMPUTED:
             self._record.seconds, self._record.cpu_seconds = wire.SECONDS.unpack(body)
         elif self._reply is not None and not self._reply.done():
@@ -225,7 +238,7 @@ class WorkerProcess(asyncio.Protocol):
             pump.empty()
         for stream in self._streams:
             stream.finish()
-        self._streams, self._log, self._reply = [], None, None
+        self._streams, self._log, self._on_chunk, self._reply = [], None, None, None
 
     def _ended(self, exited: asyncio.Future[int]) -> None:
         if self._reply is None or self._reply.done():

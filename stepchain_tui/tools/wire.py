@@ -12,7 +12,7 @@ from typing import Any, NotRequired, TypedDict
 
 REQUEST_HEAD = struct.Struct(">Q")
 REPLY_HEAD = struct.Struct(">cQQ")
-RESULT, ERROR, LOG, COMPUTED = b"R", b"E", b"L", b"C"
+RESULT, ERROR, LOG, COMPUTED, CHUNK = b"R", b"E", b"L", b"C", b"K"
 SECONDS = struct.Struct(">dd")
 """The body of `COMPUTED`: seconds that the function ran and that it computed, sent before its result or error."""
 OWNER_VARIABLE = "STEPCHAIN_OWNER"

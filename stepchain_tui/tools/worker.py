@@ -114,9 +114,18 @@ class _Server:
             value = function(*positional, **keywords)
             if inspect.isawaitable(value):
                 value = _await(value)
+            if inspect.isgenerator(value) or inspect.isasyncgen(value):
+                value = self._joined(value, number)
         finally:
             self._seconds = (time.monotonic() - began, time.process_time() - computed)
         return _result(value)
+
+    def _joined(self, stream: Any, number: int) -> Any:
+        """Return what a function yields as one value; each chunk is sent when it comes."""
+        from stepchain_tui.tools.chunks import Chunks
+
+        chunks = Chunks(lambda chunk: self._send(wire.CHUNK, number, encode_json(to_json_value(chunk))))
+        return chunks.read(stream) if inspect.isgenerator(stream) else _await(chunks.read_async(stream))
 
     def _enter(self, request: wire.Request) -> None:
         if request["sys_path"] is not None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import lru_cache
 from urllib.parse import parse_qsl, unquote, urlsplit
 
 from stepchain_tui.core.errors import UsageError
@@ -54,6 +55,7 @@ class DatabaseAddress:
         return text
 
     @classmethod
+    @lru_cache(maxsize=64)  # every step asks several times
     def of(cls, url: str) -> DatabaseAddress:
         """Take a url apart.
 

@@ -10,6 +10,7 @@ import re
 import sqlite3
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 
 from stepchain_tui.executors.db.address import POSTGRESQL
 
@@ -112,6 +113,7 @@ class Statement:
         return "".join((*found, literal(self.text[before:])))
 
 
+@lru_cache(maxsize=256)
 def read_statement(text: str, driver: str) -> Statement:
     """Take one statement apart.
 

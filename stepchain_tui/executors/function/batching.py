@@ -9,7 +9,6 @@ from typing import Any
 import msgspec
 
 from stepchain_tui.core.errors import UsageError
-from stepchain_tui.executors.base import is_stream
 from stepchain_tui.executors.context import CallContext
 from stepchain_tui.executors.function.awaitable import chunks_of
 from stepchain_tui.executors.function.base import BaseFunctionExecutor
@@ -17,6 +16,7 @@ from stepchain_tui.executors.function.group_ports import GroupPorts
 from stepchain_tui.executors.spec import ToolSpec
 from stepchain_tui.run.failures import AttemptError
 from stepchain_tui.run.status import ErrorType
+from stepchain_tui.tools.chunks import is_stream
 from stepchain_tui.tools.process_pool import finish
 
 BATCH_SIZE = 5

@@ -7,11 +7,12 @@ from collections.abc import Callable, MutableMapping
 from typing import Any
 
 from stepchain_tui.core.clock import Clock
-from stepchain_tui.executors.base import is_stream, join_chunks
+from stepchain_tui.executors.base import join_chunks
 from stepchain_tui.executors.context import CallContext
 from stepchain_tui.executors.function.base import BaseFunctionExecutor
 from stepchain_tui.executors.spec import ToolSpec
 from stepchain_tui.resilience.lru import DEFAULT_SIZE, NoContentKeyError, content_key, make_lru
+from stepchain_tui.tools.chunks import is_stream
 
 CACHE_TTL = 300.0
 """Seconds that a result holds (document 004)."""

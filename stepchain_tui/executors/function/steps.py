@@ -8,9 +8,9 @@ from contextvars import ContextVar
 from typing import Any, ClassVar
 
 from stepchain_tui.core.errors import UsageError
-from stepchain_tui.executors.base import IExecutor, is_stream, join_chunks
+from stepchain_tui.executors.base import IExecutor
 from stepchain_tui.executors.context import CallContext
-from stepchain_tui.executors.function.awaitable import AwaitableFunction, Calling, chunks_of
+from stepchain_tui.executors.function.awaitable import AwaitableFunction, Calling
 from stepchain_tui.executors.function.cached import CachedFunctionExecutor
 from stepchain_tui.executors.function.executor import FunctionToolExecutor
 from stepchain_tui.executors.function.factory import FunctionExecutorFactory
@@ -19,9 +19,12 @@ from stepchain_tui.executors.spec import ToolSpec
 from stepchain_tui.executors.steps import KindSteps
 from stepchain_tui.executors.types import Outcome, StepCall
 from stepchain_tui.plan.executor_types import FIXED_TYPES
+from stepchain_tui.tools.chunks import OnChunk
 from stepchain_tui.tools.function_calls import FunctionCall, FunctionCaller
 from stepchain_tui.tools.pools import Pools
+from stepchain_tui.tools.process_pool import finish
 
+_END = object()
 _carried_out: ContextVar[StepCall] = ContextVar("stepchain_function_step")
 
 
@@ -50,8 +53,7 @@ class FunctionExecutor(KindSteps):
         """
         name = call.step.executor
         if name in FIXED_TYPES and self.factory.registry.is_shipped(name):
-            result = await self._function.result(call, call.args)
-            return Outcome(result if not is_stream(result) else await join_chunks(result, CallContext(call)))
+            return Outcome(await self._function.value(call, call.args))
         token = _carried_out.set(call)
         try:
             return await super().execute(call)
@@ -110,18 +112,36 @@ class StepFunction(AwaitableFunction):
             )
         return Calling(lambda: self.value(call, args), lambda: self.chunks(call, args))
 
-    async def value(self, call: StepCall, args: Mapping[str, Any]) -> Any:
-        """Call the function of a step and return its value, all chunks joined."""
-        result = await self.result(call, args)
-        return await join_chunks(result, CallContext(call)) if is_stream(result) else result
-
     async def chunks(self, call: StepCall, args: Mapping[str, Any]) -> AsyncIterator[Any]:
-        """Call the function of a step and yield its chunks."""
-        async for chunk in chunks_of(self.result(call, args)):
-            yield chunk
+        """Call the function of a step and yield its chunks as they come, which then are not in the log."""
+        ready: asyncio.Queue[Any] = asyncio.Queue()
+        seen: list[bool] = []
 
-    async def result(self, call: StepCall, args: Mapping[str, Any]) -> Any:
-        """Call the function of a step and return what it returns, be it a generator."""
+        def take(chunk: Any) -> None:
+            seen.append(True)
+            ready.put_nowait(chunk)
+
+        work = asyncio.ensure_future(self.value(call, args, take))
+        work.add_done_callback(lambda _: ready.put_nowait(_END))
+        try:
+            while (chunk := await ready.get()) is not _END:
+                yield chunk
+            value = await work
+            if not seen and not (isinstance(value, str | list) and not value):
+                yield value
+        finally:
+            if not work.done():
+                work.cancel()
+                await finish(_ended(work))
+
+    async def value(self, call: StepCall, args: Mapping[str, Any], on_chunk: OnChunk | None = None) -> Any:
+        """Call the function of a step and return its value, all chunks joined.
+
+        Args:
+            call: The attempt.
+            args: What the function gets.
+            on_chunk: Takes the chunks of a function that yields; without it they go to the log.
+        """
         function, ports = call.step.function, call.ports
         assert function is not None
         made = FunctionCall(
@@ -143,9 +163,14 @@ class StepFunction(AwaitableFunction):
             log=ports.log,
             begun=ports.begun,
             warn=ports.warn,
+            on_chunk=on_chunk,
         )
         try:
             return await self._caller.run(made)
         except asyncio.CancelledError:
             call.lingering = made.lingering
             raise
+
+
+async def _ended(work: asyncio.Future[Any]) -> None:
+    await asyncio.wait([work])

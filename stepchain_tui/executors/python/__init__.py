@@ -3,6 +3,18 @@
 Imports `sandbox`, `run` and `plan`.
 """
 
-from stepchain_tui.executors.python.executor import PythonExecutor
+from stepchain_tui.executors.python.base import BasePythonExecutor
+from stepchain_tui.executors.python.executor import PythonToolExecutor
+from stepchain_tui.executors.python.factory import PythonExecutorFactory
+from stepchain_tui.executors.python.interface import IPythonExecutor
+from stepchain_tui.executors.python.steps import PythonExecutor
+from stepchain_tui.executors.spec import ToolSpec
 
-__all__ = ("PythonExecutor",)
+__all__ = (
+    "BasePythonExecutor",
+    "IPythonExecutor",
+    "PythonExecutor",
+    "PythonExecutorFactory",
+    "PythonToolExecutor",
+    "ToolSpec",
+)
