@@ -12,9 +12,9 @@ from dataclasses import dataclass
 
 from stepchain_tui.cli.border import FAILED, INTERRUPTED, STOPPED, USAGE
 from stepchain_tui.cli.following import Follower, Watcher, state_before
+from stepchain_tui.cli.user_settings import user_settings
 from stepchain_tui.core.errors import StepChainError, UnknownRunError
-from stepchain_tui.core.paths import settings_path, store_path
-from stepchain_tui.core.settings import load_settings
+from stepchain_tui.core.paths import store_path
 from stepchain_tui.engine import Engine, EngineService, RunHandle
 from stepchain_tui.run import RunState, RunStatus
 from stepchain_tui.store import SQLiteStore
@@ -55,7 +55,7 @@ class Outcome:
 
 def open_engine(given: str | None) -> Engine:
     """Return an engine on the store that the user named; open it with `async with`."""
-    settings = load_settings(settings_path())
+    settings = user_settings()
     return Engine(SQLiteStore(store_path(given), durability=settings.durability), settings=settings)
 
 

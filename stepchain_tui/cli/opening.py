@@ -50,11 +50,11 @@ def open_app(
     import sys
     from pathlib import Path
 
+    from stepchain_tui.cli.user_settings import user_settings
     from stepchain_tui.core.errors import UsageError
-    from stepchain_tui.core.paths import settings_path, store_path
-    from stepchain_tui.core.settings import load_settings
+    from stepchain_tui.core.paths import store_path
 
-    settings = load_settings(settings_path())
+    settings = user_settings()
     if plan is not None:
         from stepchain_tui.plan import read_plan_text
 

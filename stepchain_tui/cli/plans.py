@@ -17,9 +17,11 @@ def validate_command(plan: str, as_json: bool, store: str | None) -> int:
 
     from stepchain_tui.cli.border import USAGE
     from stepchain_tui.cli.text import clean_line, put, put_json, say
+    from stepchain_tui.cli.user_settings import user_settings
     from stepchain_tui.plan import find_problems, load_plan, read_plan_text
 
     path = Path(plan)
+    user_settings()
     problems = find_problems(read_plan_text(path), plan, path.absolute().parent)
     if as_json:
         records = [
@@ -59,8 +61,10 @@ def graph_command(plan: str, as_json: bool, store: str | None) -> None:
     from pathlib import Path
 
     from stepchain_tui.cli.text import put, put_json
+    from stepchain_tui.cli.user_settings import user_settings
     from stepchain_tui.plan import PlanGraph, load_plan
 
+    user_settings()
     loaded = load_plan(Path(plan)).plan
     parents = PlanGraph.of(loaded).parents
     if as_json:

@@ -9,6 +9,7 @@ import click
 
 from stepchain_tui.cli.border import STOPPED
 from stepchain_tui.cli.stores import read_run
+from stepchain_tui.cli.user_settings import user_settings
 from stepchain_tui.core.errors import InputError
 from stepchain_tui.plan import InputType, load_plan
 from stepchain_tui.run import decode_event
@@ -25,6 +26,7 @@ def asked_secrets(plan_path: str, given: Mapping[str, str]) -> dict[str, str]:
         return {}
     from pathlib import Path
 
+    user_settings()
     plan = load_plan(Path(plan_path)).plan
     missing = [
         name

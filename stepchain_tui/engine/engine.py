@@ -26,6 +26,7 @@ from stepchain_tui.engine.scheduler import Scheduler
 from stepchain_tui.engine.source import RunSource
 from stepchain_tui.engine.takeover import is_owner_dead
 from stepchain_tui.executors.factory import Executors
+from stepchain_tui.executors.sources import learn_settings_types
 from stepchain_tui.plan.check import require_valid
 from stepchain_tui.run.state import RunState
 from stepchain_tui.store.base import AbstractStore, Command
@@ -60,6 +61,8 @@ class Engine:
     ) -> None:
         self.store = store
         self._settings = settings or Settings()
+        if self._settings.executors:
+            learn_settings_types(self._settings)
         self.clock = clock or SystemClock()
         self._scheduler = scheduler or Scheduler()
         self._client = client

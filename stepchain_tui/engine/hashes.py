@@ -14,12 +14,15 @@ from weakref import WeakKeyDictionary
 
 from stepchain_tui.core.errors import UsageError
 from stepchain_tui.plan import FileHashes, Step, content_hash, function_location, module_file, subplan_key
+from stepchain_tui.plan.executor_types import FIXED_TYPES, drop_in_file
 from stepchain_tui.plan.hashing import HASHED_KEYS
 from stepchain_tui.plan.shared import called_entry, function_behind
 
 if TYPE_CHECKING:
     from stepchain_tui.engine.source import Definition, RunSource
 
+Files = tuple[Path, ...]
+"""The files behind a step: its function's, and that of an executor of its own beside the plan."""
 HASH_LENGTH = 32
 """Hex digits that are kept of a hash: 128 bits tell contents apart."""
 
@@ -43,33 +46,35 @@ class StepHasher:
     """Hashes what steps do."""
 
     def __init__(self) -> None:
-        self._said: WeakKeyDictionary[RunSource, dict[str, tuple[str, Path | None]]] = WeakKeyDictionary()
-        self._functions: WeakKeyDictionary[RunSource, dict[Any, tuple[str, Path | None]]] = WeakKeyDictionary()
+        self._said: WeakKeyDictionary[RunSource, dict[str, tuple[str, Files]]] = WeakKeyDictionary()
+        self._functions: WeakKeyDictionary[RunSource, dict[Any, tuple[str, Files]]] = WeakKeyDictionary()
         self._files = FileHashes()
 
     def hash_of(self, definition: Definition, source: RunSource) -> str:
         """Return the hash of what a step does right now, 32 hex digits; the code behind it is looked at anew."""
-        said, path = self._what_is_said(definition, source)
-        if path is None:
+        said, paths = self._what_is_said(definition, source)
+        if not paths:
             return said
-        return hashlib.sha256(f"{said}{self._files.of_file(path)}".encode()).hexdigest()[:HASH_LENGTH]
+        return hashlib.sha256(f"{said}{self._code_of(paths)}".encode()).hexdigest()[:HASH_LENGTH]
 
     def parts_of(self, definition: Definition, source: RunSource) -> tuple[str, str]:
         """Return the hash of what a step says and that of the code behind it, which is the hash of nothing for none."""
-        said, path = self._what_is_said(definition, source)
-        code = self._files.of_file(path) if path is not None else ""
-        return said[:HASH_LENGTH], hashlib.sha256(code.encode()).hexdigest()[:HASH_LENGTH]
+        said, paths = self._what_is_said(definition, source)
+        return said[:HASH_LENGTH], hashlib.sha256(self._code_of(paths).encode()).hexdigest()[:HASH_LENGTH]
+
+    def _code_of(self, paths: Files) -> str:
+        return "".join([self._files.of_file(path) for path in paths])
 
     def hashes_of(self, definitions: Iterable[Definition], source: RunSource) -> Iterator[tuple[str, str]]:
         """Yield the id and the hash of many steps; each file behind them is looked at once."""
-        looked_at: dict[tuple[str, Path | None], str] = {}
+        looked_at: dict[tuple[str, Files], str] = {}
         for definition in definitions:
             found = self._what_is_said(definition, source)
             if found not in looked_at:
                 looked_at[found] = self.hash_of(definition, source)
             yield definition.step.id, looked_at[found]
 
-    def _what_is_said(self, definition: Definition, source: RunSource) -> tuple[str, Path | None]:
+    def _what_is_said(self, definition: Definition, source: RunSource) -> tuple[str, Files]:
         known = self._said.get(source)
         if known is None:
             known = self._said[source] = {}
@@ -78,7 +83,7 @@ class StepHasher:
             found = known[definition.step.id] = self._hash_what_is_said(definition, source)
         return found
 
-    def _hash_what_is_said(self, definition: Definition, source: RunSource) -> tuple[str, Path | None]:
+    def _hash_what_is_said(self, definition: Definition, source: RunSource) -> tuple[str, Files]:
         step = definition.step
         if step.model_fields_set & _HASHED == _ONLY_A_FUNCTION and not definition.scope:
             functions = self._functions.setdefault(source, {})
@@ -88,13 +93,16 @@ class StepHasher:
             return found
         return self._hash_all(definition)
 
-    def _hash_all(self, definition: Definition) -> tuple[str, Path | None]:
+    def _hash_all(self, definition: Definition) -> tuple[str, Files]:
         step, folder, plan = definition.step, definition.folder, definition.plan
         entry = called_entry(step, plan)
         path = _file_behind(step, entry, folder)
         files = self._files if path is None else _NO_FILES
         said = content_hash(step, folder, defaults=plan.defaults, entry=entry, files=files)
-        return said[:HASH_LENGTH], path
+        behind = () if path is None else (path,)
+        if step.executor not in FIXED_TYPES:
+            behind = (*behind, drop_in_file(step.executor, folder))
+        return said[:HASH_LENGTH], behind
 
 
 def _file_behind(step: Step, entry: Any, folder: Path) -> Path | None:

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from stepchain_tui.engine.driver import Driver
     from stepchain_tui.engine.source import RunSource
 
+BATCHING = "batching"
+"""The executor type that makes groups itself, of calls that come at the same time: `batch` is their size."""
 CACHED_VALUES = 32
 """Large values of one run that are kept in memory."""
 _NO_ENVIRONMENT: dict[str, str] = {}
@@ -127,7 +129,7 @@ class InputResolver:
                 hint="Use a filter such as `| list`, `| lines` or `| keys`, or mend the step that gives the value.",
             )
         size = prepared.step.batch
-        if size is None:
+        if size is None or prepared.step.executor == BATCHING:
             return list(found)
         return [list(found[start : start + size]) for start in range(0, len(found), size)]
 

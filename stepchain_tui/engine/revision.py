@@ -20,6 +20,7 @@ from stepchain_tui.engine.hashes import StepHasher
 from stepchain_tui.engine.recorder import Journal
 from stepchain_tui.engine.source import RunSource
 from stepchain_tui.plan import ActionKind, Plan, Step, plan_from_json, resolve_inputs, subplans_from_json
+from stepchain_tui.plan.executor_types import FIXED_TYPES
 from stepchain_tui.run import events as e
 from stepchain_tui.run.state import RunState, StepState
 from stepchain_tui.run.status import STEP_ENDED, Mark, StepStatus
@@ -319,7 +320,7 @@ def mark_changed_code(journal: Journal, source: RunSource, graph: RunGraph, hash
     made = {
         step.id: step.content_hash
         for step in steps.values()
-        if step.outline.kind in _WITH_CODE and step.content_hash and step.status is StepStatus.SUCCEEDED
+        if step.content_hash and step.status is StepStatus.SUCCEEDED and _has_code(step, source)
     }
     definitions = (source.definition(step_id) for step_id in made)
     changed = [
@@ -331,3 +332,8 @@ def mark_changed_code(journal: Journal, source: RunSource, graph: RunGraph, hash
         journal.emit(e.StepInvalidated, step_id=step_id, reason="code", cause=step_id, stale=True)
     if changed:
         mark_stale(journal, graph, changed, "code")
+
+
+def _has_code(step: StepState, source: RunSource) -> bool:
+    """Return whether a file of code is behind a step: its function's, or that of an executor of the plan's own."""
+    return step.outline.kind in _WITH_CODE or source.definition(step.id).step.executor not in FIXED_TYPES

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.command_line import CommandLine
+from tests.support.command_line import ROOT, CommandLine
 
 CODE = """
 from pathlib import Path
@@ -191,6 +191,52 @@ def test_a_file_beside_the_plan_adds_a_type_and_an_edit_changes_to_it(cli: Comma
     assert cli("edit", "r1", "new.yaml", "--rerun").code == 0
     assert cli("resume", "r1").code == 0
     assert output(cli, "r1", "a") == {"loud": 8}
+
+
+def test_new_code_of_an_executor_beside_the_plan_makes_results_stale(cli: CommandLine) -> None:
+    (cli.folder / "executors").mkdir()
+    cli.write("executors/loud.py", DROPPED_IN)
+    cli.write(
+        "plan.yaml", "steps: [{id: a, function: './code.py:double', args: {number: 4}, executor: loud, cache: true}]\n"
+    )
+    assert cli("run", "plan.yaml", "--run-id", "r1").code == 0
+    cli.write("executors/loud.py", DROPPED_IN.replace('"loud"', '"louder"'))
+    assert "code behind it changed" in cli("resume", "r1", "--dry-run").out
+    assert cli("run", "plan.yaml", "--run-id", "r2").code == 0
+    assert output(cli, "r2", "a") == {"louder": 8}
+
+
+def test_the_settings_add_a_type_that_is_known_to_every_command(cli: CommandLine) -> None:
+    cli.write("loud.py", DROPPED_IN)
+    cli.write("plan.yaml", "steps: [{id: a, function: './code.py:double', args: {number: 4}, executor: loud}]\n")
+    settings = cli.write("stepchain.toml", '[executors.function]\nloud = "loud:Loud"\n')
+    env = {"STEPCHAIN_SETTINGS": str(settings), "PYTHONPATH": f"{ROOT}:{cli.folder}"}
+    assert cli("validate", "plan.yaml").code == 2
+    assert cli("validate", "plan.yaml", env=env).code == 0
+    ran = cli("run", "plan.yaml", "--run-id", "r1", env=env)
+    assert ran.code == 0, ran.err
+    assert output(cli, "r1", "a") == {"loud": 8}
+    settings.write_text('[executors.functoin]\nloud = "loud:Loud"\n')
+    assert "did you mean 'function'?" in cli("validate", "plan.yaml", env=env).err
+
+
+def test_the_type_batching_makes_the_groups_and_gives_each_item_its_own_result(cli: CommandLine) -> None:
+    cli.write("sums.py", "def add(batch):\n    return [sum(one['values']) + 100 * len(batch) for one in batch]\n")
+    cli.write(
+        "plan.yaml",
+        """
+steps:
+  - id: a
+    for_each: [1, 2, 3, 4, 5, 6]
+    batch: 3
+    max_concurrent: 3
+    function: "./sums.py:add"
+    args: {values: ["{{ item }}"]}
+    executor: batching
+""",
+    )
+    assert cli("run", "plan.yaml", "--run-id", "r1").code == 0
+    assert output(cli, "r1", "a") == [301, 302, 303, 304, 305, 306]
 
 
 def test_results_of_the_type_cached_are_used_again_and_say_so(cli: CommandLine) -> None:
