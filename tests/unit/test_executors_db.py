@@ -26,6 +26,7 @@ from stepchain_tui.executors.db.dynamodb_values import UnfitValueError, from_att
 from stepchain_tui.executors.db.extras import require
 from stepchain_tui.executors.db.statement import StatementError, read_statement
 from stepchain_tui.executors.db.values import json_value
+from stepchain_tui.executors.types import SkipStep
 from stepchain_tui.run.failures import AttemptError
 from stepchain_tui.run.status import ErrorType
 from tests.support.databases import db_call
@@ -160,6 +161,18 @@ asyncio.run(main())
     told = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip()
     assert told.startswith("ask: ")
     assert f"'{hidden}', which is not installed|user_error|{hint}" in told
+
+
+@pytest.mark.parametrize(
+    ("hidden", "request_"),
+    [("psycopg", {"url": "postgresql://h/x", "sql": "select 1"}), ("botocore.exceptions", {"dynamodb": "list_tables"})],
+)
+async def test_an_optional_step_without_its_driver_is_skipped_with_the_reason(
+    hidden: str, request_: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, hidden, None)
+    with pytest.raises(SkipStep, match=r"ask: .* needs the package '.*', which is not installed"):
+        await DbSteps().execute(db_call(request_, tmp_path, optional=True))
 
 
 def test_requiring_names_what_is_missing() -> None:

@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
-from stepchain_tui.core.errors import UsageError
+from stepchain_tui.core.errors import NotAvailableError, UsageError
 from stepchain_tui.executors.base import IExecutor
 from stepchain_tui.executors.db.address import DYNAMODB, SQLITE, DatabaseAddress
 from stepchain_tui.executors.db.base import as_table
@@ -19,7 +19,7 @@ from stepchain_tui.executors.db.standard import DbExecutor, driver_of
 from stepchain_tui.executors.registry import ExecutorFactory
 from stepchain_tui.executors.spec import ToolSpec
 from stepchain_tui.executors.steps import KindSteps
-from stepchain_tui.executors.types import Outcome, StepCall
+from stepchain_tui.executors.types import Outcome, SkipStep, StepCall
 from stepchain_tui.plan.expressions import CHAIN_RESULT
 from stepchain_tui.run.failures import AttemptError
 from stepchain_tui.run.status import ErrorType
@@ -91,8 +91,14 @@ class DbSteps(KindSteps):
 
         Raises:
             AttemptError: It failed in a way that is known.
+            SkipStep: The step is optional and the driver that it needs is not installed.
         """
-        outcome = await super().execute(call)
+        try:
+            outcome = await super().execute(call)
+        except AttemptError as error:
+            if call.step.optional and isinstance(error.__cause__, NotAvailableError):
+                raise SkipStep(str(error)) from error
+            raise
         return Outcome(as_table(call.step.id, outcome.output))
 
     async def close(self) -> None:
