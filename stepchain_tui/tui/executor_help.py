@@ -63,7 +63,7 @@ def _help_text(kind: str, name: str) -> str:
         factory = executor_factory(kind)
         if factory.registry.is_at_hand(name):
             return factory.describe(name) or "Its class says nothing of it."
-    except (StepChainError, ImportError, AttributeError) as error:
+    except (StepChainError, ImportError) as error:
         return f"It cannot be loaded: {error}"
     return "From the settings file." if is_in_settings(kind, name) else "From an installed package."
 
