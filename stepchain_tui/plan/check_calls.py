@@ -11,10 +11,12 @@ from typing import Any
 
 from stepchain_tui.plan.availability import later
 from stepchain_tui.plan.check_steps import action_of
-from stepchain_tui.plan.executor_types import known_executor_types
+from stepchain_tui.plan.executor_types import FIXED_TYPES, known_executor_types
 from stepchain_tui.plan.functions import function_mistake
 from stepchain_tui.plan.kinds import Mode
+from stepchain_tui.plan.models import DatabaseRequest
 from stepchain_tui.plan.problems import Location, Mistake, unknown
+from stepchain_tui.plan.sql_text import mixes_values
 from stepchain_tui.plan.tool_names import known_tools
 
 TOOL_KEYS = ("function", "description", "mode", "timeout", "fallback")
@@ -23,6 +25,8 @@ HOSTED_TOOLS = ("web_search", "code_interpreter", "file_search")
 """Tools that a model's provider carries out: a prompt may name them, a step cannot call them."""
 _BODIES = ("json", "form", "body", "files")
 _TOGETHER = frozenset(("form", "files"))
+_SQL_TYPES = frozenset((*FIXED_TYPES, "sqlite", "postgresql"))
+_SQL_SCHEMES = ("sqlite", "postgres", "postgresql")
 
 
 class CallChecker:
@@ -65,7 +69,7 @@ class CallChecker:
         elif action == "http" and isinstance(value, dict):
             yield from _http((*here, "http"), value)
         elif action == "db" and isinstance(value, dict):
-            yield from _db((*here, "db"), value)
+            yield from _db((*here, "db"), value, str(named or FIXED_TYPES[0]))
 
     def _executor_types(self, action: str) -> list[str]:
         if action not in self._types:
@@ -135,15 +139,34 @@ def _http(here: Location, request: Mapping[str, Any]) -> Iterator[Mistake]:
         yield Mistake((*here, "method"), f"'{method[:40]}' is no HTTP method")
 
 
-def _db(here: Location, request: Mapping[str, Any]) -> Iterator[Mistake]:
+def _db(here: Location, request: Mapping[str, Any], executor: str) -> Iterator[Mistake]:
     if request.get("dynamodb") is not None:
         for key in ("url", "sql"):
             if request.get(key) is not None:
                 yield Mistake((*here, key), f"'{key}' is not for DynamoDB, which needs no SQL", on_key=True)
         return
+    url = request.get("url")
+    if executor not in _SQL_TYPES or (isinstance(url, str) and _of_another_kind(url)):
+        return  # an executor of one's own has keys of its own
+    for key in request:
+        if key not in DatabaseRequest.model_fields:
+            yield unknown((*here, str(key)), "key", str(key), list(DatabaseRequest.model_fields), on_key=True)
+    sql = request.get("sql")
+    for place, text in enumerate(sql if isinstance(sql, list) else [sql]):
+        if isinstance(text, str) and mixes_values(text):
+            where = (*here, "sql", place) if isinstance(sql, list) else (*here, "sql")
+            yield Mistake(
+                where, "a value among SQL could be read as SQL: write :name, and the expression under 'params'"
+            )
     for key, what in (("url", "the database's address"), ("sql", "a statement")):
         if request.get(key) is None:
             yield Mistake(here, f"a db step needs '{key}', {what} (or 'dynamodb', an operation)")
+
+
+def _of_another_kind(url: str) -> bool:
+    """Return whether an address names a kind of database that needs an executor of one's own."""
+    scheme, separator, _ = url.partition("://")
+    return bool(separator) and "{{" not in scheme and scheme.partition("+")[0].lower() not in _SQL_SCHEMES
 
 
 def _unknown_of(where: Location, what: str, name: str, known: Iterable[str]) -> Mistake:

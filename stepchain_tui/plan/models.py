@@ -211,13 +211,19 @@ class HttpRequest(PlanModel):
 
 
 class DatabaseRequest(PlanModel):
-    """What a db step asks: an SQL statement, or an operation of DynamoDB with its own keys."""
+    """What a db step asks: SQL, an operation of DynamoDB with its own keys, or what an executor of one's own reads."""
 
     model_config = ConfigDict(extra="allow")
 
     url: Text | None = None
-    sql: Text | None = None
+    sql: Text | list[Text] | None = None
+    """A statement, or several that are one transaction."""
     params: Any = None
+    """Values by name, or a list of them: the statement is carried out for each."""
+    autocommit: bool = False
+    isolation: Text | None = None
+    read_only: bool = False
+    max_rows: Count | Text | None = None
     dynamodb: Text | None = None
 
 

@@ -215,6 +215,9 @@ def test_one_mistake_gives_one_line_at_its_place(lines, expected):
         (["http: {url: 'http://a', json: 1, form: {a: b}}"], "3:11: steps[0].http: a request has one body, this one"),
         (["db: {url: 'sqlite:///x'}"], "3:9: steps[0].db: a db step needs 'sql', a statement (or 'dynamodb'"),
         (["db: {sql: 'select 1'}"], "3:9: steps[0].db: a db step needs 'url', the database's address"),
+        (["db: {url: 'sqlite:///x', sql: 'select {{ run.id }}'}"], "3:35: steps[0].db.sql: a value among SQL could be"),
+        (["db: {url: 'sqlite:///x', sql: [a, 'x {{ run.id }}']}"], "3:39: steps[0].db.sql[1]: a value among SQL could"),
+        (["db: {url: 'sqlite:///x', sql: a, parms: {}}"], "3:38: steps[0].db.parms: unknown key 'parms' (did you mean"),
         (["db: {dynamodb: get_item, sql: x}"], "3:30: steps[0].db.sql: 'sql' is not for DynamoDB"),
         (["function: m:f", "executor: cachd"], "4:15: steps[0].executor: unknown function executor 'cachd' (did you"),
         (["shell: x", "executor: cached"], "unknown shell executor 'cached' (there are: standard, default)"),
@@ -242,6 +245,8 @@ steps:
   - {id: f, http: {url: '{{ steps.c.output.url }}'}, executor: graphql}
 """
     assert lines_of(text, tmp_path) == []
+    own = "  - {id: g, db: {url: 'mongodb://x/y', find: z}}\n  - {id: h, db: {find: z}, executor: slow}\n"
+    assert lines_of(text + own, tmp_path) == []
     wrong = """\
 tools: {look: './code.py:lok', more: {functon: './code.py:look'}, hot: {function: './code.py:look', mode: proces}}
 agents: {bob: './cod.py:Bob'}
@@ -268,7 +273,6 @@ steps: [{id: a, tool: lok}, {id: b, agent: bo}, {id: c, shell: x, executor: slw}
         (["prompt: x", "max_turns: 3"], "'max_turns'"),
         (["prompt: x", "expects: {type: object}"], "'expects'"),
         (["shell: x", "mode: cluster"], "mode 'cluster'"),
-        (["python: '1'", "engine: bwrap"], "engine 'bwrap'"),
     ],
 )
 def test_what_a_later_release_brings_is_known_and_refused(lines, what):

@@ -7,7 +7,7 @@ import sqlite3
 from typing import TYPE_CHECKING, Any
 
 from stepchain_tui.executors.db.statement import Statement
-from stepchain_tui.executors.http.words import one_line
+from stepchain_tui.executors.words import one_line
 from stepchain_tui.run.failures import AttemptError
 from stepchain_tui.run.status import ErrorType
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
@@ -20,13 +19,9 @@ from stepchain_tui.executors.registry import ExecutorFactory
 from stepchain_tui.executors.spec import ToolSpec
 from stepchain_tui.executors.steps import KindSteps
 from stepchain_tui.executors.types import Outcome, SkipStep, StepCall
-from stepchain_tui.plan.expressions import CHAIN_RESULT
+from stepchain_tui.plan.sql_text import mixes_values
 from stepchain_tui.run.failures import AttemptError
 from stepchain_tui.run.status import ErrorType
-
-_LITERAL = re.compile(r"\{\{-?\s*(?:'[^']*'|\"[^\"]*\")\s*-?\}\}")
-"""An expression that is only a piece of text, such as a literal pair of braces."""
-_ALONE = re.compile(r"\s*\{\{(?:(?!\}\}).)*\}\}\s*", re.DOTALL)
 
 
 class DbSteps(KindSteps):
@@ -48,7 +43,7 @@ class DbSteps(KindSteps):
         written = call.step.db
         sql = getattr(written, "sql", None)
         for text in sql if isinstance(sql, list | tuple) else (sql,):
-            if isinstance(text, str) and _is_mixed(text):
+            if isinstance(text, str) and mixes_values(text):
                 raise AttemptError(
                     f"{call.step.id}: `sql` has an expression between its words, so that a value could be read as SQL",
                     error_type=ErrorType.USER_ERROR,
@@ -113,10 +108,3 @@ class DbSteps(KindSteps):
             return driver_of(ToolSpec(tool_name=call.step.id), value)
         except UsageError:
             return ""
-
-
-def _is_mixed(text: str) -> bool:
-    """Whether values would become part of a text; one that is an expression as a whole was meant to be SQL."""
-    if CHAIN_RESULT in text and text.strip() != CHAIN_RESULT:
-        return True
-    return "{{" in _LITERAL.sub("", text) and _ALONE.fullmatch(text) is None

@@ -17,7 +17,7 @@ import msgspec
 
 from stepchain_tui.core.errors import UsageError
 from stepchain_tui.core.values import MAX_DEPTH, decode_json, to_json_value
-from stepchain_tui.executors.http.words import one_line
+from stepchain_tui.executors.words import one_line
 from stepchain_tui.run.failures import AttemptError
 from stepchain_tui.run.status import ErrorType
 from stepchain_tui.run.values import OUTPUT_LIMIT

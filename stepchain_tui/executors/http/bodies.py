@@ -17,7 +17,7 @@ from urllib.parse import urlencode
 from stepchain_tui.core.values import to_json_value
 from stepchain_tui.executors.context import CallContext
 from stepchain_tui.executors.http.fields import bad_request, pairs
-from stepchain_tui.executors.http.words import one_line
+from stepchain_tui.executors.words import one_line
 
 _KINDS = ("json", "body", "form")
 _INLINE_BYTES = 1_000_000

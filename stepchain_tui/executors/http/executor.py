@@ -14,8 +14,9 @@ from stepchain_tui.executors.http.proxies import proxy_for
 from stepchain_tui.executors.http.redirects import Hop
 from stepchain_tui.executors.http.request import Request, read_request
 from stepchain_tui.executors.http.saving import save
-from stepchain_tui.executors.http.words import address, one_line, redactor_of
+from stepchain_tui.executors.http.words import address, redactor_of
 from stepchain_tui.executors.spec import ToolSpec
+from stepchain_tui.executors.words import one_line
 from stepchain_tui.run.values import OUTPUT_LIMIT
 
 if TYPE_CHECKING:

@@ -8,7 +8,7 @@ from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 
 from stepchain_tui.executors.base import CallTimeoutError
-from stepchain_tui.executors.http.words import one_line
+from stepchain_tui.executors.words import one_line
 from stepchain_tui.resilience.classify import classify_status
 from stepchain_tui.resilience.retry_after import retry_after
 from stepchain_tui.run.failures import AttemptError

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from stepchain_tui.executors.http.words import one_line
+from stepchain_tui.executors.words import one_line
 from stepchain_tui.run.failures import AttemptError
 from stepchain_tui.run.status import ErrorType
 

@@ -7,7 +7,8 @@ from typing import Any
 from stepchain_tui.executors.context import CallContext
 from stepchain_tui.executors.http.executor import HttpToolExecutor
 from stepchain_tui.executors.http.fields import bad_request
-from stepchain_tui.executors.http.words import one_line, redactor_of
+from stepchain_tui.executors.http.words import redactor_of
+from stepchain_tui.executors.words import one_line
 from stepchain_tui.run.failures import AttemptError
 from stepchain_tui.run.status import ErrorType
 

@@ -11,7 +11,8 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from stepchain_tui.executors.http.fields import bad_request
-from stepchain_tui.executors.http.words import address, one_line
+from stepchain_tui.executors.http.words import address
+from stepchain_tui.executors.words import one_line
 
 if TYPE_CHECKING:
     from yarl import URL

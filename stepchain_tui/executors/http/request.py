@@ -17,8 +17,8 @@ from stepchain_tui.core.errors import did_you_mean
 from stepchain_tui.executors.context import CallContext
 from stepchain_tui.executors.http.bodies import Body, body_of
 from stepchain_tui.executors.http.fields import bad_request, mapping, pairs, plain
-from stepchain_tui.executors.http.words import one_line
 from stepchain_tui.executors.spec import ToolSpec
+from stepchain_tui.executors.words import one_line
 
 if TYPE_CHECKING:
     from yarl import URL

@@ -10,6 +10,7 @@ from urllib.parse import unquote, urlsplit
 
 from stepchain_tui.core.secrets import Redactor
 from stepchain_tui.executors.context import CallContext
+from stepchain_tui.executors.words import one_line
 
 _SENSITIVE = re.compile(
     r"auth(?!or)|cookie|token|secret|password|passwd|credential|signature|session|api[-_]?key|-key$", re.I
@@ -20,15 +21,6 @@ _LONGEST_ADDRESS = 200
 def is_sensitive(name: str) -> bool:
     """Return whether a header or parameter of that name holds what nobody else may see."""
     return _SENSITIVE.search(name) is not None
-
-
-def one_line(text: str, limit: int) -> str:
-    """Return text as one line of at most `limit` characters that are all printable."""
-    if len(text) <= limit and text.isprintable() and "  " not in text:
-        return text.strip()
-    flat = " ".join(text[: limit * 4].split())
-    clean = "".join(character if character.isprintable() else "?" for character in flat)
-    return clean if len(clean) <= limit else clean[: limit - 1] + "…"
 
 
 def address(url: Any) -> str:
