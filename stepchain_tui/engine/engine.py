@@ -30,6 +30,7 @@ from stepchain_tui.executors.sources import learn_settings_types
 from stepchain_tui.plan.check import require_valid
 from stepchain_tui.run.state import RunState
 from stepchain_tui.store.base import AbstractStore, Command
+from stepchain_tui.store.imports import require_trust
 
 COMMAND_POLL = 0.05
 """Seconds between two looks for commands of other processes."""
@@ -218,11 +219,14 @@ class Engine:
         Raises:
             UnknownRunError: The store does not hold the parent.
             UnknownStepError: The parent has no such step.
+            UntrustedRunError: The parent was imported, and nobody has said yet that they trust its plan.
             CommandRefusedError: The new id is taken.
             InputError: A secret input is not given again.
         """
         self._raise_failure()
-        parent = await self.store.load_state((await self.store.get_run(run_id)).run_id)
+        summary = await self.store.get_run(run_id)
+        require_trust(summary.run_id, summary.imported)
+        parent = await self.store.load_state(summary.run_id)
         source = source_of(parent, inputs)
         new_run_id = check_run_id(new_run_id) if new_run_id else new_run_id_at(self.clock.now())
         lock = self.store.acquire_run(new_run_id)

@@ -81,6 +81,7 @@ class Host:
                 "resume": self._resume,
                 "rerun": self._rerun,
                 "fork": self._fork,
+                "trust": self._trust,
                 "receipt": self._receipt,
                 "steer": self._steer,
                 "live": self._live,
@@ -125,6 +126,9 @@ class Host:
             request["run_id"], request["step"], new_run_id=request.get("new_run_id"), inputs=request.get("inputs")
         )
         return self._watch(handle)
+
+    async def _trust(self, request: dict[str, Any]) -> None:
+        await self.service.trust(request["run_id"])
 
     async def _receipt(self, request: dict[str, Any]) -> dict[str, Any]:
         receipt = await self.service.receipt(

@@ -30,6 +30,7 @@ from stepchain_tui.plan import (
 )
 from stepchain_tui.run.status import RunStatus
 from stepchain_tui.store.base import Command
+from stepchain_tui.store.importing import trust_run
 
 Answer = dict[str, Any]
 
@@ -99,6 +100,15 @@ class EngineService:
         return await self._durable(
             self.engine.fork(run_id, step_id, new_run_id=new_run_id, inputs=dict(inputs or {}), detach=self.detach)
         )
+
+    async def trust(self, run_id: str) -> None:
+        """Let the steps of an imported run be carried out here; of no effect on any other.
+
+        Raises:
+            UnknownRunError: The store does not hold the run.
+            UntrustedRunError: Its import was cut off: there is nothing whole to trust.
+        """
+        await trust_run(self.engine.store, run_id)
 
     # --- before it happens
 

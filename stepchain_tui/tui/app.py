@@ -23,11 +23,12 @@ from stepchain_tui.tui.actions import ACTIONS, Scope, bindings, clashes, key_tex
 from stepchain_tui.tui.app_dialogs import Dialogs
 from stepchain_tui.tui.app_screens import FIRST, OpenScreens
 from stepchain_tui.tui.glyphs import choose_glyphs
-from stepchain_tui.tui.host import ChildHost, EngineHost, HowToEnd, ThreadHost
+from stepchain_tui.tui.host import ChildHost, EngineHost, HowToEnd
 from stepchain_tui.tui.library import Library, prepare_store
 from stepchain_tui.tui.screens.base import ActionScreen
 from stepchain_tui.tui.state import AppState, load_state, save_state, store_mark
 from stepchain_tui.tui.themes import DEFAULT_THEME, STATUS_DEFAULTS, load_themes
+from stepchain_tui.tui.thread_host import ThreadHost
 
 WARM_SECONDS = 0.15
 """How long after its start the app starts its engine: the first paint goes first."""

@@ -56,16 +56,11 @@ class ActionScreen(Background, Screen[None]):
             return
         keymap = self.chain.settings.keymap
         always = [ACTIONS[name] for name in _ALWAYS]
-        shown = [
-            (
-                action,
-                key_text(keys_of(action, keymap), first=True),
-                self.label_of(action),
-                not self.why_not(action),
-            )
-            for action in self.shown_actions()
-            if action not in always and not (action.seldom and self.why_not(action))
-        ]
+        shown = []
+        for action in self.shown_actions():
+            fits = not self.why_not(action)
+            if action not in always and (fits or not action.seldom):
+                shown.append((action, key_text(keys_of(action, keymap), first=True), self.label_of(action), fits))
         footers.first(ActionFooter).show_actions(
             shown, [(action.id, key_text(keys_of(action, keymap), first=True), action.label) for action in always]
         )

@@ -191,7 +191,7 @@ class RunByHandActions(RunEngineActions):
         receipt = await self.chain.host.receipt(run_id, "fork", {"step": step_id})
         if await self.chain.show_receipt(receipt, f"Fork at {step_id}?", accept="fork") is None:
             return
-        if (secrets := await self.ask_secrets(always=True)) is None:
+        if (secrets := await self.ready_to_begin(always=True)) is None:
             return
         self.chain.open_run(await self.chain.host.fork(run_id, step_id, secrets))
 

@@ -242,7 +242,7 @@ class RunEditorScreen(PlanTextScreen):
         if answer != "resume":
             return
         screen = self.chain.screen
-        secrets = await screen.ask_secrets() if isinstance(screen, RunScreen) else {}
+        secrets = await screen.ready_to_begin() if isinstance(screen, RunScreen) else {}
         if secrets is not None:
             if isinstance(screen, RunScreen):
                 screen.expect_account()

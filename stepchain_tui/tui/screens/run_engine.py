@@ -14,6 +14,7 @@ from stepchain_tui.tui.session import Session
 if TYPE_CHECKING:
     from stepchain_tui.engine.receipt import Receipt
     from stepchain_tui.plan import InputSpec
+    from stepchain_tui.store.base import AbstractStore, RunSummary
     from stepchain_tui.tui.feed import RunFeed
 
 
@@ -72,7 +73,7 @@ class RunEngineActions(Background):
         receipt = await self.chain.host.receipt(run_id, "resume", {})
         if warnings_of(receipt) and await self.chain.show_receipt(receipt, "Resume the run?", accept="resume") is None:
             return
-        if (secrets := await self.ask_secrets()) is None:
+        if (secrets := await self.ready_to_begin()) is None:
             return
         self.expect_account()
         await self.chain.host.resume(run_id, inputs=secrets)
@@ -134,7 +135,7 @@ class RunEngineActions(Background):
     async def _rerun(self, step_id: str, *, downstream: bool = False, failed: bool = False) -> bool:
         """Run a step again; say whether that was begun."""
         run_id = self.session.run_id
-        if (secrets := await self.ask_secrets()) is None:
+        if (secrets := await self.ready_to_begin()) is None:
             return False
         self.expect_account()
         try:
@@ -236,7 +237,37 @@ class RunEngineActions(Background):
         else:
             self.show_all()
 
-    async def ask_secrets(self, *, always: bool = False) -> dict[str, Any] | None:
+    async def ready_to_begin(self, *, always: bool = False) -> dict[str, Any] | None:
+        """Ask what must be known before steps of this run are carried out; return its secret inputs.
+
+        Args:
+            always: As for the secret inputs.
+
+        Returns:
+            None if the person gave up, or does not trust a run that was imported.
+        """
+        return await self._ask_secrets(always=always) if await self._is_trusted() else None
+
+    async def _is_trusted(self) -> bool:
+        """Return whether the run's plan is ours, or a person says that they trust it."""
+        run_id = self.session.run_id
+        mark = (await self.chain.library.ask(partial(_summary, run_id=run_id))).imported
+        if mark is None or mark.trusted:
+            return True
+        if mark.whole:
+            source = f" from {mark.source}" if mark.source else ""
+            answer = await self.chain.choose(
+                "Carry out a run that was imported?",
+                f"{run_id} was imported{source}: its plan may run commands of somebody else on this machine. "
+                "Look at its steps first: the tab Input shows what each would do.",
+                [("back", "n", "not now"), ("trust", "y", "I trust it")],
+            )
+            if answer != "trust":
+                return False
+        await self.chain.host.trust(run_id)
+        return True
+
+    async def _ask_secrets(self, *, always: bool = False) -> dict[str, Any] | None:
         """Return the inputs that are never stored, asked for anew; None if the person gave up.
 
         Args:
@@ -261,6 +292,10 @@ class RunEngineActions(Background):
         answer = await self.chain.host.steer(self.session.run_id, command, arguments)
         if message := str(answer.get("message", "")):
             self.notify(message, timeout=3, markup=False)
+
+
+async def _summary(store: AbstractStore, run_id: str) -> RunSummary:
+    return await store.get_run(run_id)
 
 
 def _secret_specs(names: tuple[str, ...]) -> dict[str, InputSpec]:
