@@ -85,7 +85,9 @@ DIFFERENT = [
 ]
 
 
-@pytest.mark.parametrize(("one", "two"), SAME, ids=str)
+@pytest.mark.parametrize(
+    ("one", "two"), SAME, ids=[f"{place}-{type(one).__name__}" for place, (one, _) in enumerate(SAME)]
+)
 def test_equal_contents_have_one_key(one: Any, two: Any) -> None:
     assert content_key("agent", one) == content_key("agent", two)
 
