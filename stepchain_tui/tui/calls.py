@@ -28,8 +28,8 @@ MOST_CALLS = 1_000
 """Calls of one step that are listed: the newest."""
 BRIEF = 160
 """Characters of arguments and results in a list of calls."""
-CALL_EVENTS = ("tool.started", "tool.finished", "tool.approval_asked", "tool.approval_given")
-"""The types of the events that are taken in."""
+CALL_EVENTS = frozenset((e.ToolStarted, e.ToolFinished, e.ToolApprovalAsked, e.ToolApprovalGiven))
+"""The events that are taken in."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,7 +159,7 @@ async def read_calls(store: AbstractStore, run_id: str) -> ToolCalls:
     """Return the tool calls of a run; events that cannot be read are left out. Raises UnknownRunError."""
     calls = ToolCalls()
     async for _, kind, _, data in store.read_raw_events(run_id):
-        if kind in CALL_EVENTS:
+        if e.EVENT_TYPES.get(kind) in CALL_EVENTS:
             with contextlib.suppress(StepChainError):  # whoever reads the run tells what of it cannot be read
                 calls.take(e.decode_event(data))
     return calls

@@ -18,7 +18,7 @@ from stepchain_tui.run import events as e
 from stepchain_tui.run.state import RunState
 from stepchain_tui.run.status import RUN_ENDED
 from stepchain_tui.store.base import AbstractStore, CorruptEvent
-from stepchain_tui.tui.calls import CallRow, ToolCalls, ended_as, read_calls
+from stepchain_tui.tui.calls import CALL_EVENTS, CallRow, ToolCalls, ended_as, read_calls
 from stepchain_tui.tui.text import one_line, plural, with_hint
 from stepchain_tui.tui.views import Frame, RunView, StepDetail, StepView, parents_of, run_view, step_detail, step_view
 
@@ -178,7 +178,8 @@ class RunFeed:
                 self._new_graph = True
                 self._changed.update(dict.fromkeys((event.step_id, *(part.id for part in event.steps))))
             case _:
-                self._calls.take(event)
+                if type(event) in CALL_EVENTS:
+                    self._calls.take(event)
                 step_id = getattr(event, "step_id", None)
                 if step_id is not None:
                     self._changed[step_id] = None

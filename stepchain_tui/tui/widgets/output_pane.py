@@ -84,10 +84,12 @@ class OutputPane(Background, Vertical):
 
     def clear(self) -> None:
         """Show nothing for a moment: the output of another step is on its way."""
-        self._shown = None
-        self.text.show(Lines())
-        self.table.show(None)
-        self.row.show(Lines())
+        was_table, self._shown = self.in_table, None
+        if was_table:
+            self.table.show(None)
+            self.row.show(Lines())
+        else:
+            self.text.show(Lines())
 
     def show_text(self, lines: Lines, empty_text: str = "") -> None:
         """Show a text that is no output: an error, or why there is none."""

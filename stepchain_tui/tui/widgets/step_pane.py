@@ -51,6 +51,8 @@ class StepPane(Background, Pane):
         self.glyphs = glyphs
         self.feed: RunFeed | None = None
         self.step: StepView | None = None
+        self.output = OutputPane(id="output")
+        """What the step gave."""
         self._detail_of: tuple[str, int] | None = None
         self._tries: tuple[str, StepDetail, datetime] | None = None
         self._kept: dict[str, Kept | None] = {}
@@ -60,7 +62,7 @@ class StepPane(Background, Pane):
         """The tabs and what they show."""
         yield TabStrip(TABS)
         with ContentSwitcher(initial=self.tab):
-            yield OutputPane(id="output")
+            yield self.output
             yield LogView(id="log")
             yield TriesPane(id="tries")
             yield ToolsPane(id="tools")
@@ -87,11 +89,6 @@ class StepPane(Background, Pane):
             case "output":
                 return self.output.view
         return self.query_one(f"#{self.tab}", LineView)
-
-    @property
-    def output(self) -> OutputPane:
-        """What the step gave."""
-        return self.query_one(OutputPane)
 
     @property
     def log_view(self) -> LogView:
