@@ -81,7 +81,8 @@ class Slow:
 
 class Chunks:
     async def run_step(self, request, memory):
-        return (part for part in "abc")
+        for part in ("one ", "two"):
+            yield part
 
 
 def needs(something):
@@ -193,13 +194,19 @@ def _module(folder: Path) -> Any:
 # --- what goes wrong
 
 
+async def test_an_answer_in_chunks_is_seen_as_it_comes_and_is_one_in_the_end(folder: Path) -> None:
+    async with Bench(folder=folder) as bench:
+        run = await bench.run(plan_of(agent_step(agent="./agents.py:Chunks")))
+        assert run.outputs["turn"] == {"content": "one two"}
+        assert "".join([line.text for line in await run.log("turn")]) == "one two"
+
+
 @pytest.mark.parametrize(
     ("agent", "told"),
     [
         ("./agents.py:Broken", "cannot be made"),
         ("./agents.py:Empty", "has no method run_step"),
         ("./agents.py:needs", "needs 'something'"),
-        ("./agents.py:Chunks", "in chunks"),
     ],
 )
 async def test_what_is_no_agent_is_told(folder: Path, agent: str, told: str) -> None:

@@ -284,17 +284,15 @@ async def test_an_agent_that_will_not_be_cancelled_is_left_to_itself(monkeypatch
     await asyncio.wait_for(ended.wait(), PATIENCE)
 
 
-async def test_a_turn_that_waits_for_a_thread_in_vain_ends_too() -> None:
+async def test_a_thread_that_is_stuck_holds_up_no_other_turn() -> None:
     release = threading.Event()
     registry = AgentRegistry()
     registry.register("slow", BlockingAgent(lambda *_: release.wait(PATIENCE)))
     registry.register("quick", BlockingAgent(lambda *_: 1))
     executor = StepExecutor(registry, ONCE, threads=1)
     assert (await asked(executor, "slow", timeout=0.05))["error_type"] == "timeout"
-    blocked = await asked(executor, "quick", timeout=0.05)
-    assert "no free thread" in str(blocked.exception)  # type: ignore[attr-defined]
-    release.set()
     assert await asked(executor, "quick") == {"content": "1"}
+    release.set()
     await executor.close()
 
 

@@ -6,7 +6,6 @@ no turn can see what another left in it; an agent that is an object of its file 
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Mapping
 from functools import partial
 from typing import Any
@@ -49,12 +48,7 @@ class AgentStepExecutor(BaseAgentExecutor):
         turn = partial(agent.run_step, request, memory)
         given = extra_arguments(agent, metadata, ctx)
         given.pop(call_shape(agent.run_step).context, None)  # the call's own context stops with it
-        result = await self._call(turn, given, name, ctx)
-        if inspect.isasyncgen(result) or inspect.isgenerator(result):
-            raise ValidationError(
-                f"agent '{name}' gave its answer in chunks, which is not available yet", hint="Return the whole answer."
-            )
-        return extract_response(result)
+        return extract_response(await self._call(turn, given, name, ctx))
 
     async def _agent(self, name: str, entry: Any, ctx: CallContext) -> Any:
         """Return the agent: the one that was given, or the one that the plan's entry says."""
