@@ -7,6 +7,7 @@ ended, it kills the workers it was told of. It looks at a process's name first, 
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import subprocess
 import threading
@@ -43,6 +44,7 @@ class WorkerGuard:
         with self._lock:
             if self._process is None and not self._closed:
                 self._process = _start()
+                atexit.register(self.close)  # sandboxes that nobody closes end with the program
             self._tell(f"+ {pid}\n")
 
     def forget(self, pid: int) -> None:
@@ -52,6 +54,7 @@ class WorkerGuard:
 
     def close(self) -> None:
         """Let the guard kill what it still watches and go, and wait for it. Safe to call twice."""
+        atexit.unregister(self.close)
         with self._lock:
             self._closed = True
             process, self._process = self._process, None
