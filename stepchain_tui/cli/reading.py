@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from stepchain_tui.cli.family import Family
     from stepchain_tui.cli.states import ReadRun
     from stepchain_tui.store import RunSummary, SQLiteStore
+    from stepchain_tui.tui.calls import ToolCalls
 
 
 @click.command("runs")
@@ -91,6 +92,7 @@ def show_command(
     from stepchain_tui.cli.states import read_state, say_what_is_broken
     from stepchain_tui.cli.stores import read_run
     from stepchain_tui.core.errors import UsageError
+    from stepchain_tui.plan.kinds import calls_tools
 
     if revisions and plan:
         raise UsageError("--revisions and --plan exclude each other")
@@ -100,15 +102,18 @@ def show_command(
         _show_plan(store, run, number, as_json=as_json)
         return
 
-    async def read(opened: SQLiteStore, run_id: str) -> tuple[ReadRun, dict[str, Any], Family]:
+    async def read(opened: SQLiteStore, run_id: str) -> tuple[ReadRun, dict[str, Any], Family, ToolCalls | None]:
         from stepchain_tui.cli.family import read_family
         from stepchain_tui.cli.shapes import outputs_of
+        from stepchain_tui.tui.calls import read_calls
 
         found = await read_state(opened, run_id)
         outputs = {} if revisions else await outputs_of(opened, found.state, whole=full)
-        return found, outputs, await read_family(opened, found.state)
+        kinds = {step.outline.kind for step in found.state.steps.values()} if not (revisions or as_json) else set()
+        calls = await read_calls(opened, run_id) if any(calls_tools(kind) for kind in kinds) else None
+        return found, outputs, await read_family(opened, found.state), calls
 
-    found, outputs, family = read_run(store, run, read)
+    found, outputs, family, calls = read_run(store, run, read)
     say_what_is_broken(found)
     if revisions:
         _show_revisions(found, as_json=as_json)
@@ -120,7 +125,7 @@ def show_command(
     else:
         from stepchain_tui.cli.showing import put_run
 
-        put_run(found.state, found.summary, outputs, family, full=full)
+        put_run(found.state, found.summary, outputs, family, full=full, calls=calls)
 
 
 def _show_revisions(found: ReadRun, *, as_json: bool) -> None:

@@ -30,6 +30,11 @@ class ActionKind(StrEnum):
     """Asks a person."""
 
 
+def calls_tools(kind: str) -> bool:
+    """Return whether a step of this kind may call tools."""
+    return kind in (ActionKind.TOOL, ActionKind.PROMPT, ActionKind.AGENT)
+
+
 class Mode(StrEnum):
     """Where a step's code runs."""
 

@@ -163,6 +163,8 @@ def test_the_events_tell_each_call_of_a_tool(cli: CommandLine) -> None:
     assert ended["result"] == {"value": 42}
     assert ended["execution_time"] >= 0
     assert begun["call_id"] == ended["call_id"]
+    told = next(line for line in cli("show", "r1").out.splitlines() if "double  " in line)
+    assert told.endswith("number=21 → 42")
 
 
 # --- executors
