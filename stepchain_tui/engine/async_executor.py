@@ -96,6 +96,15 @@ class AsyncExecutor:
                 raise
             return await step_results(engine.store, handle.state)
 
+    async def get_results(self, run_id: str) -> list[StepResult]:
+        """Return what became of the steps of a run so far, in plan order; nothing is carried out.
+
+        Raises:
+            UnknownRunError: The store does not hold the run.
+        """
+        async with Engine(self.store, settings=self._settings) as engine:  # which shares the store with other engines
+            return await step_results(engine.store, await engine.store.load_state(run_id))
+
     def _slots_for(self, plan: Plan) -> int | None:
         if "max_concurrent" in plan.model_fields_set and self.max_concurrent == DEFAULT_MAX_CONCURRENT:
             return None

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Callable, Coroutine, Mapping
+from typing import Any, TypeVar
 
 from stepchain_tui.core.errors import NotAvailableError
 from stepchain_tui.core.settings import Settings
@@ -13,6 +13,8 @@ from stepchain_tui.engine.async_executor import AsyncExecutor
 from stepchain_tui.engine.results import StepResult
 from stepchain_tui.plan import Plan
 from stepchain_tui.store.base import AbstractStore
+
+T = TypeVar("T")
 
 
 class Executor:
@@ -49,24 +51,33 @@ class Executor:
         self, plan: Plan, run_id: str, resume: bool = True, *, inputs: Mapping[str, Any] | None = None
     ) -> list[StepResult]:
         """Carry a plan out; see `AsyncExecutor.execute_plan`."""
-        outcome: list[list[StepResult]] = []
-        errors: list[BaseException] = []
+        return _result_of(lambda: self._async.execute_plan(plan, run_id, resume, inputs=inputs), f"run {run_id}")
 
-        def run() -> None:
-            try:
-                outcome.append(asyncio.run(self._async.execute_plan(plan, run_id, resume, inputs=inputs)))
-            except BaseException as error:  # noqa: BLE001 - carried to the caller's thread, where it is raised
-                errors.append(error)
+    def get_results(self, run_id: str) -> list[StepResult]:
+        """Return what became of the steps of a run so far; see `AsyncExecutor.get_results`."""
+        return _result_of(lambda: self._async.get_results(run_id), f"results of {run_id}")
 
-        if _loop_is_running():
-            thread = threading.Thread(target=run, name=f"run {run_id}")
-            thread.start()
-            thread.join()
-        else:
-            run()
-        if errors:
-            raise errors[0]
-        return outcome[0]
+
+def _result_of(make: Callable[[], Coroutine[Any, Any, T]], name: str) -> T:
+    """Return what a coroutine gives, waiting for it here; in a thread of its own where this one runs a loop."""
+    outcome: list[T] = []
+    errors: list[BaseException] = []
+
+    def run() -> None:
+        try:
+            outcome.append(asyncio.run(make()))
+        except BaseException as error:  # noqa: BLE001 - carried to the caller's thread, where it is raised
+            errors.append(error)
+
+    if _loop_is_running():
+        thread = threading.Thread(target=run, name=name)
+        thread.start()
+        thread.join()
+    else:
+        run()
+    if errors:
+        raise errors[0]
+    return outcome[0]
 
 
 def _loop_is_running() -> bool:

@@ -177,18 +177,11 @@ def test_a_run_whose_process_was_killed_within_a_write_is_resumed(tmp_path: Path
 
 
 _RESULTS = """
-import asyncio, json, sys
-from stepchain_tui import JSONLStore
-from stepchain_tui.engine.results import step_results
+import json, sys
+from stepchain_tui import Executor, JSONLStore
 
-async def read():
-    store = JSONLStore(sys.argv[1])
-    await store.open(read_only=True)
-    results = await step_results(store, await store.load_state("r"))
-    await store.close()
-    return [[r.step_id, r.status, r.output, r.attempts, str(r.started_at), str(r.finished_at)] for r in results]
-
-print(json.dumps(asyncio.run(read())))
+results = Executor(store=JSONLStore(sys.argv[1])).get_results("r")
+print(json.dumps([[r.step_id, r.status, r.output, r.attempts, str(r.started_at), str(r.finished_at)] for r in results]))
 """
 
 

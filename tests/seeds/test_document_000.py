@@ -427,3 +427,39 @@ def test_functions_of_python_can_be_steps_and_are_resumed(client: FakeClient) ->
     assert client.inputs == ["say 42"]
     executor.execute_plan(Plan(steps=steps), "r")
     assert calls == [21]
+
+
+def test_results_are_read_without_running_anything_also_beside_a_run(tmp_path):
+    from stepchain_tui import SQLiteStore
+    from stepchain_tui.core.errors import UnknownRunError
+
+    plan = Plan(goal="x", steps=[Step(id="a", shell=f"echo x >> {tmp_path}/calls; echo one")])
+    first = Executor(store=SQLiteStore(tmp_path / "runs.db"))
+    done = first.execute_plan(plan, run_id="r")
+    assert first.get_results("r") == done
+    other = Executor(store=SQLiteStore(tmp_path / "runs.db"))
+    assert other.get_results("r") == done
+    assert (tmp_path / "calls").read_text() == "x\n"
+    with pytest.raises(UnknownRunError):
+        other.get_results("q")
+
+    async def beside() -> None:
+        store = SQLiteStore(tmp_path / "runs.db")
+        executor = AsyncExecutor(store=store)
+        waits = Plan(steps=[Step(id="a", shell=f"while [ ! -e {tmp_path}/go ]; do sleep 0.01; done")])
+        task = asyncio.create_task(executor.execute_plan(waits, "live"))
+        while not await _knows(executor, "live"):
+            await asyncio.sleep(0.01)
+        (tmp_path / "go").touch()
+        assert [result.status for result in await task] == ["succeeded"]
+
+    asyncio.run(beside())
+
+
+async def _knows(executor, run_id: str) -> bool:
+    from stepchain_tui.core.errors import UnknownRunError
+
+    try:
+        return [result.status for result in await executor.get_results(run_id)] == ["running"]
+    except UnknownRunError:
+        return False
