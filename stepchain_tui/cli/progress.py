@@ -94,7 +94,7 @@ class Progress:
                 warning = clean_line("; ".join(event.warnings))
                 return self._step(event.step_id, f"warning: {warning}" if warning else "")
             case e.StepFailed() | e.StepTimedOut():
-                return self._step(event.step_id, clean_line(event.error.message))
+                return self._step(event.step_id, clean_line(event.error.beside(event.step_id)))
             case e.StepRetryScheduled():
                 return self._step(event.step_id, _again(event))
             case e.StepSkipped() | e.StepCancelled() | e.StepBlocked():
@@ -106,7 +106,7 @@ class Progress:
             case e.StepInterrupted():
                 return self._step(event.step_id, f"interrupted: {clean_line(event.reason)}")
             case e.ItemFailed() | e.ItemTimedOut():
-                return self._step(event.step_id, f"item {event.item}: {clean_line(event.error.message)}")
+                return self._step(event.step_id, f"item {event.item}: {clean_line(event.error.beside(event.step_id))}")
             case e.ItemRetryScheduled():
                 return self._step(event.step_id, f"item {event.item}: {_again(event)}")
             case e.ToolFinished():
@@ -231,7 +231,7 @@ class Progress:
 def _again(event: e.StepRetryScheduled | e.ItemRetryScheduled) -> str:
     left = event.max_attempts - event.tries
     when = f"again in {duration(event.delay)}" if event.delay else "again at once"
-    return f"{clean_line(event.error.message)}; {when}, {numbered(left, 'try')} left"
+    return f"{clean_line(event.error.beside(event.step_id))}; {when}, {numbered(left, 'try')} left"
 
 
 def _ended(state: RunState) -> int:
@@ -242,5 +242,5 @@ def _ended(state: RunState) -> int:
 
 def _note(step: StepState) -> str:
     if step.error is not None:
-        return clean_line(step.error.message, 80)
+        return clean_line(step.error.beside(step.id), 80)
     return clean_line(step.reason, 80) if step.status is not StepStatus.SUCCEEDED else ""

@@ -124,7 +124,7 @@ def _note(step: StepState, output: Any) -> str:
 
 def _said(step: StepState, output: Any) -> str:
     if step.error is not None:
-        return clean_line(step.error.message, 80)
+        return clean_line(step.error.beside(step.id), 80)
     if step.status == "succeeded":
         return clean_line(_one_line(output), 60)
     return clean_line(step.waiting.question if step.waiting else _AGAIN.get(step.reason, step.reason), 80)
@@ -167,7 +167,7 @@ def _exchange(row: CallRow, ascii_only: bool) -> str:
 def _put_details(step: StepState, output: Any, *, full: bool) -> None:
     if step.error is not None:
         put()
-        put(f"{step.id}: {step.error.error_type}: {clean_block(step.error.message)}")
+        put(f"{step.id}: {step.error.error_type}: {clean_block(step.error.beside(step.id))}")
         if step.error.hint:
             put(f"  {clean_block(step.error.hint)}")
     if step.waiting is not None and step.waiting.input is not None:

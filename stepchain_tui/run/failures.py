@@ -70,6 +70,10 @@ class Failure(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=
     retry_after: float | None = None
     details: dict[str, Any] = {}
 
+    def beside(self, step_id: str) -> str:
+        """Return the message for a place that names the step already: without the step's id in front of it."""
+        return self.message.removeprefix(f"step '{step_id}': ").removeprefix(f"{step_id}: ")
+
     @classmethod
     def of(cls, error: BaseException, error_type: ErrorType) -> Failure:
         """Return the record of `error`; the class is the caller's decision."""

@@ -183,7 +183,7 @@ def step_view(step: StepState, model: str, version: int) -> StepView:
         max_attempts=step.max_attempts,
         reason=step.reason,
         cause=step.cause,
-        error=one_line(step.error.message) if step.error else "",
+        error=one_line(step.error.beside(step.id)) if step.error else "",
         error_type=str(step.error.error_type) if step.error else "",
         retry_at=retry_at,
         retry_why=why,

@@ -297,6 +297,9 @@ steps:
     assert len(server.seen) == 2
     error = cli.show("r1")["steps"][1]["error"]
     assert "circuit breaker of http 127.0.0.1" in error
+    told = next(line for line in ran.err.splitlines() if line.startswith("✕ a"))
+    assert "a: GET" not in told, "the step is named once"
+    assert "GET " in told
 
 
 def test_an_answer_is_saved_to_a_file_beside_the_plan(cli: CommandLine, server: Server) -> None:
