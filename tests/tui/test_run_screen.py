@@ -452,6 +452,18 @@ async def test_a_value_is_shown_also_where_its_first_reading_was_replaced_by_ano
         await person.run_has_ended()
 
 
+async def test_all_of_an_error_is_in_sight_however_narrow_the_pane_is(desk: Desk) -> None:
+    plan = desk.plan(
+        "steps: [{id: a, shell: 'echo the first word and then many more until the very last one >&2; exit 3'}]"
+    )
+    async with desk.app(plan=plan, size=(80, 24)) as person:
+        await person.press("s")
+        await person.run_has_ended("failed")
+        await person.sees("the command", "first word", "very last one", "hint:")
+        await person.pilot.resize_terminal(200, 40)
+        await person.sees(said)
+
+
 async def test_the_way_to_all_keys_is_in_the_footer_of_a_narrow_terminal(desk: Desk) -> None:
     async with desk.app(plan=desk.plan(THREE), size=(80, 24)) as person:
         await person.press("s")

@@ -20,6 +20,7 @@ from stepchain_tui.tui.feed import RunFeed
 from stepchain_tui.tui.glyphs import UNICODE, Glyphs
 from stepchain_tui.tui.queries import Lines, shown_value, text_lines, value_lines
 from stepchain_tui.tui.views import StepDetail, StepView
+from stepchain_tui.tui.widgets.breaking import broken_line
 from stepchain_tui.tui.widgets.line_view import LineView
 from stepchain_tui.tui.widgets.lines import TabStrip
 from stepchain_tui.tui.widgets.log_view import LogView
@@ -56,6 +57,7 @@ class StepPane(Background, Pane):
         self._detail_of: tuple[str, int] | None = None
         self._tries: tuple[str, StepDetail, datetime] | None = None
         self._kept: dict[str, Kept | None] = {}
+        self._error = ""
         self.set_reactive(StepPane.tab, tab if tab in TABS else TABS[0])
 
     def compose(self) -> ComposeResult:
@@ -107,7 +109,7 @@ class StepPane(Background, Pane):
         if other:
             self.output.clear()
             self.query_one("#input", TextView).show(Lines())
-            self._kept = {}
+            self._kept, self._error = {}, ""
             self.only_latest("watch the log", self._watch_log, feed, step.id)
         if self._detail_of != (step.id, step.version):
             self._detail_of = (step.id, step.version)
@@ -116,7 +118,7 @@ class StepPane(Background, Pane):
             self.query_one(WhyView).ask(feed.run_id, step.id, now)
 
     def _show_nothing(self) -> None:
-        self._kept = {}
+        self._kept, self._error = {}, ""
         self.output.show_text(Lines(), NOTHING_YET)
         self.query_one("#input", TextView).show(Lines(), NOTHING_YET)
         self.query_one(WhyView).clear(NOTHING_YET)
@@ -162,15 +164,28 @@ class StepPane(Background, Pane):
 
     async def _show_output(self, detail: StepDetail) -> None:
         kept, pane = detail.output, self.output
+        self._error = ""
         if kept is None and detail.error is not None:
-            lines = [detail.error.message, *([f"hint: {detail.error.hint}"] if detail.error.hint else [])]
-            pane.show_text(text_lines("\n".join(lines)))
+            hint = f"\nhint: {detail.error.hint}" if detail.error.hint else ""
+            self._error = detail.error.beside(detail.step_id) + hint
+            self._show_error()
         elif kept is None:
             pane.show_text(Lines(), _no_output(detail.status))
         elif self._kept.get("output") is not kept:
             shown = await self.chain.library.ask(partial(shown_value, kept=kept, as_table=pane.as_table))
             await pane.show_value(shown)
         self._kept["output"] = kept  # only now: a load that is replaced in the middle has shown nothing
+
+    def _show_error(self) -> None:
+        """Show why the step failed, in as many lines as it takes: nothing of it is out of sight."""
+        whole, width = text_lines(self._error), self.output.content_size.width or self.size.width
+        lines = tuple(part for line in whole.lines for part in broken_line(line, width))
+        self.output.show_text(Lines(lines, width=max(map(len, lines), default=0), raw=whole.raw))
+
+    def on_resize(self) -> None:
+        """Break the lines of an error anew."""
+        if self._error:
+            self._show_error()
 
     async def _show_input(self, kept: Kept | None) -> None:
         view, empty_text = self.query_one("#input", TextView), "the step has not been given its input yet"

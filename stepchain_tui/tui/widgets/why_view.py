@@ -8,12 +8,11 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from textual import events
-from textual.content import Content
 
 from stepchain_tui.core.errors import StepChainError
 from stepchain_tui.tui.background import Background
 from stepchain_tui.tui.glyphs import UNICODE, Glyphs
-from stepchain_tui.tui.text import visible
+from stepchain_tui.tui.widgets.breaking import broken_line
 from stepchain_tui.tui.widgets.line_view import LineView, Piece
 
 if TYPE_CHECKING:
@@ -123,8 +122,8 @@ class WhyView(Background, LineView):
         for place, one in enumerate(self._explanations):
             if place:
                 self._lines.append([])
-            self._lines += [[(line, "why--question")] for line in _broken(_heading(one, self.glyphs), width)]
-            self._lines += [[(line, "why--answer")] for line in _broken(one.answer, width)]
+            self._lines += [[(line, "why--question")] for line in broken_line(_heading(one, self.glyphs), width)]
+            self._lines += [[(line, "why--answer")] for line in broken_line(one.answer, width)]
             for fact in one.details:
                 self._lines += self._fact(one, fact, width)
         self.set_lines(len(self._lines), 1)
@@ -133,7 +132,7 @@ class WhyView(Background, LineView):
         time = "now" if fact.at is None else f"{fact.at.astimezone():%H:%M:%S}"
         if fact.at is not None and fact.at.astimezone().date() != one.now.astimezone().date():
             time = f"{fact.at.astimezone():%d %b}"
-        broken = _broken(fact.text, width - _TIME_WIDTH)
+        broken = broken_line(fact.text, width - _TIME_WIDTH)
         first: list[Piece] = [(f"{time:<{_TIME_WIDTH}}", "line--dim"), (broken[0], "")]
         return [first, *([(" " * _TIME_WIDTH, ""), (line, "")] for line in broken[1:])]
 
@@ -153,8 +152,3 @@ class WhyView(Background, LineView):
 def _heading(one: Explanation, glyphs: Glyphs) -> str:
     run = f"the run {glyphs.dot} {glyphs.label(one.status)} {glyphs.dot} "
     return one.question if one.step_id else run + one.question
-
-
-def _broken(text: str, width: int) -> list[str]:
-    lines = Content(visible(text)).wrap(max(10, width))
-    return [line.plain for line in lines] or [""]
