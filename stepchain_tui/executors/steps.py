@@ -110,7 +110,7 @@ class KindSteps:
         if len(self._made) <= most:
             return
         at_rest = [key for key in self._made if key not in self._busy]
-        for key in at_rest[: len(self._made) - most]:
-            executor = self._made.pop(key)
+        leaving = [self._made.pop(key) for key in at_rest[: len(self._made) - most]]  # before anything is awaited
+        for executor in leaving:
             if isinstance(executor, BaseExecutor) or hasattr(executor, "close"):
                 await executor.close()

@@ -17,6 +17,7 @@ from typing import Any
 
 MAX_THREADS = 64
 _IDLE_SECONDS = 30.0
+_serving = threading.local()
 
 _Work = Callable[["ThreadCall"], Any]
 
@@ -169,8 +170,9 @@ class ThreadPool:
             raise RuntimeError("the pool of threads is closed")
         call = ThreadCall(work, on_cancel, self._running.discard, self._let_another_in)
         self._running.add(call)
+        nested = getattr(_serving, "now", False)  # the caller waits in a thread of this pool, which may be the last
         with self._lock:
-            starts = not self._idle and self._threads - self._stuck < self._size
+            starts = not self._idle and (nested or self._threads - self._stuck < self._size)
             if self._idle:
                 self._idle -= 1
             elif starts:
@@ -232,7 +234,12 @@ class ThreadPool:
                 with self._lock:
                     self._threads -= 1
                 return
-            call.run()
+            _serving.now = True
+            try:
+                call.run()
+            finally:
+                _serving.now = False
+                self._running.discard(call)  # here too: the loop that it was made on may be gone
             with self._lock:
                 if call.was_stuck:
                     self._stuck -= 1

@@ -25,8 +25,6 @@ from stepchain_tui.core.values import encode_json, to_json_value
 from stepchain_tui.tools import wire
 from stepchain_tui.tools.environment import raw_environment
 
-_PR_SET_PDEATHSIG = 1
-
 
 class _TerminatedError(SystemExit):
     """Signals SIGTERM inside a function, so that its `finally` blocks run."""
@@ -251,8 +249,7 @@ def _die_with(owner: int, lifeline: int) -> None:
         finally:
             os.killpg(0, signal.SIGKILL)
 
+    # No death signal of the kernel's beside it: that would end this process first, and its children would live on.
     threading.Thread(target=watch, name="stepchain-lifeline", daemon=True).start()
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() != owner:
         os.killpg(0, signal.SIGKILL)

@@ -453,9 +453,8 @@ async def test_a_value_is_shown_also_where_its_first_reading_was_replaced_by_ano
 
 
 async def test_all_of_an_error_is_in_sight_however_narrow_the_pane_is(desk: Desk) -> None:
-    plan = desk.plan(
-        "steps: [{id: a, shell: 'echo the first word and then many more until the very last one >&2; exit 3'}]"
-    )
+    said = "the first word and then many more until the very last one"
+    plan = desk.plan(f"steps: [{{id: a, shell: 'echo {said} >&2; exit 3'}}]")
     async with desk.app(plan=plan, size=(80, 24)) as person:
         await person.press("s")
         await person.run_has_ended("failed")

@@ -73,6 +73,11 @@ class DatabaseAddress:
             options = tuple(parse_qsl(parts.query, keep_blank_values=True))
         except ValueError as error:
             raise UsageError(f"the `url` of {driver} cannot be read", hint=_HINT) from error
+        if "@" in rest and "@" not in parts.netloc and driver != SQLITE:
+            raise UsageError(
+                f"the `url` of {driver} cannot be read: its password has a character that ends it",
+                hint="Write special characters of the password as %XX: / is %2F, # is %23, ? is %3F.",
+            )
         given = {value for key, value in options if key.lower() in _SECRET_KEYS}
         user_info, _, host = parts.netloc.rpartition("@")
         _, _, password = user_info.partition(":")

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from stepchain_tui.core.errors import did_you_mean
-from stepchain_tui.executors.db.statement import Statement, StatementError, read_statement
+from stepchain_tui.executors.db.statement import Statement, StatementError, read_statement, refuse_writing
 from stepchain_tui.executors.db.values import parameter_problem
 from stepchain_tui.executors.db.work import Order
 from stepchain_tui.run.failures import AttemptError
@@ -70,11 +70,11 @@ class SqlRequest:
             raise _wrong(name, f"`{other}` is for transactions, and `autocommit` makes none", "Leave one of them out.")
         if most is not None and (isinstance(most, bool) or not isinstance(most, int) or most < 1):
             raise _wrong(name, "`max_rows` is no whole number above 0", "Write max_rows: 1000.")
-        orders = _orders(args.get("sql"), args.get("params"), driver, name)
+        orders = _orders(args.get("sql"), args.get("params"), driver, name, read_only=read_only)
         return cls(orders, autocommit, None if isolation is None else str(isolation).lower(), read_only, most)
 
 
-def _orders(sql: Any, params: Any, driver: str, name: str) -> tuple[Order, ...]:
+def _orders(sql: Any, params: Any, driver: str, name: str, *, read_only: bool) -> tuple[Order, ...]:
     listed = list(sql) if isinstance(sql, list | tuple) else [sql]
     if not listed or not all(isinstance(text, str) for text in listed):
         raise _wrong(name, "`sql` is no statement", "Write a statement, or a list of statements.")
@@ -82,6 +82,8 @@ def _orders(sql: Any, params: Any, driver: str, name: str) -> tuple[Order, ...]:
     for number, text in enumerate(listed, 1):
         try:
             statements.append(read_statement(text, driver))
+            if read_only:
+                refuse_writing(statements[-1])
         except StatementError as error:
             where = f"statement {number}: " if len(listed) > 1 else ""
             raise _wrong(name, f"{where}{error}", error.hint) from error

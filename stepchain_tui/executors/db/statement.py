@@ -196,6 +196,29 @@ def _goes_on(text: str, driver: str) -> bool:
     return driver != POSTGRESQL and not sqlite3.complete_statement(text)
 
 
+def refuse_writing(statement: Statement) -> None:
+    """Refuse what would let a step write that is to read only: the database itself does not.
+
+    Raises:
+        StatementError: The statement changes what may be written to.
+    """
+    words = {*statement.words, *statement.inner}
+    verb = statement.words[0] if statement.words else ""
+    if verb in ("attach", "detach") or (verb in ("pragma", "set", "reset", "select") and words & _OPENS_WRITING):
+        raise StatementError(
+            f"this {verb.upper()} is not for a step with read_only", "Leave it away, or leave read_only out."
+        )
+
+
+_OPENS_WRITING = frozenset(
+    (
+        *("query_only", "writable_schema", "journal_mode"),
+        *("transaction", "session", "transaction_read_only", "default_transaction_read_only", "set_config"),
+    )
+)
+"""Settings of databases that say what may be written."""
+
+
 def _refuse_control(statement: Statement) -> None:
     words = statement.words
     if words and words[0] in _CONTROL and "to" not in words[1:4]:

@@ -103,7 +103,7 @@ class BatchingFunctionExecutor(BaseFunctionExecutor):
             for member in group.members:
                 member.result.cancel()
             raise
-        except (Exception, SystemExit) as error:  # noqa: BLE001 - handed to the calls of this group as it is
+        except BaseException as error:  # noqa: BLE001 - handed to the calls of this group as it is
             if not isinstance(error, AttemptError):
                 error.add_note(f"in a batch of {len(group.members)} calls of {self.spec.tool_name}")
             for member in group.members:

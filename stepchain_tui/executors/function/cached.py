@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 from collections.abc import Callable, MutableMapping
 from typing import Any
@@ -62,7 +63,8 @@ class CachedFunctionExecutor(BaseFunctionExecutor):
         found = self.cache.get(key, self)
         if found is self:
             result = await self._called(args, ctx)
-            self.cache[key] = _own(result)
+            with contextlib.suppress(Exception):  # what cannot be copied is not kept
+                self.cache[key] = _own(result)
             return result
         return _own(found)
 

@@ -165,10 +165,14 @@ def _decode_text(data: bytes, charset: str | None) -> tuple[str, str]:
         return data.decode(codec, "replace"), warning or f"some characters of the answer are not {codec}: replaced"
 
 
+_NO_CHARSETS = frozenset(("undefined", "idna", "punycode", "unicode-escape", "raw-unicode-escape", "utf-7"))
+"""Encodings of Python's that no text of the web is in: some raise whatever comes, some take very long."""
+
+
 def _codec(charset: str | None) -> str | None:
     """Return Python's name of a charset of text, None where it is not known."""
     try:
         found = codecs.lookup(charset or "utf-8")
     except (LookupError, ValueError):
         return None
-    return found.name if getattr(found, "_is_text_encoding", True) else None
+    return found.name if getattr(found, "_is_text_encoding", True) and found.name not in _NO_CHARSETS else None

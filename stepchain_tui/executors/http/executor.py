@@ -10,6 +10,7 @@ from stepchain_tui.executors.context import CallContext
 from stepchain_tui.executors.http import answers, redirects
 from stepchain_tui.executors.http.base import BaseHttpExecutor
 from stepchain_tui.executors.http.failures import connection_failure, phrase_of, status_failure
+from stepchain_tui.executors.http.fields import bad_request
 from stepchain_tui.executors.http.proxies import proxy_for
 from stepchain_tui.executors.http.redirects import Hop
 from stepchain_tui.executors.http.request import Request, read_request
@@ -102,6 +103,12 @@ class HttpToolExecutor(BaseHttpExecutor):
                         raise self._lost(error, request, hop, ctx, timeout) from None
                 except (aiohttp.ClientError, TimeoutError) as error:
                     raise self._lost(error, request, hop, ctx, timeout) from None
+                except UnicodeError:
+                    raise bad_request(
+                        ctx.step_id or self.spec.tool_name,
+                        f"url: {address(hop.url)} names no host that can be asked",
+                        "Check the host's name: each part of it has 1 to 63 characters.",
+                    ) from None
         raise AssertionError("the second time either returns or raises")
 
     def _options(

@@ -19,6 +19,7 @@ from stepchain_tui.executors.http.bodies import Body, body_of
 from stepchain_tui.executors.http.fields import bad_request, mapping, pairs, plain
 from stepchain_tui.executors.spec import ToolSpec
 from stepchain_tui.executors.words import one_line
+from stepchain_tui.plan.expressions import walk_text
 
 if TYPE_CHECKING:
     from yarl import URL
@@ -216,12 +217,12 @@ def _contained(name: str, raw: Any, path: Path, field: str, folder: Path) -> Non
 
     Args:
         name: The step.
-        raw: The path as the plan writes it, with its expressions; None outside of plans.
+        raw: The path as the plan writes it, with its expressions, or the list that it is in; None outside of plans.
         path: What came of it.
         field: Where it is written.
         folder: Where it must lie.
     """
-    if not isinstance(raw, str) or not _COMPUTED.search(raw):
+    if not any(_COMPUTED.search(text) for _, text in walk_text(raw, ())):
         return
     if not path.resolve().is_relative_to(folder.resolve()):
         raise bad_request(

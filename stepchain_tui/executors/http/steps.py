@@ -15,6 +15,10 @@ from stepchain_tui.executors.spec import ToolSpec
 from stepchain_tui.executors.steps import KindSteps
 from stepchain_tui.executors.types import StepCall
 from stepchain_tui.plan.executor_types import FIXED_TYPES
+from stepchain_tui.plan.models import HttpRequest
+
+_REQUEST_KEYS = frozenset(field.alias or name for name, field in HttpRequest.model_fields.items())
+"""The keys of a request: what an answer said may not become one of them, such as the file it is saved to."""
 
 
 class HttpSteps(KindSteps):
@@ -32,7 +36,8 @@ class HttpSteps(KindSteps):
         content = request.get("json")
         if call.step.executor in FIXED_TYPES or not isinstance(content, Mapping):
             return request
-        return {**content, **request}
+        lifted = {key: value for key, value in content.items() if key not in _REQUEST_KEYS}
+        return {**lifted, **request}
 
     def spec_of(self, call: StepCall) -> ToolSpec:
         """Return a spec whose `base_url` is what executors of other types ask."""
