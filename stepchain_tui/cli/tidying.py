@@ -50,6 +50,8 @@ def _age(context: click.Context, parameter: click.Parameter, value: str | None) 
     try:
         if unit is None:
             raise ValueError
+        if not float(value[:-1]) >= 0:
+            raise ValueError
         return timedelta(seconds=float(value[:-1]) * unit)
     except (ValueError, OverflowError):
         raise click.BadParameter(f"'{value}' is no age; say 30d, 12h, 2w", ctx=context, param=parameter) from None
@@ -62,6 +64,8 @@ def _bytes(context: click.Context, parameter: click.Parameter, value: str | None
     unit = _SIZES.get(value[len(number) :].strip().lower())
     try:
         if unit is None:
+            raise ValueError
+        if not float(number) >= 0:
             raise ValueError
         return int(float(number) * unit)
     except (ValueError, OverflowError):

@@ -288,3 +288,10 @@ def test_the_oldest_go_until_the_store_is_small_enough(cli: CommandLine) -> None
     gone = [found["run_id"] for found in answer.json["runs"]]
     assert gone in (["r0"], ["r0", "r1"])
     assert runs(cli)[0] == "r2"
+
+
+@pytest.mark.parametrize("words", [("--older-than", "-30d"), ("--max-size", "-5")])
+def test_nothing_goes_for_a_number_below_nothing(cli: CommandLine, words: tuple[str, str]) -> None:
+    run(cli, "r1")
+    assert cli("prune", *words, "--yes").code == 2
+    assert runs(cli) == ["r1"]

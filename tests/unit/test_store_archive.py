@@ -489,3 +489,16 @@ async def test_a_large_file_is_taken_where_the_user_says_so(tmp_path: Path, monk
     assert "--large" in caught.value.hint
     await take(store, tmp_path / "a.run", large=True)
     assert await store.count_log("run-1") == 20_000
+
+
+@pytest.mark.parametrize("end", [b"", b"\\", b'"]'])
+def test_the_look_at_how_deep_json_is_takes_no_second_look(end: bytes) -> None:
+    from stepchain_tui.store.archive_check import _depth
+
+    assert _depth(b'["' + b'\\"[' * 500_000 + end) == 1
+
+
+def test_depth_is_counted_outside_of_strings() -> None:
+    from stepchain_tui.store.archive_check import _depth
+
+    assert _depth(b'{"a[[[": ["b\\"[[", [1]]}') == 3
