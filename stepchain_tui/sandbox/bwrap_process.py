@@ -54,6 +54,7 @@ class BwrapProcess:
         self._request = memoryview(b"")
         self._info = b""
         self._inside: int | None = None
+        self._is_to_end = False
         self.exited: asyncio.Future[None] = self._loop.create_future()
         takes = (on_stdout, on_stderr, on_result, self._take_info)
         ours: list[int] = []
@@ -108,7 +109,9 @@ class BwrapProcess:
 
     def kill(self) -> None:
         """End all that runs inside at once; bubblewrap then ends by itself, and leaves no zombie behind."""
-        _kill(self._outside if self._inside is None else self._inside)
+        self._is_to_end = True
+        if self._inside is not None:  # before that, bubblewrap's own end would leave what it has just begun for ever
+            _kill(self._inside)
 
     async def end(self) -> int:
         """Kill what is left, take what is still in the pipes, and return bubblewrap's exit code.
@@ -197,6 +200,8 @@ class BwrapProcess:
         with contextlib.suppress(ValueError, KeyError, ProcessLookupError):
             if self._inside is None:
                 self._inside = os.pidfd_open(json.loads(self._info)["child-pid"])
+                if self._is_to_end:
+                    _kill(self._inside)
 
 
 @functools.cache
