@@ -295,3 +295,10 @@ def test_nothing_goes_for_a_number_below_nothing(cli: CommandLine, words: tuple[
     run(cli, "r1")
     assert cli("prune", *words, "--yes").code == 2
     assert runs(cli) == ["r1"]
+
+
+def test_a_pipe_is_not_waited_for(cli: CommandLine) -> None:
+    os.mkfifo(cli.folder / "pipe")
+    answer = cli("import", "pipe")
+    assert answer.code == 2
+    assert "no file" in answer.err
