@@ -121,7 +121,9 @@ class ArchiveReader:
 
     def _header(self) -> Iterator[ArchiveHeader]:
         if self.path.exists() and not self.path.is_file():  # a pipe would be waited for, and can be read only once
-            raise ArchiveError(self.path, "it cannot be read: it is no file", "Name a file that `stepchain export` has written.")
+            raise ArchiveError(
+                self.path, "it cannot be read: it is no file", "Name a file that `stepchain export` has written."
+            )
         with gzip.open(self.path, "rb") as file:
             yield self._header_of(file.readline(_LONGEST_HEADER))
 
