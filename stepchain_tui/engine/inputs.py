@@ -13,6 +13,7 @@ from stepchain_tui.engine.prepared import PreparedStep, Resolved
 from stepchain_tui.engine.work import Work
 from stepchain_tui.executors.types import StepCall
 from stepchain_tui.plan import ActionKind
+from stepchain_tui.plan.executor_types import BATCHING
 from stepchain_tui.plan.expressions import Template
 from stepchain_tui.run.ledger import idempotency_key
 from stepchain_tui.run.values import Kept
@@ -21,8 +22,6 @@ if TYPE_CHECKING:
     from stepchain_tui.engine.driver import Driver
     from stepchain_tui.engine.source import RunSource
 
-BATCHING = "batching"
-"""The executor type that makes groups itself, of calls that come at the same time: `batch` is their size."""
 CACHED_VALUES = 32
 """Large values of one run that are kept in memory."""
 _NO_ENVIRONMENT: dict[str, str] = {}

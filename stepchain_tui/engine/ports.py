@@ -81,11 +81,8 @@ class AttemptPorts:
     async def spawned(self, pid: int, process_group: int, process_started_at: float) -> None:
         """Return once it is durable that the attempt has this process."""
         durable = asyncio.Event()
-        self._driver.emit(
+        self._emit(
             e.StepSpawned,
-            step_id=self._work.step.id,
-            attempt=self._work.attempt,
-            item=self._work.item,
             pid=pid,
             process_group=process_group,
             process_started_at=process_started_at,
@@ -103,11 +100,8 @@ class AttemptPorts:
         duration: float = 0.0,
     ) -> None:
         """Keep one answer of a model as an event."""
-        self._driver.emit(
+        self._emit(
             e.ModelTurn,
-            step_id=self._work.step.id,
-            attempt=self._work.attempt,
-            item=self._work.item,
             model=model,
             response_id=response_id,
             input_tokens=input_tokens,
@@ -117,11 +111,8 @@ class AttemptPorts:
 
     def tool_started(self, *, call_id: str, tool_name: str, arguments: Any) -> None:
         """Keep as an event that a tool is called."""
-        self._driver.emit(
+        self._emit(
             e.ToolStarted,
-            step_id=self._work.step.id,
-            attempt=self._work.attempt,
-            item=self._work.item,
             call_id=call_id,
             tool_name=tool_name,
             arguments=self._shown(arguments),
@@ -139,11 +130,8 @@ class AttemptPorts:
         cpu_time: float | None = None,
     ) -> None:
         """Keep as an event how a tool's call ended."""
-        self._driver.emit(
+        self._emit(
             e.ToolFinished,
-            step_id=self._work.step.id,
-            attempt=self._work.attempt,
-            item=self._work.item,
             call_id=call_id,
             tool_name=tool_name,
             arguments=self._shown(arguments),
@@ -152,6 +140,10 @@ class AttemptPorts:
             result=None if error is not None else self._keep(result),
             error=error,
         )
+
+    def _emit(self, kind: type[e.Event], **fields: Any) -> None:
+        work = self._work
+        self._driver.emit(kind, step_id=work.step.id, attempt=work.attempt, item=work.item, **fields)
 
     def _keep(self, value: Any) -> Kept:
         return self._core.store.keep(to_json_value(value), self._driver.source.redactor)

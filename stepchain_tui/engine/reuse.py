@@ -13,6 +13,7 @@ import msgspec
 from stepchain_tui.core.values import encode_json, to_json_value
 from stepchain_tui.engine.work import Work
 from stepchain_tui.plan import ActionKind, function_reference
+from stepchain_tui.plan.executor_types import CACHED
 from stepchain_tui.resilience.cache import KEY_LENGTH, CacheParts, expired_for, explain_miss
 from stepchain_tui.run.state import StepState
 from stepchain_tui.run.values import Kept
@@ -22,8 +23,6 @@ from stepchain_tui.store.base import CacheEntry
 if TYPE_CHECKING:
     from stepchain_tui.engine.driver import Driver
 
-CACHED = "cached"
-"""The executor type of functions whose results are kept."""
 CACHED_SECONDS = 300.0
 """For how long, where the step's `cache` says nothing (document 004)."""
 HIT = "hit"

@@ -11,7 +11,7 @@ from typing import Any
 
 from stepchain_tui.plan.availability import later
 from stepchain_tui.plan.check_steps import action_of
-from stepchain_tui.plan.executor_types import FIXED_TYPES, known_executor_types
+from stepchain_tui.plan.executor_types import FIXED_TYPES, SHIPPED_TYPES, known_executor_types
 from stepchain_tui.plan.functions import function_mistake
 from stepchain_tui.plan.kinds import Mode
 from stepchain_tui.plan.models import DatabaseRequest
@@ -59,7 +59,8 @@ class CallChecker:
 
     def _step(self, here: Location, step: dict[str, Any], action: str) -> Iterator[Mistake]:
         named = step.get("executor")
-        if isinstance(named, str) and named not in (known := self._executor_types(action)):
+        shipped = SHIPPED_TYPES.get(action, FIXED_TYPES)  # what is built in needs no look at what is installed
+        if isinstance(named, str) and named not in shipped and named not in (known := self._executor_types(action)):
             yield _unknown_of((*here, "executor"), f"{action} executor", named, known)
         value = step[action]
         if action == "tool" and isinstance(value, str):

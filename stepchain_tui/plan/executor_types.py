@@ -13,8 +13,12 @@ from stepchain_tui.plan.kinds import ActionKind
 
 FIXED_TYPES = ("standard", "default")
 """The types that every kind has and that cannot be replaced."""
+CACHED = "cached"
+"""Functions whose results are kept: in a plan this is the engine's own cache."""
+BATCHING = "batching"
+"""Functions whose calls are gathered into groups: the type makes them itself, `batch` is their size."""
 SHIPPED_TYPES: dict[str, tuple[str, ...]] = {
-    ActionKind.FUNCTION: (*FIXED_TYPES, "cached", "streaming", "batching"),
+    ActionKind.FUNCTION: (*FIXED_TYPES, CACHED, "streaming", BATCHING),
     ActionKind.HTTP: (*FIXED_TYPES, "graphql"),
     ActionKind.DB: (*FIXED_TYPES, "sqlite", "postgresql", "dynamodb"),
 }

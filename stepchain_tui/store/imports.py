@@ -24,6 +24,11 @@ class ImportMark(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     whole: bool = False
     trusted: bool = False
 
+    @property
+    def may_run(self) -> bool:
+        """Whether its steps may be carried out here."""
+        return self.whole and self.trusted
+
 
 class UntrustedRunError(UsageError):
     """Signals that steps of an imported run were to be carried out before anybody said that its plan is trusted.
@@ -56,5 +61,5 @@ def require_trust(run_id: str, mark: ImportMark | None) -> None:
     Raises:
         UntrustedRunError: It was imported, and nobody has said yet that they trust it.
     """
-    if mark is not None and not (mark.whole and mark.trusted):
+    if mark is not None and not mark.may_run:
         raise UntrustedRunError(run_id, mark)

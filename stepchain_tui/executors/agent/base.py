@@ -5,13 +5,13 @@ from __future__ import annotations
 from abc import abstractmethod
 from typing import Any, ClassVar
 
-from stepchain_tui.executors.base import BaseExecutor
 from stepchain_tui.executors.context import CallContext
+from stepchain_tui.executors.pooled import PooledExecutor
 from stepchain_tui.executors.spec import ToolSpec
 from stepchain_tui.tools.pools import Pools
 
 
-class BaseAgentExecutor(BaseExecutor):
+class BaseAgentExecutor(PooledExecutor):
     """Lets one agent take turns; an implementation overrides `_execute_agent`.
 
     Args:
@@ -26,25 +26,8 @@ class BaseAgentExecutor(BaseExecutor):
     kind: ClassVar[str] = "agent"
 
     def __init__(self, spec: ToolSpec, agent: Any = None, pools: Pools | None = None) -> None:
-        super().__init__(spec)
+        super().__init__(spec, pools)
         self.agent = agent
-        self._pools = pools
-        self._owned: Pools | None = None
-
-    @property
-    def pools(self) -> Pools:
-        """The pools that the agent runs on."""
-        if self._pools is not None:
-            return self._pools
-        if self._owned is None:
-            self._owned = Pools()
-        return self._owned
-
-    async def close(self) -> None:
-        """Let go of pools of its own; may be called twice."""
-        owned, self._owned = self._owned, None
-        if owned is not None:
-            await owned.close()
 
     def _hook(self, args: dict[str, Any], ctx: CallContext, timeout: float | None) -> Any:
         return self._execute_agent(args, ctx, timeout)

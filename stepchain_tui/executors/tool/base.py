@@ -5,14 +5,14 @@ from __future__ import annotations
 from abc import abstractmethod
 from typing import Any, ClassVar
 
-from stepchain_tui.executors.base import BaseExecutor
 from stepchain_tui.executors.context import CallContext
+from stepchain_tui.executors.pooled import PooledExecutor
 from stepchain_tui.executors.spec import ToolSpec
 from stepchain_tui.tools.pools import Pools
 from stepchain_tui.tools.registry import Tool, shared_tools
 
 
-class BaseToolExecutor(BaseExecutor):
+class BaseToolExecutor(PooledExecutor):
     """Calls one tool; an implementation overrides `_execute_tool`.
 
     Args:
@@ -30,25 +30,8 @@ class BaseToolExecutor(BaseExecutor):
     kind: ClassVar[str] = "tool"
 
     def __init__(self, spec: ToolSpec, tool: Tool | None = None, pools: Pools | None = None) -> None:
-        super().__init__(spec)
+        super().__init__(spec, pools)
         self.tool = tool if tool is not None else shared_tools().get(spec.tool_name)
-        self._pools = pools
-        self._owned: Pools | None = None
-
-    @property
-    def pools(self) -> Pools:
-        """The pools that the tool's function runs on."""
-        if self._pools is not None:
-            return self._pools
-        if self._owned is None:
-            self._owned = Pools()
-        return self._owned
-
-    async def close(self) -> None:
-        """End the workers of pools of its own; may be called twice."""
-        owned, self._owned = self._owned, None
-        if owned is not None:
-            await owned.close()
 
     def _hook(self, args: dict[str, Any], ctx: CallContext, timeout: float | None) -> Any:
         return self._execute_tool(args, ctx, timeout)

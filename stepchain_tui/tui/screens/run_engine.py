@@ -252,7 +252,7 @@ class RunEngineActions(Background):
         """Return whether the run's plan is ours, or a person says that they trust it."""
         run_id = self.session.run_id
         mark = (await self.chain.library.ask(partial(_summary, run_id=run_id))).imported
-        if mark is None or mark.trusted:
+        if mark is None or mark.may_run:
             return True
         if mark.whole:
             source = f" from {mark.source}" if mark.source else ""
