@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import os
+import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -130,6 +132,12 @@ class _NoPorts:
 
     def tool_finished(self, **facts: Any) -> None:
         """Keep nothing."""
+
+    def keep_file(self, data: bytes, *, suffix: str = "") -> dict[str, Any]:
+        """Write the bytes to a file in the folder for temporary files."""
+        with tempfile.NamedTemporaryFile(prefix="stepchain-", suffix=suffix, delete=False) as file:
+            file.write(data)
+        return {"file": file.name, "sha256": hashlib.sha256(data).hexdigest(), "bytes": len(data)}
 
     def begun(self) -> None:
         """Count no time."""

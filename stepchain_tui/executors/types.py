@@ -80,6 +80,17 @@ class CallPorts(Protocol):
             cpu_time: Seconds of them that it computed, None where that is not known.
         """
 
+    def keep_file(self, data: bytes, *, suffix: str = "") -> dict[str, Any]:
+        """Keep bytes, such as an image, as a file that lives as long as the run's results.
+
+        Args:
+            data: At most 10 MB, as an output may have.
+            suffix: The end of the file's name, such as `.png`.
+
+        Returns:
+            `{"file": path, "sha256": hex digest, "bytes": size}`, to be put into the output.
+        """
+
     def begun(self) -> None:
         """Take note that the work itself begins now: its timeout counts from here, not from the wait for a worker.
 
@@ -90,6 +101,20 @@ class CallPorts(Protocol):
         """Keep a warning with the result, such as `ran in a thread: cannot be pickled`."""
 
 
+class ToolAnswer(msgspec.Struct, frozen=True):
+    """What a person said of a tool call.
+
+    Attributes:
+        approved: Whether it may be made.
+        arguments: The arguments that it is to be made with, as the person left them.
+        by: Who said so.
+    """
+
+    approved: bool
+    arguments: Any = None
+    by: str = ""
+
+
 class StepCall(msgspec.Struct, kw_only=True, eq=False):
     """One attempt at a step, or at one item of it, ready to be carried out.
 
@@ -98,13 +123,15 @@ class StepCall(msgspec.Struct, kw_only=True, eq=False):
         value: The action's value with its expressions resolved (the prompt's text, the shell's command, ...).
         args: `args` resolved.
         options: The action's companion keys resolved (`system`, `model`, `replies`, `fields`, ...).
-        mode: inline, thread or process.
+        mode: inline, thread, process or cluster.
         timeout: Seconds, or None; the engine cancels the call when it is over.
         environment: The whole environment for a child: without secrets but those the step names, with the step's own.
         cwd: The folder to work in.
         plan_folder: What `./` in the plan is relative to.
         idempotency_key: Stable over retries and resumes of this step (or item).
         secrets: Values of the plan's secrets by name; never stored.
+        cluster: The address of the cluster for mode cluster; empty, or `local`, for one on this machine.
+        answers: What persons said of this attempt's tool calls, by call id; see `ApprovalNeeded`.
         lingering: Set by an executor whose work cannot be stopped (a thread): done when the work has really ended.
     """
 
@@ -124,6 +151,8 @@ class StepCall(msgspec.Struct, kw_only=True, eq=False):
     idempotency_key: str = ""
     tries: int = 1
     secrets: Mapping[str, str] = msgspec.field(default_factory=dict)
+    cluster: str = ""
+    answers: Mapping[str, ToolAnswer] = msgspec.field(default_factory=dict)
     lingering: asyncio.Future[None] | None = None
 
 
@@ -150,3 +179,23 @@ class SkipStep(Exception):  # noqa: N818 - not an error: the step is skipped wit
     def __init__(self, reason: str) -> None:
         super().__init__(reason)
         self.reason = reason
+
+
+class ApprovalNeeded(Exception):  # noqa: N818 - not an error: the attempt waits for an answer
+    """Signals that a tool call must not be made before a person allows it.
+
+    Raised before anything of the call was done. The attempt then holds no slot and waits, over restarts too; when
+    there is an answer it is carried out once more with that answer in `StepCall.answers`, where it is allowed; denied,
+    it fails.
+
+    Args:
+        call_id: Tells calls of one attempt apart; the same when the attempt is carried out once more.
+        tool_name: The tool.
+        arguments: What it would be called with, a JSON value; a person may change them.
+    """
+
+    def __init__(self, call_id: str, tool_name: str, arguments: Any) -> None:
+        super().__init__(f"{tool_name} needs a person's word")
+        self.call_id = call_id
+        self.tool_name = tool_name
+        self.arguments = arguments

@@ -22,6 +22,7 @@ from stepchain_tui.sandbox.answers import value_of
 from stepchain_tui.sandbox.bubblewrap import FOLDER_LIMIT, Bubblewrap, candidate, unavailable
 from stepchain_tui.sandbox.bwrap_process import BwrapProcess
 from stepchain_tui.sandbox.failures import memory_failure, stopped_failure
+from stepchain_tui.sandbox.guard import WorkerGuard
 from stepchain_tui.sandbox.inside import EXIT_BROKEN, EXIT_DONE, EXIT_MEMORY, EXIT_PROCESSES
 from stepchain_tui.sandbox.runner import DEFAULT_PRINT_LIMIT, DEFAULT_TIME_LIMIT, PrintCallback
 from stepchain_tui.sandbox.values import inputs_for_sandbox, too_big
@@ -61,6 +62,7 @@ class BwrapRunner:
         self.memory_limit = memory_limit
         self.print_limit = print_limit
         self._snippets: set[_Snippet] = set()
+        self._guard = WorkerGuard()
         self._closed = False
 
     async def run(
@@ -124,11 +126,12 @@ class BwrapRunner:
             snippet.stop("closed")
         if running:
             await asyncio.wait([snippet.ended for snippet in running])
+        self._guard.close()
 
     async def _carry_out(self, snippet: _Snippet, way: Bubblewrap, on_spawned: SpawnedCallback | None) -> Any:
         self._snippets.add(snippet)
         try:
-            return await snippet.run(way, on_spawned)
+            return await snippet.run(way, self._guard, on_spawned)
         finally:
             self._snippets.discard(snippet)
 
@@ -160,11 +163,13 @@ class _Snippet:
         self._complaint = b""
         self._result = bytearray()
 
-    async def run(self, way: Bubblewrap, on_spawned: SpawnedCallback | None = None) -> Any:
+    async def run(self, way: Bubblewrap, guard: WorkerGuard, on_spawned: SpawnedCallback | None = None) -> Any:
         """Carry the snippet out and return its value; see `BwrapRunner.run`."""
         timer: asyncio.TimerHandle | None = None
         try:
+            guard.start()
             self.process = process = self._start(way)
+            guard.watch(-process.pid)
             try:
                 if on_spawned is not None:
                     await on_spawned(process.pid, process.pid, process.started_at)
@@ -174,6 +179,7 @@ class _Snippet:
                     await asyncio.wait([process.exited])
             finally:
                 code = await process.end()
+                guard.forget(-process.pid)
         finally:
             if timer is not None:
                 timer.cancel()
@@ -291,9 +297,12 @@ async def find_bubblewrap() -> Bubblewrap:
 
 
 async def _probe() -> Bubblewrap | AttemptError:
+    guard = WorkerGuard()
     try:
         way = candidate()
-        value = await _Snippet(code="6 * 7", inputs={}, name="probe").run(way)
+        value = await _Snippet(code="6 * 7", inputs={}, name="probe").run(way, guard)
     except AttemptError as error:
         return error
+    finally:
+        guard.close()
     return way if value == 42 else unavailable(f"a first snippet gave {value!r}", _ADVICE)

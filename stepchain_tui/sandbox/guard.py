@@ -1,8 +1,9 @@
-"""Ends sandbox workers whose owner was killed.
+"""Ends sandbox processes whose owner was killed.
 
 A worker that computes does not look at its pipe: after a `kill -9` of its owner it would go on until its own time
-limit. The guard is one small shell in a session of its own that holds a pipe from us; when the pipe ends, however we
-ended, it kills the workers it was told of. It looks at a process's name first, so that a reused pid is left alone.
+limit; and bubblewrap, killed between making the sandbox and letting it begin, leaves it waiting for ever. The guard is
+one small shell in a session of its own that holds a pipe from us; when the pipe ends, however we ended, it kills the
+processes it was told of. It looks at a worker's name first, so that a reused pid is left alone.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ while read -r sign pid; do
   esac
 done
 for pid in $pids; do
+  case $pid in -*) kill -9 -- "$pid" 2>/dev/null; continue ;; esac
   if [ -r "/proc/$pid/comm" ]; then read -r name < "/proc/$pid/comm"; else name=$(ps -o comm= -p "$pid" 2>/dev/null); fi
   case $name in *monty*) kill -9 "$pid" 2>/dev/null ;; esac
 done
@@ -29,7 +31,7 @@ done
 
 
 class WorkerGuard:
-    """The shell that outlives us by a moment and ends our workers.
+    """The shell that outlives us by a moment and ends what we have started.
 
     All methods may be called from any thread. Where no shell can be started, the guard does nothing.
     """
@@ -39,12 +41,15 @@ class WorkerGuard:
         self._process: subprocess.Popen[bytes] | None = None
         self._closed = False
 
-    def watch(self, pid: int) -> None:
-        """End the process `pid` when we are gone."""
+    def start(self) -> None:
+        """Have the shell there, for a process that may not be unguarded for as long as a shell takes to start."""
         with self._lock:
-            if self._process is None and not self._closed:
-                self._process = _start()
-                atexit.register(self.close)  # sandboxes that nobody closes end with the program
+            self._start()
+
+    def watch(self, pid: int) -> None:
+        """End the worker `pid` when we are gone; a negative `pid` stands for the process group of that number."""
+        with self._lock:
+            self._start()
             self._tell(f"+ {pid}\n")
 
     def forget(self, pid: int) -> None:
@@ -62,6 +67,11 @@ class WorkerGuard:
             with contextlib.suppress(OSError):
                 process.stdin.close()
             process.wait()
+
+    def _start(self) -> None:
+        if self._process is None and not self._closed:
+            self._process = _start()
+            atexit.register(self.close)  # sandboxes that nobody closes end with the program
 
     def _tell(self, line: str) -> None:
         if self._process is None or self._process.stdin is None:
