@@ -13,6 +13,7 @@ from typing import Any
 
 from stepchain_tui.run.failures import AttemptError
 from stepchain_tui.run.status import ErrorType
+from stepchain_tui.run.values import OUTPUT_LIMIT
 from stepchain_tui.sandbox.failures import SOURCE_LIMIT, TRACEBACK_LIMIT, memory_failure
 from stepchain_tui.sandbox.values import result_from_sandbox, too_big
 
@@ -46,7 +47,7 @@ def value_of(answer: bytes, memory_limit: int) -> Any:
             return result_from_sandbox(value)
         case {"error": {"type": str(kind)} as error}:
             raise _raised(kind, error, memory_limit)
-        case {"too_big": int(size)}:
+        case {"too_big": size} if type(size) is int and OUTPUT_LIMIT < size <= memory_limit:
             raise too_big(size)
     raise AttemptError(
         _UNREADABLE,
@@ -72,7 +73,7 @@ def _raised(kind: str, error: Mapping[str, Any], memory_limit: int) -> AttemptEr
     else:
         message, error_type, hint = _judge(kind, text, error.get("errno"))
     return AttemptError(
-        f"{message}{place}",
+        f"{message or _text(kind, SOURCE_LIMIT)}{place}",
         error_type=error_type,
         hint=hint,
         remote_traceback=_text(error.get("traceback"), TRACEBACK_LIMIT),
@@ -84,7 +85,7 @@ def _raised(kind: str, error: Mapping[str, Any], memory_limit: int) -> AttemptEr
 def _judge(kind: str, text: str, number: Any) -> tuple[str, ErrorType, str]:
     if kind in _SYNTAX or kind in _MISTAKES:
         hint = "Mend the code at the place named."
-        return text or kind, ErrorType.USER_ERROR, f"Names come from `args`. {hint}" if "Name" in kind else hint
+        return text, ErrorType.USER_ERROR, f"Names come from `args`. {hint}" if "Name" in kind else hint
     if kind in ("ModuleNotFoundError", "ImportError"):
         hint = "The sandbox has Python's standard library and the packages that are installed beside StepChain."
         return text, ErrorType.USER_ERROR, hint
@@ -95,10 +96,10 @@ def _judge(kind: str, text: str, number: Any) -> tuple[str, ErrorType, str]:
     if kind == "BlockingIOError" and number == errno.EAGAIN:
         return text, ErrorType.TOOL_ERROR, "A snippet may start few processes and threads. Start fewer at once."
     if kind in ("PermissionError", "FileNotFoundError", "gaierror") or number in (errno.EROFS, *_NO_NETWORK):
-        return text or kind, ErrorType.TOOL_ERROR, _OUTSIDE
+        return text, ErrorType.TOOL_ERROR, _OUTSIDE
     if kind == "TimeoutError":
-        return text or kind, ErrorType.TIMEOUT, "The code raised it itself: see the traceback."
-    return text or kind, ErrorType.TOOL_ERROR, "The code raised it: see the traceback."
+        return text, ErrorType.TIMEOUT, "The code raised it itself: see the traceback."
+    return text, ErrorType.TOOL_ERROR, "The code raised it: see the traceback."
 
 
 def _text(value: Any, limit: int) -> str:

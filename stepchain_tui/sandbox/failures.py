@@ -59,7 +59,7 @@ def runtime_failure(error: MontyRuntimeError, name: str, time_limit: float, memo
     message, error_type, hint = _judge(kind, text, memory_limit)
     limit = {"resource_limit": "memory"} if kind == "MemoryError" else {}
     return AttemptError(
-        f"{message}{_place(frames)}",
+        f"{message or kind}{_place(frames)}",
         error_type=error_type,
         hint=hint,
         remote_traceback=_traceback(error, name),
@@ -143,10 +143,10 @@ def _judge(kind: str, text: str, memory_limit: int) -> tuple[str, ErrorType, str
         hint = "Names come from `args`. " + SUBSET
         return text, ErrorType.USER_ERROR, hint
     if kind == "TimeoutError":
-        return text or kind, ErrorType.TIMEOUT, "The code raised it itself: see the traceback."
+        return text, ErrorType.TIMEOUT, "The code raised it itself: see the traceback."
     if kind in _MISTAKES:
-        return text or kind, ErrorType.USER_ERROR, "Mend the code at the place named."
-    return text or kind, ErrorType.TOOL_ERROR, "The code raised it: see the traceback."
+        return text, ErrorType.USER_ERROR, "Mend the code at the place named."
+    return text, ErrorType.TOOL_ERROR, "The code raised it: see the traceback."
 
 
 def _innermost(frames: Sequence[Frame]) -> Frame | None:

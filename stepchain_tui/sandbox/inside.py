@@ -41,6 +41,9 @@ PID_LIMIT = 1 << 22
 """Process ids begin again from here at the latest."""
 DEPTH_LIMIT = 200
 TEXT_LIMIT = 16_000
+NUMBER_LIMIT = 2**31
+ENCODER = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"))
+"""Made before the snippet can change the module's functions."""
 AWAITS = 0x80
 """The flag of compiled code that is a coroutine: `inspect.CO_COROUTINE`."""
 _SET_DUMPABLE = 4
@@ -262,12 +265,12 @@ def carry_out(request: Mapping[str, Any], result: int) -> NoReturn:
         sys.stdout.reconfigure(line_buffering=True, errors="backslashreplace")  # type: ignore[union-attr]
         sys.path.extend(request["packages"])
         sys.argv = [request["name"]]
-        answer = json.dumps(evaluate(request)).encode("ascii")
-        if len(answer) > request["result"]:
-            answer = json.dumps({"too_big": len(answer)}).encode("ascii")
+        value = written(evaluate(request))
+        fits = len(value) <= request["result"]
+        answer = b'{"value":%b}' % value if fits else b'{"too_big":%d}' % len(value)
     except BaseException as error:  # noqa: BLE001 - the border to a stranger's code: whatever it raises is the answer
         use_spare_memory()
-        answer = json.dumps({"error": describe(error, request["name"])}).encode("ascii")
+        answer = b'{"error":%b}' % written(describe(error, request["name"]))
     for stream in (sys.stdout, sys.stderr):
         with contextlib.suppress(Exception):
             stream.flush()
@@ -275,6 +278,11 @@ def carry_out(request: Mapping[str, Any], result: int) -> NoReturn:
         while answer:
             answer = answer[os.write(result, answer) :]
     os._exit(0)
+
+
+def written(value: Any) -> bytes:
+    """Return a JSON value as whoever asked counts its bytes: compact UTF-8. Half characters are judged there."""
+    return ENCODER.encode(value).encode("utf-8", "surrogatepass")
 
 
 def set_limits(request: Mapping[str, Any]) -> None:
@@ -298,8 +306,8 @@ def use_spare_memory() -> None:
         resource.setrlimit(resource.RLIMIT_AS, (hard, hard))
 
 
-def evaluate(request: Mapping[str, Any]) -> dict[str, Any]:
-    """Return `{"value": ...}`: that of the snippet's last expression, as a JSON value."""
+def evaluate(request: Mapping[str, Any]) -> Any:
+    """Return the value of the snippet's last expression, as a JSON value."""
     import ast
     import linecache
     import types
@@ -329,8 +337,8 @@ def evaluate(request: Mapping[str, Any]) -> dict[str, Any]:
         except SystemExit as end:
             if end.code not in (None, 0):
                 raise
-            return {"value": None}
-    return {"value": plain(value, 0)}
+            return None
+    return plain(value, 0)
 
 
 def plain(value: Any, depth: int) -> Any:
@@ -364,27 +372,50 @@ def plain(value: Any, depth: int) -> Any:
 
 
 def describe(error: BaseException, name: str) -> dict[str, Any]:
-    """Return what was raised: its type, text, place in the snippet and traceback, all bounded."""
+    """Return what was raised: its type, text, number, place in the snippet and traceback, all bounded.
+
+    An error of the snippet's own may answer anything, or raise again: what cannot be told is left out.
+    """
+    # Its type's true name, whatever the type of the type says.
+    found: dict[str, Any] = {"type": vars(type)["__name__"].__get__(type(error))[:TEXT_LIMIT]}
+    for tell in (message_of, number_of, place_of):
+        with contextlib.suppress(BaseException):
+            found.update(tell(error, name))
+    return {key: value for key, value in found.items() if can_be_told(value)}
+
+
+def can_be_told(value: Any) -> bool:
+    """Return whether a fact about an error is short text or a number that every reader can hold."""
+    return (type(value) is str and len(value) <= TEXT_LIMIT) or (type(value) is int and abs(value) < NUMBER_LIMIT)
+
+
+def message_of(error: BaseException, name: str) -> dict[str, Any]:
+    """Return the text of an error; of a mistake in the snippet's syntax without the place, which is told apart."""
+    own = isinstance(error, SyntaxError) and error.filename == name
+    return {"message": str(error.msg if own else error)[:TEXT_LIMIT]}  # type: ignore[attr-defined]
+
+
+def number_of(error: BaseException, _name: str) -> dict[str, Any]:
+    """Return the system's number of an error."""
+    return {"errno": getattr(error, "errno", None)}
+
+
+def place_of(error: BaseException, name: str) -> dict[str, Any]:
+    """Return the traceback of an error from the snippet on, and the line and column in it."""
     import traceback
 
     trace = error.__traceback__
     while trace is not None and trace.tb_frame.f_code.co_filename != name:
         trace = trace.tb_next
-    found: dict[str, Any] = {"type": type(error).__name__[:TEXT_LIMIT], "errno": getattr(error, "errno", None)}
-    try:
-        found["message"] = str(error)[:TEXT_LIMIT]
-        report = traceback.TracebackException(type(error), error, trace, limit=-100)
-        found["traceback"] = "".join(report.format())[-TEXT_LIMIT:]
-        frames = [frame for frame in report.stack if frame.filename == name]
-        if isinstance(error, SyntaxError) and error.filename == name:
-            found["message"] = str(error.msg)[:TEXT_LIMIT]
-            found["line"], found["column"], found["source"] = error.lineno, error.offset, error.text
-        elif frames:
-            column = getattr(frames[-1], "colno", None)
-            found["line"], found["source"] = frames[-1].lineno, frames[-1].line
-            found["column"] = None if column is None else column + 1
-    except BaseException:  # noqa: BLE001 - an error that cannot be told must not hide that there was one
-        found.setdefault("message", "")
+    report = traceback.TracebackException(type(error), error, trace, limit=-100)
+    found: dict[str, Any] = {"traceback": "".join(report.format())[-TEXT_LIMIT:]}
+    frames = [frame for frame in report.stack if frame.filename == name]
+    if isinstance(error, SyntaxError) and error.filename == name:
+        found |= {"line": error.lineno, "column": error.offset, "source": error.text}
+    elif frames:
+        column = getattr(frames[-1], "colno", None)
+        found |= {"line": frames[-1].lineno, "source": frames[-1].line}
+        found["column"] = None if column is None else column + 1
     return found
 
 

@@ -34,6 +34,8 @@ DEFAULT_TIME_LIMIT = 300.0
 """Seconds that a snippet may take where no timeout is given."""
 DEFAULT_PRINT_LIMIT = 10 * 1024 * 1024
 """Characters that a snippet may print."""
+LONGEST_TIME = 1e9
+"""Seconds beyond which the sandbox cannot count."""
 RECURSION_LIMIT = 1000
 GRACE = 0.5
 """Seconds after its time limit at which a snippet is killed, in case it did not end itself."""
@@ -197,8 +199,10 @@ class MontyRunner:
             failure = job.failure(error)
             keep = job.end() and not memory and failure.error_type is not ErrorType.TIMEOUT
             raise failure from error
-        except ValueError as error:
+        except (ValueError, TypeError) as error:  # such as a key that is an object of the code's own class
             keep = job.end()
+            if not keep:
+                raise job.stopped_failure() from error
             raise AttemptError(
                 f"the value of the last expression cannot leave the sandbox: {error}",
                 error_type=ErrorType.USER_ERROR,
@@ -291,7 +295,7 @@ class _Job:
         """Return the sandbox's limits; it has none that are not passed."""
         return {
             "max_memory": self.memory_limit,
-            "max_feed_duration_secs": self.time_limit,
+            "max_feed_duration_secs": min(self.time_limit, LONGEST_TIME),
             "max_recursion_depth": RECURSION_LIMIT,
         }
 

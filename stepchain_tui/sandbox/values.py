@@ -12,6 +12,9 @@ from stepchain_tui.run.failures import AttemptError
 from stepchain_tui.run.status import ErrorType
 from stepchain_tui.run.values import OUTPUT_LIMIT
 
+_SHOWN = 60
+"""Characters of a key that a message shows."""
+
 
 def inputs_for_sandbox(inputs: Mapping[str, Any]) -> dict[str, Any]:
     """Return `inputs` as JSON values under their names.
@@ -36,7 +39,7 @@ def result_from_sandbox(value: Any) -> Any:
     """Return what the code gave as a JSON value; objects of its own classes become dicts or text.
 
     Raises:
-        AttemptError: The value is nested too deeply, or has more than 10 MB as JSON.
+        AttemptError: The value is nested too deeply, has a key that is no text, or more than 10 MB as JSON.
     """
     try:
         result = to_json_value(_without_proxies(value))
@@ -46,8 +49,19 @@ def result_from_sandbox(value: Any) -> Any:
             error_type=ErrorType.USER_ERROR,
             hint="Give a flatter value.",
         ) from error
-    if type(result) in (str, list, dict) and (size := len(encode_json(result))) > OUTPUT_LIMIT:
-        raise too_big(size)
+    if type(result) in (str, list, dict):
+        try:
+            size = len(encode_json(result))
+        except UnicodeEncodeError as error:
+            # In values such characters are replaced; in keys that could make one of two.
+            key = str(error.object)[:_SHOWN]
+            raise AttemptError(
+                f"the value of the last expression has the key {key!a}, which is no text: it holds half of a character",
+                error_type=ErrorType.USER_ERROR,
+                hint="Give keys that are whole text, such as key.encode('utf-8', 'replace').decode().",
+            ) from error
+        if size > OUTPUT_LIMIT:
+            raise too_big(size)
     return result
 
 

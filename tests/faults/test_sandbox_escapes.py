@@ -14,7 +14,9 @@ from typing import Any
 import psutil
 import pytest
 
+from stepchain_tui.core.values import encode_json
 from stepchain_tui.run import AttemptError, ErrorType
+from stepchain_tui.run.values import OUTPUT_LIMIT
 from stepchain_tui.sandbox import BwrapRunner, MontyRunner
 from stepchain_tui.sandbox.bubblewrap import Bubblewrap, candidate
 
@@ -612,6 +614,31 @@ async def test_a_huge_value_is_refused(inside):
 
 
 @in_both
+@pytest.mark.parametrize(
+    ("fits", "too_many"),
+    [
+        ("'é' * ((10 << 19) - 1)", "'é' * (10 << 19)"),
+        ("{'k': '😀' * ((10 << 18) - 2)}", "{'k': '😀' * (10 << 18)}"),
+        ("['x' * 1021] * ((10 << 10) - 1) + ['x' * 1020]", "['x' * 1021] * (10 << 10)"),
+    ],
+    ids=["text", "nested", "list"],
+)
+async def test_the_size_of_a_value_is_that_of_its_utf_8(inside, fits, too_many):
+    value = await inside.value(fits)
+    assert OUTPUT_LIMIT - 4 < len(encode_json(value)) <= OUTPUT_LIMIT
+    error = await inside.failure(too_many)
+    assert (error.exception, "10.0 MB or more" in str(error)) == ("ResultLimit", True)
+
+
+@in_bwrap
+async def test_a_key_that_is_half_a_character_is_told_as_that(inside):
+    error = await inside.failure("{'whole': 1, '\\ud800': 2}")
+    assert "the key '\\ud800'" in str(error)
+    assert "half of a character" in str(error)
+    assert error.error_type is ErrorType.USER_ERROR
+
+
+@in_both
 async def test_a_value_nested_without_end_is_refused(inside):
     code = "x = []\nfor _ in range(5000):\n    x = [x]\nx"
     assert "nested" in str(await inside.failure(code))
@@ -663,6 +690,9 @@ os._exit(0)
         "b'{\"error\": 5}'",
         'b\'{"error": {"type": 5}}\'',
         'b\'{"too_big": "much"}\'',
+        "b'{\"too_big\": -5}'",
+        "b'{\"too_big\": true}'",
+        "b'{\"too_big\": ' + b'9' * 4000 + b'}'",
         "b'5'",
         "b''",
         'b\'{"value": 1}{"value": 2}\'',
@@ -721,6 +751,36 @@ async def test_a_child_that_comes_out_at_the_end_gives_no_second_answer(inside):
 )
 async def test_an_end_of_any_kind_is_told(inside, code, words):
     assert words in str(await inside.failure(code))
+
+
+@in_bwrap
+@pytest.mark.parametrize(
+    "code",
+    [
+        "error = OSError('said')\nerror.errno = object()\nraise error",
+        "class E(OSError):\n    errno = 10 ** 5000\nraise E('said')",
+        "class E(Exception):\n    @property\n    def errno(self):\n        raise SystemExit(3)\nraise E('said')",
+        "class M(type):\n    __name__ = 5\nclass E(Exception, metaclass=M):\n    pass\nraise E('said')",
+        "error = SyntaxError('said', ('python', 5, object(), 7))\nraise error",
+        "class S(str):\n    def __getitem__(self, key):\n        return self\nclass E(Exception):\n"
+        "    def __str__(self):\n        return S('said')\nraise E",
+        "import json\njson.dumps = None\nraise OSError('said')",
+    ],
+    ids=["object", "huge", "raises", "nameless", "syntax", "text", "json"],
+)
+async def test_an_error_whose_parts_are_odd_is_still_told(inside, code):
+    error = await inside.failure(code)
+    assert "said" in str(error) or "class S" in code
+    assert error.exception in ("OSError", "E", "SyntaxError")
+    assert "SyntaxError" in code or error.details["line"] == code.count("\n") + 1
+
+
+@in_both
+@pytest.mark.parametrize(
+    "kind", ["RecursionError", "ModuleNotFoundError", "NameError", "PermissionError"]
+)
+async def test_an_error_without_words_is_told_by_its_name(inside, kind):
+    assert str(await inside.failure(f"raise {kind}")).startswith(kind)
 
 
 @pytest.fixture

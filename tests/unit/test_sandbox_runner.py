@@ -136,10 +136,17 @@ async def test_a_line_without_end_does_not_fill_the_error(runner):
     assert len(error.details["source"]) <= 300
 
 
-async def test_a_value_that_cannot_leave_is_the_users_mistake(runner):
-    error = await failure(runner, "10 ** 5000")
+@pytest.mark.parametrize("code", ["10 ** 5000", "class A:\n    pass\n{A(): 1}", "class A:\n    pass\n{A()}"])
+async def test_a_value_that_cannot_leave_is_the_users_mistake(runner, code):
+    error = await failure(runner, code)
     assert error.error_type is ErrorType.USER_ERROR
     assert "cannot leave the sandbox" in str(error)
+    assert await runner.run("2") == 2
+
+
+@pytest.mark.parametrize("timeout", [1e12, 1e20, 1e300])
+async def test_a_time_limit_may_be_longer_than_the_sandbox_counts(runner, timeout):
+    assert await runner.run("1 + 1", timeout=timeout) == 2
 
 
 async def test_an_endless_loop_ends_at_its_time_limit_and_its_process_too(single):
@@ -200,9 +207,10 @@ async def test_endless_print_is_ended_at_its_limit():
     await runner.close()
 
 
-async def test_prints_that_cannot_be_kept_end_the_code(runner):
+@pytest.mark.parametrize("kind", [OSError, ValueError, TypeError])
+async def test_prints_that_cannot_be_kept_end_the_code(runner, kind):
     def broken(stream: str, text: str) -> None:
-        raise OSError("disk full")
+        raise kind("disk full")
 
     with pytest.raises(AttemptError, match="could not be kept"):
         await runner.run("while True:\n    print('x')", on_print=broken, timeout=60)
