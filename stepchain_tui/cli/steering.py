@@ -59,7 +59,10 @@ def skip_command(run: str, step: str, dry_run: bool, as_json: bool, store: str |
     "--field", "fields", metavar="K=V", multiple=True, callback=pairs, help="Fill in a field; repeat it for more."
 )
 @click.option(
-    "--with", "value", metavar="JSON", help="At a breakpoint: go on with this input (before) or output (after)."
+    "--with",
+    "value",
+    metavar="JSON",
+    help="At a breakpoint: go on with this input (before) or output (after). For a tool call: with these arguments.",
 )
 @click.option("--with-file", "file", metavar="FILE", help="The same, as JSON, from FILE; - for stdin.")
 @json_option
@@ -77,9 +80,11 @@ def approve_command(
     """Answer the question of STEP of RUN: yes, or no with --deny.
 
     At a breakpoint this lets STEP go on, with what --with gives instead of what `show` shows. A step that was cut off
-    and asks before another try is run again.
+    and asks before another try is run again. A step that wants to call a tool calls it, with the arguments that --with
+    gives, or with those that --field changes.
     """
     from stepchain_tui.cli.sending import steer
+    from stepchain_tui.run.state import TOOL_APPROVAL
 
     by_hand = json_value(value, file, "--with")
 
@@ -88,6 +93,8 @@ def approve_command(
         if not by_hand:
             return answer
         waiting = state.step(step).waiting
+        if waiting is not None and waiting.reason == TOOL_APPROVAL:
+            return {**answer, "arguments": by_hand["with"]}
         after = waiting is not None and waiting.place == "after"
         return {**answer, ("output" if after else "input"): by_hand["with"]}
 

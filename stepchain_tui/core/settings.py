@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tomllib
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import msgspec
 
@@ -36,6 +36,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         breaker_failures: Failures in a row after which a provider or tool is left alone.
         breaker_seconds: For how long, before one call tries it.
         executors: Executor types of the user's own: kind of step -> name -> `package.module:Class`.
+        mcp_servers: MCP servers for all plans, by name, with the keys that a plan's `mcp_servers` have.
+        cluster: The address of the Dask cluster for steps with `mode: cluster` whose plan names none.
     """
 
     durability: Literal["process", "power"] = "process"
@@ -49,6 +51,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     breaker_failures: Annotated[int, msgspec.Meta(ge=1)] = 5
     breaker_seconds: Annotated[float, msgspec.Meta(gt=0)] = 30.0
     executors: dict[str, dict[str, str]] = {}
+    mcp_servers: dict[str, dict[str, Any]] = {}
+    cluster: str = ""
 
 
 def load_settings(path: Path) -> Settings:

@@ -14,7 +14,7 @@ from stepchain_tui.plan import InputSpec, Plan
 from stepchain_tui.plan.inputs import resolve_inputs
 from stepchain_tui.run import events as e
 from stepchain_tui.run.failures import Failure
-from stepchain_tui.run.state import BREAKPOINT, StepState
+from stepchain_tui.run.state import BREAKPOINT, TOOL_APPROVAL, StepState
 from stepchain_tui.run.status import ErrorType
 from stepchain_tui.run.values import Kept
 
@@ -40,6 +40,8 @@ class Approvals:
     def __init__(self, driver: Driver) -> None:
         self._driver = driver
         self.open: dict[str, _Open] = {}
+        self.one_by_one: set[str] = set()
+        """Maps whose items ask before their tool is called: as one question is asked at a time, so one item runs."""
 
     @property
     def steps(self) -> tuple[str, ...]:
@@ -59,7 +61,7 @@ class Approvals:
         if step.timeout is not None:
             deadline = self._driver.core.clock.now() + self._driver.core.seconds(step.timeout)
         fields = {name: spec.model_dump(mode="json", exclude_unset=True) for name, spec in (step.fields or {}).items()}
-        self._wait(
+        self.wait(
             work,
             step_id=work.step.id,
             reason=APPROVAL,
@@ -76,7 +78,7 @@ class Approvals:
         times = f"{step.interruptions} times" if step.interruptions > 1 else "once"
         last = step.last
         which = f" Its attempt {last.n} began at {last.started_at:%H:%M:%S} UTC and never reported." if last else ""
-        self._wait(
+        self.wait(
             None,
             step_id=step.id,
             reason=INTERRUPTED,
@@ -93,7 +95,7 @@ class Approvals:
             shown: What the step would get, for a stop before it; None for a map, whose items are not known yet.
         """
         what = "Let it run?" if place == "before" else "Its output is kept. Let the steps that follow go on?"
-        self._wait(
+        self.wait(
             None,
             step_id=step.id,
             reason=BREAKPOINT,
@@ -102,13 +104,19 @@ class Approvals:
             input=shown,
         )
 
+    def asks_for_tool(self, step_id: str) -> bool:
+        """Return whether the step waits for a word on a tool call."""
+        found = self.open.get(step_id)
+        return found is not None and found.waiting.reason == TOOL_APPROVAL
+
     def renew(self, step_id: str) -> None:
         """Take note that the run's plan was revised while a question is open."""
         work = self.open[step_id].work
         if work is not None:
             work.step = self._driver.prepared(step_id)
 
-    def _wait(self, work: Work | None, **fields: Any) -> None:
+    def wait(self, work: Work | None, **fields: Any) -> None:
+        """Record that a step waits, and for what; `fields` are those of `StepWaiting`."""
         self._driver.emit(e.StepWaiting, **fields)
         step = self._driver.state.steps[fields["step_id"]]
         assert step.waiting is not None
@@ -203,7 +211,7 @@ class Approvals:
         assert work is not None
         where: dict[str, Any] = {"step_id": step_id, "attempt": work.attempt}
         output = driver.core.store.keep(said, driver.source.redactor)
-        failure = None if approved else _denied(by)
+        failure = None if approved else denied(by)
         if work.item is not None:
             if failure is None:
                 driver.emit(e.ItemSucceeded, **where, item=work.item, output=output)
@@ -232,7 +240,8 @@ class Approvals:
                 found.deadline.cancel()
 
 
-def _denied(by: str) -> Failure:
+def denied(by: str) -> Failure:
+    """Return the failure of what a person said no to, or the clock."""
     if by == "timeout":
         message, hint = "nobody answered in time, which counts as a no", "Rerun the step to be asked again."
     else:

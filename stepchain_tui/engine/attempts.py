@@ -194,7 +194,7 @@ class Attempts:
                 result = timed_out(work.call)
             elif result.ending is Ending.STOPPED and work.stop is None:
                 result = failed(RuntimeError("the step's work was cancelled from within"), work.step.kind)
-            elif result.ending is Ending.FAILED and (work.stop is not None or work.overdue):
+            elif result.ending in (Ending.FAILED, Ending.ASKS) and (work.stop is not None or work.overdue):
                 # What a body raises while it is being stopped is no failure of its own.
                 result = timed_out(work.call) if work.stop is None else Result(Ending.STOPPED)
             if work.ticket is not None or (result.failure is not None and work.step.has_breaker):

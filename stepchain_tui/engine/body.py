@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 
 from stepchain_tui.engine.work import Ending, Result
-from stepchain_tui.executors.types import SkipStep, StepCall, StepExecutor
+from stepchain_tui.executors.types import ApprovalNeeded, SkipStep, StepCall, StepExecutor
 from stepchain_tui.resilience.classify import classify
 from stepchain_tui.run.failures import AttemptError, Failure
 from stepchain_tui.run.status import ErrorType
@@ -22,6 +22,8 @@ async def carry_out(executor: StepExecutor, call: StepCall, kind: str) -> Result
         outcome = await executor.execute(call)
     except asyncio.CancelledError:
         return _STOPPED
+    except ApprovalNeeded as asked:
+        return Result(Ending.ASKS, asks=asked)
     except SkipStep as skip:
         return Result(Ending.SKIPPED, reason=skip.reason)
     except (Exception, SystemExit, GeneratorExit) as error:  # noqa: BLE001 - the border where a body's error becomes a record

@@ -5,9 +5,12 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Any
 
+from msgspec import structs
+
 from stepchain_tui.engine.body import failed
 from stepchain_tui.engine.breakers import refused_by_breaker, waits_for_probe
 from stepchain_tui.engine.reuse import keep_result, keeps_result, origin_of
+from stepchain_tui.engine.tool_approvals import ask_for_tool
 from stepchain_tui.engine.work import Ending, Result, Stop, Work
 from stepchain_tui.plan import ActionKind
 from stepchain_tui.resilience.retry import RetryDecision
@@ -18,6 +21,7 @@ from stepchain_tui.run.values import Kept
 
 if TYPE_CHECKING:
     from stepchain_tui.engine.driver import Driver
+    from stepchain_tui.executors.types import ApprovalNeeded
 
 
 class Endings:
@@ -53,6 +57,8 @@ class Endings:
             self._stopped(work)
         elif result.ending is Ending.CANCELLED:
             self._cancelled(work, result.reason)
+        elif result.asks is not None:
+            self._asks(work, result.asks)
         self._driver.settle()
 
     def _hold_slot(self, work: Work, lingering: asyncio.Future[None]) -> None:
@@ -69,6 +75,8 @@ class Endings:
     def _succeeded(self, work: Work, result: Result) -> Result:
         try:
             output = self._core.store.keep(result.output, self._driver.source.redactor)
+            if work.files:
+                output = structs.replace(output, files=work.files)
         except Exception as error:  # noqa: BLE001 - a result that cannot be kept: becomes the step's failure
             return failed(error, work.step.kind)
         warnings = tuple(work.warnings)
@@ -191,6 +199,24 @@ class Endings:
         else:
             self._emit(e.StepCancelled, **where, reason=reason)
             self._driver.frontier.step_ended(work.step.id)
+
+    def _asks(self, work: Work, asked: ApprovalNeeded) -> None:
+        """Ask a person about a tool call; while another item of the map asks already, the item is sent back."""
+        approvals = self._driver.approvals
+        approvals.one_by_one.add(work.step.id)
+        if work.step.id in approvals.open:
+            self.send_back(work, "waits until another question is answered")
+            self._driver.frontier.enqueue(Work(self._driver.prepared(work.step.id), work.item, work.tries))
+        else:
+            ask_for_tool(self._driver, work, asked)
+
+    def send_back(self, work: Work, reason: str) -> None:
+        """Record that an attempt goes back to pending at no cost of a try; nothing of it was done."""
+        where: dict[str, Any] = {"step_id": work.step.id, "attempt": work.attempt}
+        if work.item is not None:
+            self._emit(e.ItemInterrupted, **where, item=work.item, reason=reason)
+        else:
+            self._emit(e.StepInterrupted, **where, reason=reason, asked=True)
 
     def _stopped(self, work: Work) -> None:
         reason = work.stop_reason or (work.stop.value if work.stop else "")

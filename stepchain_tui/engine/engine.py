@@ -111,7 +111,13 @@ class Engine:
             await self._close_store()
             raise
         recorder = Recorder(self.store, self._store_failed)
-        executors = Executors(settings=self._settings, client=self._client, on_workers_changed=self._workers_changed)
+        folder = self.store.folder
+        executors = Executors(
+            settings=self._settings,
+            client=self._client,
+            on_workers_changed=self._workers_changed,
+            server_logs=None if folder is None else folder.with_suffix(".servers"),
+        )
         self._core = EngineCore(
             self.store,
             recorder,

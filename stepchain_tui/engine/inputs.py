@@ -9,12 +9,13 @@ from typing import TYPE_CHECKING, Any
 from stepchain_tui.core.errors import UsageError
 from stepchain_tui.engine.agent_memory import Turn, turns_before
 from stepchain_tui.engine.ports import AttemptPorts
-from stepchain_tui.engine.prepared import PreparedStep, Resolved
+from stepchain_tui.engine.prepared import PreparedStep, Resolved, merge_by_hand
 from stepchain_tui.engine.work import Work
-from stepchain_tui.executors.types import StepCall
+from stepchain_tui.executors.types import StepCall, ToolAnswer
 from stepchain_tui.plan import ActionKind
 from stepchain_tui.plan.executor_types import BATCHING
 from stepchain_tui.plan.expressions import Template
+from stepchain_tui.run.events import ToolApprovalGiven
 from stepchain_tui.run.ledger import idempotency_key
 from stepchain_tui.run.values import Kept
 
@@ -26,6 +27,8 @@ CACHED_VALUES = 32
 """Large values of one run that are kept in memory."""
 _NO_ENVIRONMENT: dict[str, str] = {}
 _NOTHING: dict[str, Any] = {}
+_NO_ANSWERS: dict[str, ToolAnswer] = {}
+_CHILD_MODES = ("process", "cluster")
 
 
 class InputResolver:
@@ -64,6 +67,8 @@ class InputResolver:
             found.append(step.items[work.item].value)
         if step.given_input is not None:
             found.append(step.given_input)
+        for said in step.answers.values():
+            found.extend(kept for kept in (said.asked, said.arguments) if kept is not None)
         if prepared.kind is ActionKind.AGENT:
             for turn in self._turns(prepared):
                 found.extend(kept for kept in (turn.asked, turn.answered) if kept is not None)
@@ -158,7 +163,7 @@ class InputResolver:
         environment, options = _NO_ENVIRONMENT, resolved.options
         if prepared.kind is ActionKind.AGENT:
             options = {**options, "history": [self._as_told(turn) for turn in self._turns(prepared)]}
-        if prepared.kind is ActionKind.SHELL or prepared.mode == "process":
+        if prepared.kind is ActionKind.SHELL or prepared.mode in _CHILD_MODES:
             environment = {**source.child_environment(prepared.definition), **self._own_variables(work), **resolved.env}
         work.ports = AttemptPorts(self._driver, work)
         call = StepCall(
@@ -178,8 +183,27 @@ class InputResolver:
             idempotency_key=self._idempotency_key(work),
             tries=work.tries + 1,
             secrets=source.secrets,
+            cluster=prepared.cluster,
+            answers=self._answers(work, resolved.args),
         )
         return call, kept
+
+    def _answers(self, work: Work, args: dict[str, Any]) -> dict[str, ToolAnswer]:
+        """Return what persons said of the tool calls of this step or item; what they left as it was has its secrets."""
+        given = self._state.steps[work.step.id].answers
+        if not given:
+            return _NO_ANSWERS
+        return {
+            call_id: ToolAnswer(True, self._as_allowed(said, args), said.by)
+            for (item, call_id), said in given.items()
+            if item == work.item
+        }
+
+    def _as_allowed(self, said: ToolApprovalGiven, args: dict[str, Any]) -> Any:
+        if said.arguments is None:
+            return args
+        asked = self.value_of(said.asked)
+        return merge_by_hand(args, asked and asked["arguments"], self.value_of(said.arguments)["arguments"])
 
     def _turns(self, prepared: PreparedStep) -> list[Turn]:
         return turns_before(prepared.id, self._state, self._source.definition)

@@ -51,7 +51,10 @@ class Maps:
 
     def has_room(self, step_id: str) -> bool:
         """Return whether one more item of the map may run; of questions only one is asked at a time."""
-        return self._open[step_id].slots.free and step_id not in self._driver.approvals.open
+        slots, approvals = self._open[step_id].slots, self._driver.approvals
+        if step_id in approvals.open:
+            return False
+        return not slots.taken if step_id in approvals.one_by_one else slots.free
 
     def took(self, step_id: str) -> None:
         """Count an item's slot."""

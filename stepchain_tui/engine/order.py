@@ -71,7 +71,11 @@ class Order:
         Raises:
             AttemptError: It is over 10 MB.
         """
-        return self.driver.core.store.keep(to_json_value(self.arguments[name]), self.driver.source.redactor)
+        return self.keep_value(self.arguments[name])
+
+    def keep_value(self, value: Any) -> Kept:
+        """Return a value as events carry it. Raises as `keep`."""
+        return self.driver.core.store.keep(to_json_value(value), self.driver.source.redactor)
 
     def refuse_while_cancelling(self) -> None:
         """Raise if the run is being called off."""

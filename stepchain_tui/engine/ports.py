@@ -153,6 +153,13 @@ class AttemptPorts:
         kept = self._keep(arguments)
         return kept.value if kept.blob is None else kept.blob.preview
 
+    def keep_file(self, data: bytes, *, suffix: str = "") -> dict[str, Any]:
+        """Keep bytes as a file that belongs to the attempt's output."""
+        store, work = self._core.store, self._work
+        reference = store.keep_file(data, suffix=suffix)
+        work.files = (*work.files, reference)
+        return {"file": str(store.file_path(reference)), "sha256": reference.sha256, "bytes": reference.bytes}
+
     def begun(self) -> None:
         """Let the attempt's time count from now."""
         if self._work.step.timeout is not None:

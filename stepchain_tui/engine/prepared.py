@@ -26,6 +26,7 @@ from stepchain_tui.plan import (
     function_reference,
 )
 from stepchain_tui.plan.expressions import Template, as_text, compile_condition, compile_template
+from stepchain_tui.plan.servers import FROM_PLAN, FROM_SETTINGS, called_server_tool, server_timeout
 from stepchain_tui.plan.shared import called_entry
 from stepchain_tui.resilience.retry import RetryPolicy, reads_only
 from stepchain_tui.run.values import Kept
@@ -37,6 +38,8 @@ OPTION_KEYS: dict[ActionKind, tuple[str, ...]] = {
 """The companion keys of each action that its executor reads."""
 ENTRY = "entry"
 """The option of a tool or agent step that holds what the plan writes under its name in `tools` or `agents`."""
+SERVER = "server"
+"""The option of a step that calls a server's tool: the server's entry with its `name`, the `tool`, and `from` where."""
 HAVE_BREAKERS = frozenset(
     (
         ActionKind.FUNCTION,
@@ -56,7 +59,7 @@ _NO_REFERENCES = frozenset[str]()
 _NO_RETRY_SETTINGS = RetryDefaults()
 _NO_SURROUNDINGS = compile_template({"env": {}, "cwd": ""})
 _TEXT_OPTIONS = frozenset({"system", "model"})
-_TEMPLATE_OPTIONS = _TEXT_OPTIONS | {"request"}
+_TEMPLATE_OPTIONS = _TEXT_OPTIONS | {"request", SERVER}
 _SHOWN_OPTIONS = ("system", "model", "request")
 
 
@@ -82,9 +85,13 @@ class PreparedStep:
         mode = effective_mode(step, plan.defaults, kind)
         self.timeout = effective_timeout(step, plan.defaults, kind)
         if kind is ActionKind.TOOL and isinstance(entry := called_entry(step, plan), dict):
-            mode, self.timeout = _of_tool(step, entry, mode, self.timeout)
+            if called_server_tool(step, plan) is not None:
+                mode, self.timeout = None, server_timeout(step, entry["entry"], plan.defaults)
+            else:
+                mode, self.timeout = _of_tool(step, entry, mode, self.timeout)
         self.mode = mode.value if mode is not None else ""
-        self.waits_for_worker = mode is Mode.PROCESS and kind is not ActionKind.SHELL
+        self.waits_for_worker = mode is Mode.CLUSTER or (mode is Mode.PROCESS and kind is not ActionKind.SHELL)
+        self.cluster = (plan.cluster or settings.cluster) if mode is Mode.CLUSTER else ""
         self.has_breaker = kind in HAVE_BREAKERS
         self.plan_folder = plan_folder
         self.policy = _policy(step, kind, plan, settings)
@@ -92,7 +99,7 @@ class PreparedStep:
         self.for_each = _NOTHING if step.for_each is None else compile_condition(step.for_each)
         self.value = _value(step, kind)
         self.args = compile_template(step.args) if step.args else _NOTHING
-        self.options, self.fixed_options = _options(step, kind, plan)
+        self.options, self.fixed_options = _options(step, kind, plan, settings)
         self.surroundings = _NO_SURROUNDINGS
         if step.env or step.cwd:
             self.surroundings = compile_template({"env": dict(step.env or {}), "cwd": step.cwd or ""})
@@ -170,13 +177,18 @@ def _value(step: Step, kind: ActionKind) -> Template:
     return compile_template(list(action) if isinstance(action, tuple) else action)
 
 
-def _options(step: Step, kind: ActionKind, plan: Plan) -> tuple[Template, dict[str, Any]]:
+def _options(step: Step, kind: ActionKind, plan: Plan, settings: Settings) -> tuple[Template, dict[str, Any]]:
     """Return the action's companion keys: those with expressions in them, and those taken as they are written."""
     entry = called_entry(step, plan)
     keys = OPTION_KEYS.get(kind, ())
     if not keys and entry is None:
         return _NOTHING, {}
     written: dict[str, Any] = {} if entry is None else {ENTRY: entry}
+    if (named := called_server_tool(step, plan)) is not None:
+        own = entry["entry"]
+        found = own if own is not None else settings.mcp_servers.get(named.server, {})
+        origin = FROM_PLAN if own is not None else FROM_SETTINGS
+        written = {SERVER: {**found, "name": named.server, "tool": named.tool, "from": origin}}
     for key in keys:
         value = getattr(step, key)
         if value is None:
@@ -202,8 +214,9 @@ def _of_tool(
 def _policy(step: Step, kind: ActionKind, plan: Plan, settings: Settings) -> RetryPolicy:
     """Return when and how often a step is tried again."""
     given = settings.retry
+    reads = reads_only(step) or called_server_tool(step, plan) is not None
     if step.retry is None and plan.defaults.retry is None and given == _NO_RETRY_SETTINGS:
-        return _policy_of_kind(kind, reads_only(step))
+        return _policy_of_kind(kind, reads)
     user = RetrySettings(
         max_attempts=given.max_attempts,
         initial_delay=given.initial_delay,
@@ -211,7 +224,7 @@ def _policy(step: Step, kind: ActionKind, plan: Plan, settings: Settings) -> Ret
         exponential_base=given.exponential_base,
         jitter=given.jitter,
     )
-    return RetryPolicy.of(step, plan.defaults.retry, user)
+    return RetryPolicy.of(step, plan.defaults.retry, user, reads=reads)
 
 
 @lru_cache

@@ -13,6 +13,7 @@ from stepchain_tui.engine.calling_off import (
     withdraw,
 )
 from stepchain_tui.engine.order import Order, as_told
+from stepchain_tui.engine.tool_approvals import answer_by_hand
 from stepchain_tui.run import events as e
 from stepchain_tui.run.state import StepState
 from stepchain_tui.run.status import STEP_ENDED, RunStatus, StepStatus
@@ -167,6 +168,8 @@ def approve(order: Order) -> str:
         raise UsageError("the fields of an answer are a mapping of names to values")
     if driver.approvals.is_breakpoint(step.id):
         message = _go_on(order, step, approved)
+    elif driver.approvals.asks_for_tool(step.id):
+        message = answer_by_hand(order, step, approved, given)
     else:
         for name in ("input", "output"):
             if name in order.arguments:

@@ -9,12 +9,13 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from stepchain_tui.run.failures import Failure
+from stepchain_tui.run.values import BlobReference
 
 if TYPE_CHECKING:
     from stepchain_tui.engine.ports import AttemptPorts
     from stepchain_tui.engine.prepared import PreparedStep
     from stepchain_tui.engine.reuse import CacheAnswer
-    from stepchain_tui.executors.types import StepCall
+    from stepchain_tui.executors.types import ApprovalNeeded, StepCall
     from stepchain_tui.resilience.breaker import Breaker, Ticket
 
 
@@ -47,6 +48,7 @@ class Work(msgspec.Struct, eq=False):
         overdue: Its body is being stopped because its time is over.
         ticket: The circuit breaker that let its call through, and what it gave for that.
         cached: What the cache said, where it was asked.
+        files: The files that its output will refer to.
     """
 
     step: PreparedStep
@@ -64,6 +66,7 @@ class Work(msgspec.Struct, eq=False):
     call: StepCall | None = None
     ports: AttemptPorts | None = None
     warnings: list[str] = msgspec.field(default_factory=list)
+    files: tuple[BlobReference, ...] = ()
 
     @property
     def lane(self) -> Lane:
@@ -89,6 +92,7 @@ class Ending(Enum):
     SKIPPED = "skipped"
     CANCELLED = "cancelled"
     STOPPED = "stopped"
+    ASKS = "asks"
 
 
 class Result(msgspec.Struct, frozen=True):
@@ -98,3 +102,4 @@ class Result(msgspec.Struct, frozen=True):
     output: Any = None
     failure: Failure | None = None
     reason: str = ""
+    asks: ApprovalNeeded | None = None

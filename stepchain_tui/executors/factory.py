@@ -12,6 +12,9 @@ from stepchain_tui.executors.types import StepCall, StepExecutor
 from stepchain_tui.plan import ActionKind
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
+    from stepchain_tui.mcp import McpServers
     from stepchain_tui.tools import Pools
 
 WorkersChanged = Callable[[list[dict[str, Any]]], Awaitable[None] | None]
@@ -29,6 +32,7 @@ class Executors:
         client: An `LLMClient` or `AsyncLLMClient` for prompt steps, or None for what the environment describes.
         environment: The variables that describe the model's endpoint.
         on_workers_changed: Told the pool's worker processes whenever they change, see `tools.ProcessPool`.
+        server_logs: The folder for what MCP servers write to their standard error; a temporary one if None.
     """
 
     def __init__(
@@ -38,7 +42,10 @@ class Executors:
         client: Any = None,
         environment: Mapping[str, str] | None = None,
         on_workers_changed: WorkersChanged | None = None,
+        server_logs: Path | None = None,
     ) -> None:
+        self._server_logs = server_logs
+        self._servers: McpServers | None = None
         self._settings = settings
         self._client = client
         self._environment = os.environ if environment is None else environment
@@ -56,6 +63,15 @@ class Executors:
                 process_workers=self._settings.process_workers, on_workers_changed=self._on_workers_changed
             )
         return self._pools
+
+    @property
+    def servers(self) -> McpServers:
+        """The MCP servers that steps of this process have used, each with one owner."""
+        if self._servers is None:
+            from stepchain_tui.mcp import McpServers
+
+            self._servers = McpServers(self._server_logs)
+        return self._servers
 
     def get(self, kind: ActionKind) -> StepExecutor:
         """Return the executor of a kind of step.
@@ -99,7 +115,7 @@ class Executors:
             case ActionKind.TOOL:
                 from stepchain_tui.executors.tool import ToolSteps
 
-                return ToolSteps(self.pools)
+                return ToolSteps(self.pools, self.servers)
             case ActionKind.AGENT:
                 from stepchain_tui.executors.agent import AgentSteps
 
@@ -128,6 +144,9 @@ class Executors:
         for executor in made.values():
             if hasattr(executor, "close"):
                 await cast("_Closable", executor).close()
+        servers, self._servers = self._servers, None
+        if servers is not None:
+            await servers.close()
         if self._pools is not None:
             await self._pools.close()
             self._pools = None

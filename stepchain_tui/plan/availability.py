@@ -10,7 +10,7 @@ from typing import Any
 
 from stepchain_tui.plan.problems import Mistake
 
-PLAN_KEYS = frozenset(("budget", "mcp_servers", "models", "trace", "cluster"))
+PLAN_KEYS = frozenset(("budget", "models", "trace"))
 STEP_KEYS = frozenset(
     (
         "tools",
@@ -21,10 +21,6 @@ STEP_KEYS = frozenset(
         "budget",
     )
 )
-VALUES: dict[str, frozenset[str]] = {
-    "mode": frozenset(("cluster",)),
-}
-"""Single words of a step's keys."""
 _OFF: dict[str, Any] = {"require_approval": False}
 
 
@@ -37,10 +33,6 @@ def unavailable(data: dict[str, Any]) -> Iterator[Mistake]:
     for name, entry in agents.items() if isinstance(agents, dict) else ():
         if isinstance(entry, dict):
             yield later(("agents", name), "an agent that the plan describes itself", on_key=False)
-    defaults = data.get("defaults")
-    mode = defaults.get("mode") if isinstance(defaults, dict) else None
-    if isinstance(mode, str) and mode in VALUES["mode"]:
-        yield later(("defaults", "mode"), f"mode '{mode}'", on_key=False)
     steps = data.get("steps")
     for place, step in enumerate(steps if isinstance(steps, list | tuple) else ()):
         if isinstance(step, dict):
@@ -51,10 +43,8 @@ def _in_step(place: int, step: dict[str, Any]) -> Iterator[Mistake]:
     for key, value in step.items():
         if value is None or (key in _OFF and value is _OFF[key]):
             continue
-        if key in STEP_KEYS:
+        if key in STEP_KEYS and not (key == "require_approval" and "tool" in step):
             yield later(("steps", place, key), f"'{key}'")
-        elif key in VALUES and isinstance(value, str) and value in VALUES[key]:
-            yield later(("steps", place, key), f"{key} '{value}'", on_key=False)
 
 
 def later(location: tuple[str | int, ...], what: str, *, on_key: bool = True) -> Mistake:

@@ -9,13 +9,14 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from stepchain_tui.plan.availability import later
+from stepchain_tui.plan.check_servers import ServerChecker
 from stepchain_tui.plan.check_steps import action_of
 from stepchain_tui.plan.executor_types import FIXED_TYPES, SHIPPED_TYPES, known_executor_types
 from stepchain_tui.plan.functions import function_mistake
-from stepchain_tui.plan.kinds import Mode
-from stepchain_tui.plan.models import DatabaseRequest
+from stepchain_tui.plan.kinds import ActionKind
+from stepchain_tui.plan.models import MODES, DatabaseRequest
 from stepchain_tui.plan.problems import Location, Mistake, unknown
+from stepchain_tui.plan.servers import server_tool
 from stepchain_tui.plan.sql_text import mixes_values
 from stepchain_tui.plan.tool_names import known_tools
 
@@ -42,11 +43,12 @@ class CallChecker:
         self._folder = folder
         self._tools = _mapping(data.get("tools"))
         self._agents = _mapping(data.get("agents"))
-        self._servers = _mapping(data.get("mcp_servers"))
+        self._servers = ServerChecker(data)
         self._types: dict[str, list[str]] = {}
 
     def mistakes(self) -> Iterator[Mistake]:
         """Yield every mistake, in the order of the plan."""
+        yield from self._servers.mistakes()
         for name, entry in self._tools.items():
             yield from self._tool_entry(("tools", name), name, entry)
         for name, entry in self._agents.items():
@@ -81,7 +83,9 @@ class CallChecker:
 
     def _tool_entry(self, here: Location, name: str, entry: Any) -> Iterator[Mistake]:
         if isinstance(entry, str):
-            if entry not in HOSTED_TOOLS and entry not in known_tools():
+            if (of_server := server_tool(name, entry)) is not None:
+                yield from self._servers.called(here, of_server)
+            elif entry not in HOSTED_TOOLS and entry not in known_tools():
                 yield from self._function(here, entry)
             return
         if not isinstance(entry, dict) or "type" in entry:
@@ -95,16 +99,16 @@ class CallChecker:
         else:
             yield from self._function((*here, "function"), function)
         mode = entry.get("mode")
-        if mode is not None and mode not in (fits := [Mode.THREAD.value, Mode.INLINE.value, Mode.PROCESS.value]):
+        if mode is not None and mode not in (fits := [str(mode) for mode in MODES[ActionKind.TOOL]]):
             yield _unknown_of((*here, "mode"), "mode", str(mode), fits)
 
     def _tool(self, here: Location, name: str) -> Iterator[Mistake]:
         where = (*here, "tool")
-        server, dot, _ = name.partition(".")
+        of_server = server_tool(name) if name not in self._tools else None
         if name in HOSTED_TOOLS:
             yield Mistake(where, f"'{name}' is carried out by a model's provider: name it under a prompt's 'tools'")
-        elif dot and server in self._servers:
-            yield later(where, "a tool of an MCP server", on_key=False)
+        elif of_server is not None:
+            yield from self._servers.called(where, of_server)
         elif name not in self._tools and name not in (known := [*self._tools, *known_tools()]):
             yield _unknown_of(where, "tool", name, known)
 

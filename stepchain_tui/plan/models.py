@@ -39,6 +39,8 @@ STEP_ID_PATTERN = "^[A-Za-z_][A-Za-z0-9_]*$"
 DEFAULT_MAX_CONCURRENT = 5
 DEFAULT_TIMEOUT = 300.0
 """Seconds an attempt may take where nothing else is written; approve and plan steps have no limit."""
+DEFAULT_SERVER_TIMEOUT = 30.0
+"""Seconds that a call of an MCP server's tool may take where nothing else is written."""
 ACTION_KEYS: tuple[str, ...] = tuple(kind.value for kind in ActionKind)
 _KINDS = tuple((kind.value, kind) for kind in ActionKind)
 
@@ -171,8 +173,10 @@ class McpServerSpec(PlanModel):
     url: Text | None = None
     headers: dict[str, str] = {}
     allowed_tools: Names | None = None
-    timeout: Seconds = 30.0
-    require_approval: bool | Names = False
+    timeout: Seconds = DEFAULT_SERVER_TIMEOUT
+    """Seconds that a call of one of its tools may take."""
+    require_approval: bool | str | Names = False
+    """Whether a person is asked before a call: `always`, `never`, or the names of the tools that need it."""
 
 
 class AgentSpec(PlanModel):

@@ -24,8 +24,6 @@ def plan_schema() -> dict[str, Any]:
     step["oneOf"] = [{"required": [key]} for key in ACTION_KEYS]
     _mark(schema["properties"], availability.PLAN_KEYS)
     _mark(step["properties"], availability.STEP_KEYS)
-    for key, words in availability.VALUES.items():
-        _describe(step["properties"][key], f"Not available yet: {', '.join(sorted(words))}.")
     cleaned: dict[str, Any] = _without_titles(schema, is_names=False)
     return cleaned
 

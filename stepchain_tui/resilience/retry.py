@@ -65,13 +65,20 @@ class RetryPolicy:
         return cls(max_attempts=3 if reads or kind in TRIED_THREE_TIMES else 1)
 
     @classmethod
-    def of(cls, step: Step, *layers: RetrySettings | None) -> RetryPolicy:
-        """Return a step's policy: its own settings over `layers`, the nearest first, over what its kind defaults to."""
+    def of(cls, step: Step, *layers: RetrySettings | None, reads: bool | None = None) -> RetryPolicy:
+        """Return a step's policy: its own settings over `layers`, the nearest first, over what its kind defaults to.
+
+        Args:
+            step: The step.
+            layers: What holds where the step says nothing.
+            reads: Whether it is tried three times where nobody says anything; None to tell by the step alone.
+        """
+        reads = reads_only(step) if reads is None else reads
         settings = step.retry or RetrySettings()
         for layer in layers:
             settings = settings.over(layer)
         return cls(
-            max_attempts=settings.max_attempts or cls.of_kind(step.kind, reads=reads_only(step)).max_attempts,
+            max_attempts=settings.max_attempts or cls.of_kind(step.kind, reads=reads).max_attempts,
             initial_delay=INITIAL_DELAY if settings.initial_delay is None else settings.initial_delay,
             max_delay=MAX_DELAY if settings.max_delay is None else settings.max_delay,
             exponential_base=settings.exponential_base or EXPONENTIAL_BASE,

@@ -250,7 +250,7 @@ class StepWaiting(_StepBase, frozen=True, kw_only=True, omit_defaults=True, tag=
     """Signals that a step waits for a person.
 
     Attributes:
-        reason: `approval`, `breakpoint`, or `interrupted` (cut off, and asked for before another try).
+        reason: `approval`, `breakpoint`, `tool_approval`, or `interrupted` (cut off, and asked for before another try).
         question: What is asked.
         fields: What the answer may hold: name -> an input's specification as JSON.
         deadline: When the wait ends by itself.
@@ -258,7 +258,8 @@ class StepWaiting(_StepBase, frozen=True, kw_only=True, omit_defaults=True, tag=
         attempt: The attempt that waits, None for a wait before it.
         item: Index of the map's item that waits, or None.
         place: For a breakpoint the side of the step it is on: `before` or `after`.
-        input: For a breakpoint before a step: what the step would get.
+        input: For a breakpoint before a step: what the step would get. For a tool call: `{"tool", "arguments"}`.
+        call_id: For a tool call: which call of the attempt it is.
     """
 
     reason: str
@@ -270,6 +271,7 @@ class StepWaiting(_StepBase, frozen=True, kw_only=True, omit_defaults=True, tag=
     item: int | None = None
     place: str = ""
     input: Kept | None = None
+    call_id: str = ""
 
 
 class StepResumed(_StepBase, frozen=True, kw_only=True, omit_defaults=True, tag="step.resumed"):
@@ -493,15 +495,23 @@ class ToolApprovalAsked(_AttemptBase, frozen=True, kw_only=True, omit_defaults=T
     call_id: str
     tool_name: str
     arguments: Any = None
+    item: int | None = None
 
 
 class ToolApprovalGiven(_AttemptBase, frozen=True, kw_only=True, omit_defaults=True, tag="tool.approval_given"):
-    """Signals what a person said of a tool call; `arguments` where they were changed."""
+    """Signals what a person said of a tool call.
+
+    Attributes:
+        asked: The arguments as the person saw them, where they were changed.
+        arguments: What the person made of them; None where the call is made as it was asked for.
+    """
 
     call_id: str
     approved: bool
-    arguments: Any = None
+    asked: Kept | None = None
+    arguments: Kept | None = None
     by: str = ""
+    item: int | None = None
 
 
 class ModelTurn(_AttemptBase, frozen=True, kw_only=True, omit_defaults=True, tag="model.turn"):

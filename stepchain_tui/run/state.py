@@ -21,6 +21,7 @@ from stepchain_tui.run.status import STEP_ENDED, STEP_MOVES, AttemptStatus, Mark
 from stepchain_tui.run.values import Kept
 
 BREAKPOINT = "breakpoint"
+TOOL_APPROVAL = "tool_approval"
 """The reason of a wait where a person wanted the run to stop."""
 
 
@@ -103,6 +104,7 @@ class StepState(msgspec.Struct, gc=False):
         origin: Where a result that was taken over was made, as `RUN/STEP`.
         generation: How often its effect was wanted anew; part of the idempotency key.
         wanted_anew: A person ran it again by hand: no kept result will do.
+        answers: The tool calls that a person allowed since then, by item and call id: they are not asked for again.
     """
 
     outline: e.StepOutline
@@ -132,6 +134,7 @@ class StepState(msgspec.Struct, gc=False):
     origin: str = ""
     generation: int = 0
     wanted_anew: bool = False
+    answers: dict[tuple[int | None, str], e.ToolApprovalGiven] = {}
 
     @property
     def id(self) -> str:
@@ -357,7 +360,10 @@ class RunState:
                     step.usage = Usage()
                 step.usage.add(event)
                 self.usage.add(event)
-            case e.ToolStarted() | e.ToolFinished() | e.ToolApprovalAsked() | e.ToolApprovalGiven():
+            case e.ToolApprovalGiven():
+                if event.approved:
+                    self.steps[event.step_id].answers[event.item, event.call_id] = event
+            case e.ToolStarted() | e.ToolFinished() | e.ToolApprovalAsked():
                 pass
             case e.CommandApplied():
                 self._set(event)
@@ -547,6 +553,7 @@ class RunState:
         step.tries, step.interruptions, step.retry_at, step.waiting = 0, 0, None, None
         step.error, step.finished_at, step.origin = None, None, ""
         step.passed, step.given_input = False, None
+        step.answers.clear()
         step.generation += event.again
         step.wanted_anew = event.again and not event.cause
         step.marks -= {Mark.STALE, Mark.CACHED}

@@ -1,0 +1,127 @@
+"""Tool calls that a person must allow: the attempt goes back to pending, and the next one makes the call.
+
+So nothing is held while somebody thinks it over: no slot, no task, no engine. What was allowed holds for the retries
+of the step, and over restarts; a rerun asks again.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from stepchain_tui.core.errors import CommandRefusedError, UsageError
+from stepchain_tui.core.values import decode_json, encode_json
+from stepchain_tui.engine.approvals import denied
+from stepchain_tui.engine.body import failed
+from stepchain_tui.engine.work import Work
+from stepchain_tui.run import events as e
+from stepchain_tui.run.failures import AttemptError
+from stepchain_tui.run.state import TOOL_APPROVAL, StepState
+from stepchain_tui.run.values import Kept
+
+if TYPE_CHECKING:
+    from stepchain_tui.engine.driver import Driver
+    from stepchain_tui.engine.order import Order
+    from stepchain_tui.executors.types import ApprovalNeeded
+
+QUESTION_LENGTH = 500
+"""Characters of a call's arguments that its question shows."""
+
+
+def ask_for_tool(driver: Driver, work: Work, asked: ApprovalNeeded) -> None:
+    """Ask whether a tool may be called, before anything of that call was done.
+
+    Args:
+        driver: The run.
+        work: The attempt that wants to call it; it has given its slots back.
+        asked: The call.
+    """
+    try:
+        kept = driver.core.store.keep({"tool": asked.tool_name, "arguments": asked.arguments}, driver.source.redactor)
+    except AttemptError as error:
+        driver.endings.conclude(work, failed(error, work.step.kind))
+        return
+    arguments = kept.value["arguments"] if kept.blob is None else None
+    where: dict[str, Any] = {"step_id": work.step.id, "attempt": work.attempt, "item": work.item}
+    driver.emit(e.ToolApprovalAsked, **where, call_id=asked.call_id, tool_name=asked.tool_name, arguments=arguments)
+    shown = "large arguments" if arguments is None else encode_json(arguments).decode()
+    if len(shown) > QUESTION_LENGTH:
+        shown = f"{shown[:QUESTION_LENGTH]}..."
+    driver.approvals.wait(
+        work,
+        **where,
+        reason=TOOL_APPROVAL,
+        question=f"{work.step.id} wants to call {asked.tool_name} with {shown}. Allow it?",
+        call_id=asked.call_id,
+        input=kept,
+    )
+
+
+def answer_for_tool(driver: Driver, step_id: str, *, approved: bool, by: str, given: Kept | None = None) -> None:
+    """Go on with what a person said of a tool call.
+
+    Args:
+        driver: The run.
+        step_id: The step.
+        approved: Whether the call may be made.
+        by: Who says so.
+        given: The arguments, where the person changed them, as `{"tool", "arguments"}`.
+    """
+    found = driver.approvals.open.pop(step_id)
+    waiting, work = found.waiting, found.work
+    assert work is not None
+    where: dict[str, Any] = {"step_id": step_id, "attempt": work.attempt, "item": work.item}
+    driver.emit(
+        e.ToolApprovalGiven,
+        **where,
+        call_id=waiting.call_id,
+        approved=approved,
+        asked=waiting.input if given is not None else None,
+        arguments=given,
+        by=by,
+    )
+    driver.emit(e.StepResumed, **where, answer={"approved": approved}, by=by)
+    if approved:
+        driver.endings.send_back(work, f"goes on: allowed by {by or 'a person'}")
+        if work.item is None:
+            driver.frontier.consider(step_id)
+        elif not driver.passive:
+            driver.frontier.enqueue(Work(driver.prepared(step_id), work.item, work.tries))
+    elif work.item is None:
+        driver.endings.fail_step(step_id, work.attempt, denied(by))
+    else:
+        driver.emit(e.ItemFailed, **where, error=denied(by))
+        driver.maps.item_ended(step_id)
+
+
+def answer_by_hand(order: Order, step: StepState, approved: bool, fields: dict[str, Any]) -> str:
+    """Carry out the command `approve` for a tool call.
+
+    Its `arguments` are taken whole instead of what was asked; `fields` change single ones.
+    """
+    waiting = step.waiting
+    kept = waiting.input if waiting is not None else None
+    asked = kept.value if kept is not None and kept.value is not None else {"tool": "", "arguments": None}
+    arguments = order.arguments.get("arguments", asked["arguments"])
+    if "arguments" in order.arguments and not isinstance(arguments, dict):
+        raise UsageError("the arguments of a tool call are a mapping of names to values")
+    if fields:
+        if not isinstance(arguments, dict):
+            raise CommandRefusedError(f"the arguments of '{step.id}' are too large for fields", hint="Give them whole.")
+        typed = {name: _as_typed(value, arguments.get(name)) for name, value in fields.items()}
+        arguments = {**arguments, **typed}
+    given = None
+    if approved and arguments != asked["arguments"]:
+        given = order.keep_value({"tool": asked["tool"], "arguments": arguments})
+    order.accept()
+    answer_for_tool(order.driver, step.id, approved=approved, by=order.by, given=given)
+    return f"{step.id}: the call is {'allowed' if approved else 'denied'}" + (" with other arguments" if given else "")
+
+
+def _as_typed(value: Any, asked: Any) -> Any:
+    """Return what was typed for an argument: JSON where it is some, unless text was asked for."""
+    if not isinstance(value, str) or isinstance(asked, str):
+        return value
+    try:
+        return decode_json(value.encode())
+    except ValueError:
+        return value
