@@ -14,6 +14,7 @@ from stepchain_tui.store.base import (
     RunLock,
     RunSummary,
     StepSummary,
+    ToolRecord,
 )
 from stepchain_tui.store.jsonl import JSONLStore
 from stepchain_tui.store.memory import MemoryStore
@@ -32,4 +33,5 @@ __all__ = (
     "RunSummary",
     "SQLiteStore",
     "StepSummary",
+    "ToolRecord",
 )

@@ -27,7 +27,7 @@ from stepchain_tui.run.values import BlobReference, Kept
 from stepchain_tui.store.base import AbstractStore
 from stepchain_tui.store.lines import LoggedLine, encoded
 from stepchain_tui.store.problems import store_error
-from stepchain_tui.store.rows import blobs_in
+from stepchain_tui.store.rows import files_of
 
 FORMAT = "stepchain run"
 VERSION = 1
@@ -190,8 +190,8 @@ async def _write_events(
                 hint="`stepchain show` reads what is left of it; `stepchain doctor` tells what is damaged.",
             )
         event = decode_event(data)
-        for reference in blobs_in(event):
-            values.setdefault(reference.sha256, reference)
+        for reference in files_of(event):
+            values.setdefault(reference.name, reference)
         add(data)
         last = seq
     return last

@@ -24,7 +24,8 @@ from stepchain_tui.run.state import RunState
 from stepchain_tui.run.values import OUTPUT_LIMIT
 from stepchain_tui.store.archive import FORMAT, VERSION, ArchiveHeader, ValueLine
 from stepchain_tui.store.lines import LoggedLine
-from stepchain_tui.store.rows import LINE_LIMIT, STREAMS, blobs_in
+from stepchain_tui.store.rows import STREAMS, files_of
+from stepchain_tui.store.texts import LINE_LIMIT
 
 LARGE = 1_000_000_000
 """Bytes of JSON lines above which a file must not be much smaller than what is in it."""
@@ -97,7 +98,7 @@ class ArchiveReader:
         for kind, record, data in self._guarded(self._records):
             if kind == "event":
                 self._check_event(state, record, data)
-                referred.update({blob.sha256: blob.bytes for blob in blobs_in(record)})
+                referred.update({file.name: file.bytes for file in files_of(record)})
             elif kind == "line":
                 self._check_line(record)
             else:

@@ -15,7 +15,7 @@ from stepchain_tui.core.secrets import Redactor
 from stepchain_tui.run.events import Event
 from stepchain_tui.run.state import RunState
 from stepchain_tui.run.status import RunStatus
-from stepchain_tui.run.values import Kept
+from stepchain_tui.run.values import BlobReference, Kept
 from stepchain_tui.store.readable import fold_readable
 from stepchain_tui.store.records import (
     Batch,
@@ -25,6 +25,7 @@ from stepchain_tui.store.records import (
     LogLine,
     RunSummary,
     StepSummary,
+    ToolRecord,
 )
 
 __all__ = (
@@ -37,6 +38,7 @@ __all__ = (
     "RunLock",
     "RunSummary",
     "StepSummary",
+    "ToolRecord",
 )
 
 
@@ -106,11 +108,35 @@ class AbstractStore(ABC):
             AttemptError: user_error, the JSON is over 10 MB; the hint says to write a file.
         """
 
+    @abstractmethod
+    def keep_file(self, data: bytes, *, suffix: str = "", redactor: Redactor | None = None) -> BlobReference:
+        """Return the reference to bytes that were put into a file, such as an image; secrets are taken out of them.
+
+        The file lives as long as an event or an entry of the cache has the reference in its `Kept.files`; until one
+        has, for a day.
+
+        Args:
+            data: At most 10 MB.
+            suffix: The end of the file's name, such as `.png`; capitals become small letters, nothing `.bin`.
+            redactor: As for `keep`.
+
+        Raises:
+            AttemptError: user_error, the bytes are too many, or the suffix is none.
+        """
+
     # --- reading: anybody, at any time
 
     @abstractmethod
     async def load_value(self, kept: Kept) -> Any:
         """Return the whole value that `keep` was given (with its secrets taken out)."""
+
+    @abstractmethod
+    async def load_file(self, reference: BlobReference) -> bytes:
+        """Return the bytes of a file that `keep_file` made. Raises StoreError where it is gone or damaged."""
+
+    @abstractmethod
+    def file_path(self, reference: BlobReference) -> Path | None:
+        """Return where a file is, for whoever shows it; None for a large value of a store in memory."""
 
     @abstractmethod
     async def read_events(self, run_id: str, after: int = 0, limit: int | None = None) -> list[Event]:
@@ -219,6 +245,13 @@ class AbstractStore(ABC):
     @abstractmethod
     async def read_breakers(self) -> dict[str, dict[str, Any]]:
         """Return what is kept of each circuit breaker, by name."""
+
+    @abstractmethod
+    async def read_tools(self) -> list[ToolRecord]:
+        """Return how each tool did, by name, in all runs that were carried out here, deleted ones included.
+
+        Kept from the `tool.finished` events that `commit` stores, together with them.
+        """
 
     # --- commands: anybody sends, the owner answers
 

@@ -9,10 +9,15 @@ text: `DB_PASSWORD=postgres` must not rename the step `load_postgres`.
 from __future__ import annotations
 
 import re
+from functools import cache
 from typing import Any
+
+import msgspec
 
 from stepchain_tui.core.secrets import MASK, SHORTEST, Redactor
 from stepchain_tui.core.values import decode_json, encode_json
+from stepchain_tui.run.events import EVENT_TYPES
+from stepchain_tui.run.values import Kept
 
 _KEPT_AS_IS = frozenset(
     {
@@ -22,7 +27,16 @@ _KEPT_AS_IS = frozenset(
     }
 )
 _OUTLINE = frozenset({"id", "kind", "parents"})
+_BLOB = frozenset({"sha256"})
 _PLANNED = frozenset({"id", "dependencies"})
+
+
+@cache
+def _kept_fields(event_type: str) -> frozenset[str]:
+    """Return the names of the fields of an event that are `Kept`."""
+    kind = EVENT_TYPES.get(event_type)
+    fields = () if kind is None else msgspec.structs.fields(kind)
+    return frozenset(field.name for field in fields if field.type in (Kept, Kept | None))
 
 
 class Gate:
@@ -82,13 +96,27 @@ class Gate:
 
     def event(self, data: bytes) -> bytes:
         """Return one encoded event without secrets."""
-        return encode_json({name: self._field(name, value) for name, value in decode_json(data).items()})
+        fields = decode_json(data)
+        kept = _kept_fields(fields.get("type", ""))
+        return encode_json(
+            {
+                name: self.kept(value) if name in kept and isinstance(value, dict) else self._field(name, value)
+                for name, value in fields.items()
+            }
+        )
+
+    def data(self, data: bytes) -> bytes:
+        """Return the bytes of a file with every secret in them replaced, as text has it and as JSON has it."""
+        for form in sorted(self._names, key=len, reverse=True):
+            data = data.replace(form.encode("utf-8", "surrogatepass"), MASK.format(name=self._names[form]).encode())
+        return data
 
     def kept(self, kept: dict[str, Any]) -> dict[str, Any]:
-        """Return a `Kept` as JSON without secrets."""
-        return {
-            key: self.value(item, frozenset({"sha256"}) if key == "blob" else frozenset()) for key, item in kept.items()
-        }
+        """Return a `Kept` as JSON without secrets; the names of its files stay."""
+        return {key: item if key == "files" else self._part(key, item) for key, item in kept.items()}
+
+    def _part(self, key: str, item: Any) -> Any:
+        return self.value(item, _BLOB if key == "blob" else frozenset())
 
     def _field(self, name: str, value: Any) -> Any:
         if name in _KEPT_AS_IS:
@@ -101,8 +129,6 @@ class Gate:
             if isinstance(steps, list):
                 cleaned["steps"] = [self.value(step, _PLANNED) for step in steps]
             return {key: cleaned.get(key, item) for key, item in value.items()}
-        if name in ("output", "input", "result") and isinstance(value, dict):
-            return self.kept(value)
         if name == "items" and isinstance(value, list):
             return [
                 {key: self.kept(item) if key == "value" else item for key, item in outline.items()} for outline in value

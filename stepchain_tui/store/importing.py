@@ -127,12 +127,15 @@ async def _store_all(store: AbstractStore, reader: ArchiveReader, run_id: str, m
         made.append(_taken(event, run_id))
         if len(made) >= _AT_ONCE:
             _apply(state, made)
-            await _store(store, Batch(events=made, states={run_id: state}, touched={run_id: set()}))
+            await _store(
+                store, Batch(events=made, states={run_id: state}, touched={run_id: set()}, from_elsewhere=True)
+            )
             made = []
     _apply(state, made)
     made += _cut_off(state, mark.at)
     whole = msgspec.structs.replace(mark, whole=True)
-    await _store(store, Batch(events=made, states={run_id: state}, touched={run_id: None}, imported={run_id: whole}))
+    last = Batch(events=made, states={run_id: state}, touched={run_id: None}, imported={run_id: whole})
+    await _store(store, msgspec.structs.replace(last, from_elsewhere=True))
 
 
 async def _store(store: AbstractStore, batch: Batch) -> None:

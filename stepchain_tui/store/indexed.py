@@ -17,14 +17,14 @@ from stepchain_tui.core.secrets import Redactor
 from stepchain_tui.core.values import decode_json, to_json_value
 from stepchain_tui.run.events import Event
 from stepchain_tui.run.status import RunStatus
-from stepchain_tui.run.values import Kept
+from stepchain_tui.run.values import BlobReference, Kept
 from stepchain_tui.store.base import AbstractStore
-from stepchain_tui.store.blobs import Blobs, keep_value, value_of
+from stepchain_tui.store.blobs import Blobs, FileBlobs, keep_bytes, keep_value, value_of
 from stepchain_tui.store.feed import Feed
 from stepchain_tui.store.index import RunBody, RunIndex, find_words
 from stepchain_tui.store.problems import not_open
 from stepchain_tui.store.reader import decoded, event_head
-from stepchain_tui.store.records import Batch, CacheEntry, Command, LogLine, RunSummary, StepSummary
+from stepchain_tui.store.records import Batch, CacheEntry, Command, LogLine, RunSummary, StepSummary, ToolRecord
 from stepchain_tui.store.rows import BatchRows, RowMaker
 from stepchain_tui.store.shared import clean_scope
 from stepchain_tui.store.shared_memory import SharedMemory
@@ -141,6 +141,15 @@ class IndexedStore(AbstractStore):
         self._ready(write=True)
         return keep_value(value, self._maker.gates_for(redactor), lambda: self._blobs)
 
+    def keep_file(self, data: bytes, *, suffix: str = "", redactor: Redactor | None = None) -> BlobReference:
+        """Return the reference to bytes that were put into a file; see `AbstractStore.keep_file`."""
+        self._ready(write=True)
+        return keep_bytes(data, suffix, self._maker.gates_for(redactor), self._files_of_bytes)
+
+    @abstractmethod
+    def _files_of_bytes(self) -> FileBlobs:
+        """Return where bytes go."""
+
     def _forget(self, run_id: str) -> None:
         """Let go of all that is remembered of a run that was deleted."""
         self.index.runs.pop(run_id, None)
@@ -161,6 +170,10 @@ class IndexedStore(AbstractStore):
     async def load_value(self, kept: Kept) -> Any:
         """Return the whole value that `keep` was given."""
         return value_of(kept, lambda: self._blobs)
+
+    async def load_file(self, reference: BlobReference) -> bytes:
+        """Return the bytes of a file; see `AbstractStore.load_file`."""
+        return self._files_of_bytes().get(reference.name)
 
     async def read_events(self, run_id: str, after: int = 0, limit: int | None = None) -> list[Event]:
         """Return a run's events with `seq > after`, by `seq`."""
@@ -268,6 +281,11 @@ class IndexedStore(AbstractStore):
         """Return what is kept of each circuit breaker, by name."""
         self._look_at_shared()
         return self._shared.breakers()
+
+    async def read_tools(self) -> list[ToolRecord]:
+        """Return how each tool did, by name; see `AbstractStore.read_tools`."""
+        self._look_at_shared()
+        return self._shared.tools()
 
     def _look_at_shared(self) -> None:
         self._ready()

@@ -19,9 +19,10 @@ import msgspec
 
 from stepchain_tui.core.errors import StoreError, UnknownRunError
 from stepchain_tui.run.state import RunState
+from stepchain_tui.run.values import BlobReference
 from stepchain_tui.store import locks
 from stepchain_tui.store.base import RunLock
-from stepchain_tui.store.blobs import FileBlobs
+from stepchain_tui.store.blobs import FileBlobs, hash_in
 from stepchain_tui.store.connect import make_folder, network_file_system
 from stepchain_tui.store.imports import require_trust
 from stepchain_tui.store.index import RunBody, RunIndex
@@ -192,7 +193,9 @@ class JSONLStore(IndexedStore):
             lock.release()
         if gone:
             unused = gone - await asyncio.to_thread(self._hashes)
-            await asyncio.to_thread(remove_unused, self._file_blobs, unused, self._locks)
+            names = await asyncio.to_thread(self._file_blobs.names)
+            going = [name for name in names if hash_in(name) in unused]
+            await asyncio.to_thread(remove_unused, self._file_blobs, going, self._locks)
         self._changed()
 
     async def clear_cache(self) -> int:
@@ -208,17 +211,24 @@ class JSONLStore(IndexedStore):
         self._changed()
         return cleared
 
-    # --- large values
+    # --- files beside it
+
+    def _files_of_bytes(self) -> FileBlobs:
+        return self._file_blobs
+
+    def file_path(self, reference: BlobReference) -> Path | None:
+        """Return where a file is."""
+        return self._file_blobs.path(reference.name)
 
     async def sweep_files(self) -> int:
-        """Remove files of large values that nothing refers to and return their number; fresh ones stay."""
+        """Remove files that nothing refers to and return their number; fresh ones stay."""
         self._ready(write=True)
         known = await asyncio.to_thread(self._hashes)
-        unused = [name for name in self._file_blobs.names() if name not in known]
+        unused = [name for name in self._file_blobs.names() if hash_in(name) not in known]
         return await asyncio.to_thread(self._file_blobs.remove, unused)
 
     def _hashes(self) -> set[str]:
-        """Return the hashes of all large values that a run or the cache refers to."""
+        """Return the hashes of all files that a run or the cache refers to."""
         shared = self._hashes_of(self._real / ".shared.jsonl")
         return shared.union(*map(self._hashes_of, self._files.paths()))
 
@@ -266,9 +276,7 @@ class JSONLStore(IndexedStore):
     async def find_cached(self, key: str) -> CacheEntry | None:
         """Return the entry of that key; see `AbstractStore.find_cached`."""
         entry = await super().find_cached(key)
-        if entry is None or entry.output.blob is None:
-            return entry
-        return entry if self._file_blobs.touch(entry.output.blob.sha256) else None
+        return entry if entry is None or self._file_blobs.touch_all(entry.output) else None
 
     async def _version(self) -> int:
         try:

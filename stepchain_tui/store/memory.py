@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import os
+import shutil
+import tempfile
+import weakref
+from pathlib import Path
 
 from stepchain_tui.core.errors import RunLockedError
+from stepchain_tui.run.values import BlobReference
 from stepchain_tui.store.base import RunLock
-from stepchain_tui.store.blobs import MemoryBlobs
+from stepchain_tui.store.blobs import FileBlobs, MemoryBlobs
 from stepchain_tui.store.imports import require_trust
 from stepchain_tui.store.index import RunBody
 from stepchain_tui.store.indexed import IndexedStore
@@ -29,7 +34,12 @@ class _MemoryLock(RunLock):
 
 
 class MemoryStore(IndexedStore):
-    """Keeps runs in memory, for as long as the object lives; closing it keeps them, other processes see nothing."""
+    """Keeps runs in memory, for as long as the object lives; closing it keeps them, other processes see nothing.
+
+    Files that belong to results (`keep_file`) are in a temporary folder, made when it is first needed, for as long.
+    """
+
+    _files: FileBlobs | None = None
 
     def __init__(self) -> None:
         self._held: dict[str, _MemoryLock] = {}
@@ -46,6 +56,17 @@ class MemoryStore(IndexedStore):
         self._open = False
         self._feed.close()
         self._raise_error()
+
+    def _files_of_bytes(self) -> FileBlobs:
+        if self._files is None:
+            folder = Path(tempfile.mkdtemp(prefix="stepchain-"))
+            weakref.finalize(self, shutil.rmtree, folder, ignore_errors=True)
+            self._files = FileBlobs(folder, sync=False)
+        return self._files
+
+    def file_path(self, reference: BlobReference) -> Path | None:
+        """Return where a file is, None for a large value: those are in memory."""
+        return self._files_of_bytes().path(reference.name) if reference.suffix else None
 
     def _refresh(self, run_id: str | None = None) -> None:
         """Do nothing: the index is all there is."""

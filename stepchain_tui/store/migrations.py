@@ -11,10 +11,13 @@ and are appended in order. A log line's `place` is `log step << 32 | position wi
 
 from __future__ import annotations
 
+import contextlib
 import sqlite3
 from collections.abc import Callable
 
 from stepchain_tui.core.errors import StoreError
+from stepchain_tui.run.events import ToolFinished, decode_event
+from stepchain_tui.store.tool_records import ToolRow, added, count_call, store_tools
 
 APPLICATION_ID = 0x53746550
 """Says that a SQLite file is a StepChain store ("SteP")."""
@@ -187,10 +190,42 @@ def marks_of_imported_runs(connection: sqlite3.Connection) -> None:
     run_script(connection, _IMPORTS)
 
 
+_TOOLS = """
+CREATE TABLE tools (
+    name TEXT PRIMARY KEY,
+    calls INTEGER NOT NULL,
+    succeeded INTEGER NOT NULL,
+    failed INTEGER NOT NULL,
+    seconds REAL NOT NULL,
+    cpu_seconds REAL NOT NULL,
+    cpu_wall_seconds REAL NOT NULL,
+    last_called_at INTEGER NOT NULL,
+    last_error TEXT NOT NULL
+) WITHOUT ROWID;
+"""
+_CALLS_OF_BEFORE = """
+SELECT events.data FROM events JOIN runs ON runs.key = events.id >> 32 LEFT JOIN imports ON imports.run = runs.key
+WHERE imports.run IS NULL AND substr(events.data, 1, 23) = CAST('{"type":"tool.finished"' AS BLOB) ORDER BY events.id
+"""
+
+
+def records_of_tools(connection: sqlite3.Connection) -> None:
+    """Create the records of tools, and count the calls of the runs that are there and were carried out here."""
+    run_script(connection, _TOOLS)
+    rows: list[ToolRow] = []
+    for (data,) in connection.execute(_CALLS_OF_BEFORE):
+        with contextlib.suppress(StoreError):  # `stepchain doctor` tells of an event that cannot be read
+            event = decode_event(data)
+            if isinstance(event, ToolFinished):
+                rows = added([*rows, count_call(event, None)])
+    store_tools(connection.cursor(), rows)
+
+
 MIGRATIONS: list[Callable[[sqlite3.Connection], None]] = [
     the_first_tables,
     a_cache_and_breakers,
     marks_of_imported_runs,
+    records_of_tools,
 ]
 """Every migration ever shipped, in order; entries are never changed, only added."""
 
@@ -205,6 +240,11 @@ _LATER_TABLES: list[tuple[str, ...]] = [
         "CREATE TEMP VIEW breakers AS SELECT NULL AS name, NULL AS record WHERE 0",
     ),
     ("CREATE TEMP VIEW imports AS SELECT NULL AS run, NULL AS record WHERE 0",),
+    (
+        "CREATE TEMP VIEW tools AS SELECT NULL AS name, NULL AS calls, NULL AS succeeded, NULL AS failed, "
+        "NULL AS seconds, NULL AS cpu_seconds, NULL AS cpu_wall_seconds, NULL AS last_called_at, "
+        "NULL AS last_error WHERE 0",
+    ),
 ]
 """For each migration, what stands for it while a file that has not had it is only read."""
 

@@ -22,9 +22,10 @@ from stepchain_tui.store.migrations import SHIFT, stand_ins_for_later_tables
 from stepchain_tui.store.moments import moment
 from stepchain_tui.store.problems import not_open, store_error
 from stepchain_tui.store.query import like, text_fits
-from stepchain_tui.store.records import CacheEntry, Command, LogLine, RunSummary, StepSummary
+from stepchain_tui.store.records import CacheEntry, Command, LogLine, RunSummary, StepSummary, ToolRecord
 from stepchain_tui.store.rows import RUN_COLUMNS, RUN_TABLES, STREAM_NAMES, run_summary, step_summary
 from stepchain_tui.store.shared import CACHE_COLUMNS, cache_entry
+from stepchain_tui.store.tool_records import TOOL_COLUMNS, tool_record
 
 if TYPE_CHECKING:
     import aiosqlite
@@ -267,6 +268,10 @@ class Reader:
         """Return what is kept of each circuit breaker, by name."""
         rows = await self.fetch("SELECT name, record FROM breakers ORDER BY name")
         return {name: decode_json(record) for name, record in rows}
+
+    async def tools(self) -> list[ToolRecord]:
+        """Return how each tool did, by name."""
+        return [tool_record(row) for row in await self.fetch(f"SELECT {TOOL_COLUMNS} FROM tools ORDER BY name")]
 
     # --- commands
 

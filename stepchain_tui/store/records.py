@@ -145,6 +145,52 @@ class CacheEntry(msgspec.Struct, frozen=True, kw_only=True):
     created_at: datetime
 
 
+class ToolRecord(msgspec.Struct, frozen=True, kw_only=True):
+    """How a tool did over all runs.
+
+    A call that was cut off, because its run was stopped, says nothing of the tool: it counts in `calls` and nowhere
+    else.
+
+    Attributes:
+        name: The tool; `server.tool` for one of an MCP server.
+        calls: How often it was called.
+        succeeded: How many calls succeeded.
+        failed: How many failed.
+        seconds: What those that succeeded or failed took.
+        cpu_seconds: What they computed, of calls where that is known.
+        cpu_wall_seconds: What the calls took of which it is known.
+        last_called_at: When the last call ended, aware.
+        last_error: What the last call that failed said, 500 characters of it; empty where none did.
+    """
+
+    name: str
+    calls: int = 0
+    succeeded: int = 0
+    failed: int = 0
+    seconds: float = 0.0
+    cpu_seconds: float = 0.0
+    cpu_wall_seconds: float = 0.0
+    last_called_at: datetime
+    last_error: str = ""
+
+    @property
+    def success_rate(self) -> float | None:
+        """The part of the calls that succeeded, 0 to 1; None where no call came to an end."""
+        ended = self.succeeded + self.failed
+        return self.succeeded / ended if ended else None
+
+    @property
+    def mean_seconds(self) -> float | None:
+        """What a call took on average; None where no call came to an end."""
+        ended = self.succeeded + self.failed
+        return self.seconds / ended if ended else None
+
+    @property
+    def cpu_share(self) -> float | None:
+        """The part of its time that the tool computed, 0 to 1; None where it is not known."""
+        return min(1.0, self.cpu_seconds / self.cpu_wall_seconds) if self.cpu_wall_seconds else None
+
+
 class CorruptEvent(msgspec.Struct, frozen=True, kw_only=True):
     """One event that could not be taken into account.
 
@@ -176,6 +222,7 @@ class Batch(msgspec.Struct, kw_only=True):
         cache_used: Keys of entries that were taken over: they are let go of later than the others.
         breakers: name -> what is kept of a circuit breaker, a JSON object.
         imported: run_id -> its mark as a run that came from elsewhere.
+        from_elsewhere: Whether the events happened elsewhere: then no record of a tool counts their calls.
     """
 
     events: list[Event] = msgspec.field(default_factory=list)
@@ -189,3 +236,4 @@ class Batch(msgspec.Struct, kw_only=True):
     cache_used: list[str] = msgspec.field(default_factory=list)
     breakers: dict[str, dict[str, Any]] = msgspec.field(default_factory=dict)
     imported: dict[str, ImportMark] = msgspec.field(default_factory=dict)
+    from_elsewhere: bool = False

@@ -25,12 +25,10 @@ from stepchain_tui.store.imports import ImportMark
 from stepchain_tui.store.moments import micros, moment, moment_or_none
 from stepchain_tui.store.records import Batch, LogLine, RunSummary, StepSummary
 from stepchain_tui.store.shared import SharedRows, shared_rows
+from stepchain_tui.store.texts import ERROR_PREVIEW, LINE_LIMIT, clean_text
 
 STREAMS: dict[str, int | str] = {"stdout": 0, "stderr": 1, "text": 2, "engine": 3}
 STREAM_NAMES = {number: name for name, number in STREAMS.items()}
-LINE_LIMIT = 64 * 1024
-ERROR_PREVIEW = 500
-"""Characters of an error that a summary row keeps; the event has it all."""
 
 RunRow = tuple[str, str, int | None, int | None, int, int, int, int, int, int]
 """status reason started_at finished_at steps_total steps_done steps_failed input_tokens output_tokens last_seq"""
@@ -58,7 +56,7 @@ class RunRows:
     all_steps: bool = False
     """`steps` are all of the run's: other rows of it go."""
     logs: list[LogRow] = field(default_factory=list)
-    blobs: list[BlobReference] = field(default_factory=list)
+    files: list[BlobReference] = field(default_factory=list)
     owner: OwnerRecord | None = None
     sets_owner: bool = False
     workers: str | None = None
@@ -83,24 +81,15 @@ def encode_safely(event: Event) -> bytes:
         return encode_json(to_json_value(msgspec.to_builtins(event, enc_hook=to_json_value)))
 
 
-def clean_text(text: str) -> str:
-    """Return `text` as UTF-8 can hold it, at most 64 KiB characters of it."""
-    if len(text) > LINE_LIMIT:
-        text = text[:LINE_LIMIT]
-    return text if text.isascii() else text.encode("utf-8", "replace").decode("utf-8")
+def kept_in(event: Event) -> list[Kept]:
+    """Return the values that an event carries."""
+    found = [value for name in event.__struct_fields__ if isinstance(value := getattr(event, name), Kept)]
+    return found + [outline.value for outline in getattr(event, "items", ())]
 
 
-def blobs_in(event: Event) -> list[BlobReference]:
-    """Return the references to large values that an event carries."""
-    found = []
-    for name in ("output", "input", "result"):
-        kept = getattr(event, name, None)
-        if isinstance(kept, Kept) and kept.blob is not None:
-            found.append(kept.blob)
-    for outline in getattr(event, "items", ()):
-        if outline.value.blob is not None:
-            found.append(outline.value.blob)
-    return found
+def files_of(event: Event) -> list[BlobReference]:
+    """Return the references to files beside the store that an event carries."""
+    return [reference for kept in kept_in(event) for reference in kept.references]
 
 
 def run_row(state: RunState, gate: Gate | None) -> RunRow:
@@ -137,9 +126,8 @@ def step_row(step: StepState, position: int, gate: Gate | None) -> StepRow:
     outline, error = step.outline, step.error
     error_type, text = None, ""
     if error is not None:
-        error_type, text = error.error_type._value_, clean_text(error.message[:ERROR_PREVIEW])
-        if gate:
-            text = gate.text(text)
+        message = gate.text(error.message) if gate else error.message
+        error_type, text = error.error_type._value_, clean_text(message[:ERROR_PREVIEW])
     return (
         position,
         outline.id,
@@ -230,7 +218,7 @@ class RowMaker:
         rows.events = list(enumerate(encoded, seq))
         for event, data in zip(events, encoded, strict=True):
             if b'"sha256":"' in data:
-                rows.blobs += blobs_in(event)
+                rows.files += files_of(event)
         return rows
 
     def _log_rows(self, logs: list[tuple[str, LogLine]], runs: dict[str, RunRows]) -> None:

@@ -1,4 +1,4 @@
-"""What runs share: results in the cache, and circuit breakers.
+"""What runs share: results in the cache, circuit breakers, and how tools did.
 
 The cache has at most `CACHE_LIMIT` entries. Each has a number that says when it was last written or taken over,
 counted in uses, not in seconds; the lowest numbers go first.
@@ -14,11 +14,13 @@ from typing import Any
 import msgspec
 
 from stepchain_tui.core.values import decode_json, encode_json, to_json_value
+from stepchain_tui.run.events import ToolFinished
 from stepchain_tui.run.values import BlobReference, Kept
 from stepchain_tui.store.gate import Gate
 from stepchain_tui.store.moments import micros, moment
 from stepchain_tui.store.records import CACHE_LIMIT, Batch, CacheEntry
 from stepchain_tui.store.references import count_references, let_go
+from stepchain_tui.store.tool_records import ToolRow, added, count_call, store_tools
 
 CACHE_COLUMNS = "key, scope, action, input, code, output, run_id, step_id, attempt, item, created_at"
 """What `cache_entry` takes."""
@@ -34,10 +36,12 @@ _LEFT_ALONE = frozenset({"name", "state", "opened_at", "until"})
 class SharedRows:
     """All that one batch stores of what runs share."""
 
-    cache: list[tuple[CacheRow, BlobReference | None]] = field(default_factory=list)
+    cache: list[tuple[CacheRow, tuple[BlobReference, ...]]] = field(default_factory=list)
     used: list[str] = field(default_factory=list)
     breakers: list[tuple[str, str]] = field(default_factory=list)
     """(name, JSON)"""
+    tools: list[ToolRow] = field(default_factory=list)
+    """What is added to the records, one row a tool."""
 
 
 def shared_rows(batch: Batch, gates: dict[str, Gate]) -> SharedRows | None:
@@ -47,11 +51,14 @@ def shared_rows(batch: Batch, gates: dict[str, Gate]) -> SharedRows | None:
         batch: What is written.
         gates: run_id -> its gate; those of all runs are passed by what belongs to none.
     """
-    if not (batch.cache or batch.cache_used or batch.breakers):
+    finished = [] if batch.from_elsewhere else [event for event in batch.events if type(event) is ToolFinished]
+    if not (finished or batch.cache or batch.cache_used or batch.breakers):
         return None
-    made = SharedRows(used=list(batch.cache_used))
+    made = SharedRows(
+        used=list(batch.cache_used), tools=added(count_call(event, gates.get(event.run_id)) for event in finished)
+    )
     for entry in batch.cache:
-        made.cache.append((_cache_row(entry, gates), entry.output.blob))
+        made.cache.append((_cache_row(entry, gates), entry.output.references))
     for name, record in batch.breakers.items():
         value = to_json_value(record)
         for gate in gates.values():
@@ -104,7 +111,12 @@ def cache_entry(row: Sequence[Any]) -> CacheEntry:
 
 
 def store_shared(cursor: sqlite3.Cursor, rows: SharedRows) -> list[str]:
-    """Store rows within the open transaction; return the hashes of the large values that nothing refers to now."""
+    """Store rows within the open transaction; return the names of the files that nothing refers to now.
+
+    The cache's column `sha256` has the names of all files of an entry, with blanks between them.
+    """
+    if rows.tools:
+        store_tools(cursor, rows.tools)
     if rows.breakers:
         cursor.executemany(
             "INSERT INTO breakers VALUES (?, ?) ON CONFLICT (name) DO UPDATE SET record = excluded.record",
@@ -114,22 +126,26 @@ def store_shared(cursor: sqlite3.Cursor, rows: SharedRows) -> list[str]:
         cursor.execute(f"UPDATE cache SET used = {_NEXT_USE} WHERE key = ?", (key,))
     if not rows.cache:
         return []
-    count_references(cursor, [blob for _, blob in rows.cache if blob is not None])
+    count_references(cursor, [reference for _, references in rows.cache for reference in references])
     gone: list[tuple[str | None]] = []
-    for row, blob in rows.cache:
+    for row, references in rows.cache:
         gone += cursor.execute("DELETE FROM cache WHERE key = ? RETURNING sha256", (row[0],)).fetchall()
-        cursor.execute(_INSERT, (*row, None if blob is None else blob.sha256))
+        cursor.execute(_INSERT, (*row, " ".join(reference.name for reference in references) or None))
     (entries,) = cursor.execute("SELECT count(*) FROM cache").fetchone()
     if entries > CACHE_LIMIT:
         gone += cursor.execute(
             "DELETE FROM cache WHERE number IN (SELECT number FROM cache ORDER BY used LIMIT ?) RETURNING sha256",
             (entries - CACHE_LIMIT,),
         ).fetchall()
-    return let_go(cursor, [sha256 for (sha256,) in gone if sha256 is not None])
+    return let_go(cursor, _names(gone))
+
+
+def _names(gone: list[tuple[str | None]]) -> list[str]:
+    return [name for (names,) in gone if names is not None for name in names.split()]
 
 
 def clear_cache(connection: sqlite3.Connection) -> int:
     """Remove all entries and return how many there were."""
     gone = connection.execute("DELETE FROM cache RETURNING sha256").fetchall()
-    let_go(connection.cursor(), [sha256 for (sha256,) in gone if sha256 is not None])
+    let_go(connection.cursor(), _names(gone))
     return len(gone)

@@ -1,4 +1,4 @@
-"""What runs share as a file of JSON lines: the cache and the circuit breakers of a `JSONLStore`."""
+"""What runs share as a file of JSON lines: the cache, circuit breakers and records of tools of a `JSONLStore`."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ import msgspec
 from stepchain_tui.store.journal import Appender, Place, appending, framed, read_batches
 from stepchain_tui.store.shared import CacheRow, SharedRows
 from stepchain_tui.store.shared_memory import SharedMemory
+from stepchain_tui.store.tool_records import ToolRow
 
 _HASH = re.compile(rb'\\?"sha256\\?":\\?"([0-9a-f]{64})')
 
@@ -24,19 +25,21 @@ class SharedLine(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         cache: Entries of the cache.
         used: Keys of entries that were taken over.
         breakers: `(name, JSON)`.
+        tools: What is added to the records of tools.
     """
 
     cleared: bool = False
     cache: list[CacheRow] = []
     used: list[str] = []
     breakers: list[tuple[str, str]] = []
+    tools: list[ToolRow] = []
 
 
 _lines = msgspec.json.Decoder(SharedLine)
 
 
 def hashes_in(lines: list[bytes]) -> set[str]:
-    """Return the hashes of all large values that lines refer to."""
+    """Return the hashes of all files that lines refer to."""
     return {found.decode() for line in lines for found in _HASH.findall(line)}
 
 
@@ -77,7 +80,7 @@ class SharedFile:
             return  # a damaged entry is one that has to be made again
         if found.cleared:
             self.memory.clear()
-        self.memory.store(SharedRows([(row, None) for row in found.cache], found.used, found.breakers))
+        self.memory.store(SharedRows([(row, ()) for row in found.cache], found.used, found.breakers, found.tools))
 
     @contextmanager
     def appending(self) -> Iterator[Appender]:
@@ -91,7 +94,13 @@ class SharedFile:
 
     def append(self, appender: Appender, rows: SharedRows, *, cleared: bool = False) -> None:
         """Append what a batch has for all runs; it is taken over with the next look. Raises OSError."""
-        line = SharedLine(cleared=cleared, cache=[row for row, _ in rows.cache], used=rows.used, breakers=rows.breakers)
+        line = SharedLine(
+            cleared=cleared,
+            cache=[row for row, _ in rows.cache],
+            used=rows.used,
+            breakers=rows.breakers,
+            tools=rows.tools,
+        )
         appender.append(framed([msgspec.json.encode(line)]), sync=self._sync)
 
     def compact(self) -> None:
@@ -100,7 +109,8 @@ class SharedFile:
             return
         with self.appending():
             rows = self.memory.rows()
-            line = msgspec.json.encode(SharedLine(cache=[row for row, _ in rows.cache], breakers=rows.breakers))
+            cache = [row for row, _ in rows.cache]
+            line = msgspec.json.encode(SharedLine(cache=cache, breakers=rows.breakers, tools=rows.tools))
             if self._path.stat().st_size <= 2 * len(line) + 65_536:
                 return
             temporary = self._path.with_suffix(".new")

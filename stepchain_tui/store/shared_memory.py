@@ -5,12 +5,14 @@ from __future__ import annotations
 from typing import Any
 
 from stepchain_tui.core.values import decode_json
-from stepchain_tui.store.records import CACHE_LIMIT, CacheEntry
+from stepchain_tui.run.values import BlobReference
+from stepchain_tui.store.records import CACHE_LIMIT, CacheEntry, ToolRecord
 from stepchain_tui.store.shared import CacheRow, SharedRows, cache_entry
+from stepchain_tui.store.tool_records import ToolRow, added, tool_record
 
 
 class SharedMemory:
-    """Keeps the cache and the circuit breakers."""
+    """Keeps the cache, the circuit breakers and the records of tools."""
 
     def __init__(self) -> None:
         self._cache: dict[str, CacheRow] = {}
@@ -18,10 +20,13 @@ class SharedMemory:
         self._used: dict[str, None] = {}
         """The same keys, in the order of use."""
         self._breakers: dict[str, str] = {}
+        self._tools: list[ToolRow] = []
 
     def store(self, rows: SharedRows) -> None:
         """Take the rows of a batch."""
         self._breakers.update(rows.breakers)
+        if rows.tools:
+            self._tools = added([*self._tools, *rows.tools])
         for key in rows.used:
             if key in self._cache:
                 self._use(key)
@@ -49,7 +54,8 @@ class SharedMemory:
 
     def rows(self) -> SharedRows:
         """Return all there is; entries of the cache in the order of use."""
-        return SharedRows([(self._cache[key], None) for key in self._used], [], sorted(self._breakers.items()))
+        cache: list[tuple[CacheRow, tuple[BlobReference, ...]]] = [(self._cache[key], ()) for key in self._used]
+        return SharedRows(cache, [], sorted(self._breakers.items()), sorted(self._tools))
 
     def clear(self) -> int:
         """Forget all entries and return how many there were."""
@@ -61,3 +67,7 @@ class SharedMemory:
     def breakers(self) -> dict[str, dict[str, Any]]:
         """Return what is kept of each circuit breaker, by name."""
         return {name: decode_json(record) for name, record in sorted(self._breakers.items())}
+
+    def tools(self) -> list[ToolRecord]:
+        """Return how each tool did, by name."""
+        return [tool_record(row) for row in sorted(self._tools)]

@@ -16,7 +16,7 @@ from stepchain_tui.store import locks
 from stepchain_tui.store.connect import connect_writer
 from stepchain_tui.store.migrations import SHIFT
 from stepchain_tui.store.reader import Reader
-from stepchain_tui.store.rows import blobs_in
+from stepchain_tui.store.rows import files_of
 
 _SPAN = 1 << SHIFT
 _EVENT_EXTRA, _LINE_EXTRA = 24, 60
@@ -31,7 +31,7 @@ class RunSize:
 
     Attributes:
         rows: Bytes of its events and log lines, about.
-        values: Hash of each large value -> how often the run refers to it.
+        values: Name of each file beside the store -> how often the run refers to it.
     """
 
     rows: int
@@ -45,7 +45,7 @@ class StoreSize:
     Attributes:
         rows: Bytes of the file that are in use.
         free: Bytes of the file that are not.
-        values: Hash of each large value -> its bytes and how often it is referred to.
+        values: Name of each file beside the store -> its bytes and how often it is referred to.
     """
 
     rows: int
@@ -65,9 +65,7 @@ class StoreSize:
             rows += run.rows
             used.update(run.values)
         values = sum(
-            self.values[sha256][0]
-            for sha256, uses in used.items()
-            if sha256 in self.values and uses >= self.values[sha256][1]
+            self.values[name][0] for name, uses in used.items() if name in self.values and uses >= self.values[name][1]
         )
         return min(rows, self.rows) + values
 
@@ -102,7 +100,7 @@ async def _measure(reader: Reader, key: int) -> RunSize:
     )
     for (data,) in with_values:
         with contextlib.suppress(StoreError):
-            size.values.update(blob.sha256 for blob in blobs_in(decode_event(data)))
+            size.values.update(file.name for file in files_of(decode_event(data)))
     return size
 
 

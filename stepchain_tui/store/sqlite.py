@@ -18,10 +18,10 @@ from stepchain_tui.core.errors import StepChainError, StoreError
 from stepchain_tui.core.paths import store_path
 from stepchain_tui.core.secrets import Redactor
 from stepchain_tui.core.values import encode_json, to_json_value
-from stepchain_tui.run.values import Kept
+from stepchain_tui.run.values import BlobReference, Kept
 from stepchain_tui.store import locks, search, space, upkeep
 from stepchain_tui.store.base import RunLock
-from stepchain_tui.store.blobs import FileBlobs, keep_value
+from stepchain_tui.store.blobs import FileBlobs, keep_bytes, keep_value
 from stepchain_tui.store.connect import connect_reader_once, connect_writer, prepare_file, release_file
 from stepchain_tui.store.feed import Feed
 from stepchain_tui.store.imports import require_trust
@@ -202,6 +202,10 @@ class SQLiteStore(SQLiteReading):
         """Return a JSON value as events carry it; see `AbstractStore.keep`."""
         return keep_value(value, self._maker.gates_for(redactor), self._blob_files)
 
+    def keep_file(self, data: bytes, *, suffix: str = "", redactor: Redactor | None = None) -> BlobReference:
+        """Return the reference to bytes that were put into a file; see `AbstractStore.keep_file`."""
+        return keep_bytes(data, suffix, self._maker.gates_for(redactor), self._blob_files)
+
     def _blob_files(self) -> FileBlobs:
         self._writing()
         return self._blobs
@@ -295,5 +299,5 @@ class SQLiteStore(SQLiteReading):
         return await space.give_back(self._real, self._locks)
 
     async def sweep_files(self) -> int:
-        """Remove files of large values that nothing refers to and return their number."""
+        """Remove files that nothing refers to and return their number; fresh ones stay."""
         return await upkeep.sweep_files(self._reading(), self._blobs)

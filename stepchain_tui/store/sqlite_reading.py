@@ -5,18 +5,19 @@ from __future__ import annotations
 import asyncio
 from abc import abstractmethod
 from collections.abc import AsyncIterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from stepchain_tui.run.events import Event
 from stepchain_tui.run.state import RunState
 from stepchain_tui.run.status import RunStatus
-from stepchain_tui.run.values import Kept
+from stepchain_tui.run.values import BlobReference, Kept
 from stepchain_tui.store import search, space
 from stepchain_tui.store.base import AbstractStore
 from stepchain_tui.store.blobs import FileBlobs, value_of
 from stepchain_tui.store.logs import LogReader
 from stepchain_tui.store.reader import Reader
-from stepchain_tui.store.records import CacheEntry, Command, LogLine, RunSummary, StepSummary
+from stepchain_tui.store.records import CacheEntry, Command, LogLine, RunSummary, StepSummary, ToolRecord
 from stepchain_tui.store.rows import RowMaker
 from stepchain_tui.store.shared import clean_scope
 
@@ -40,6 +41,14 @@ class SQLiteReading(AbstractStore):
         if kept.blob is None:
             return kept.value
         return await asyncio.to_thread(value_of, kept, lambda: self._blobs)
+
+    async def load_file(self, reference: BlobReference) -> bytes:
+        """Return the bytes of a file; see `AbstractStore.load_file`."""
+        return await asyncio.to_thread(self._blobs.get, reference.name)
+
+    def file_path(self, reference: BlobReference) -> Path | None:
+        """Return where a file is."""
+        return self._blobs.path(reference.name)
 
     async def read_events(self, run_id: str, after: int = 0, limit: int | None = None) -> list[Event]:
         """Return a run's events with `seq > after`; see `AbstractStore.read_events`."""
@@ -120,10 +129,9 @@ class SQLiteReading(AbstractStore):
     async def find_cached(self, key: str) -> CacheEntry | None:
         """Return the entry of that key; see `AbstractStore.find_cached`."""
         entry = await self._reading().cached(key)
-        if entry is None or entry.output.blob is None:
+        if entry is None or not entry.output.references:
             return entry
-        there = await asyncio.to_thread(self._blobs.touch, entry.output.blob.sha256)
-        return entry if there else None
+        return entry if await asyncio.to_thread(self._blobs.touch_all, entry.output) else None
 
     async def last_cached(self, scope: str) -> CacheEntry | None:
         """Return the newest entry of a step, None where there is none."""
@@ -132,6 +140,10 @@ class SQLiteReading(AbstractStore):
     async def read_breakers(self) -> dict[str, dict[str, Any]]:
         """Return what is kept of each circuit breaker, by name."""
         return await self._reading().breakers()
+
+    async def read_tools(self) -> list[ToolRecord]:
+        """Return how each tool did, by name; see `AbstractStore.read_tools`."""
+        return await self._reading().tools()
 
     async def pending_commands(self, run_ids: Sequence[str]) -> list[Command]:
         """Return the unanswered commands for these runs in the order they were sent."""

@@ -126,8 +126,8 @@ class Tables:
             cursor.executemany(_UPDATE_STEP, [(*row[3:], base | row[0]) for row in rows.steps])
         if rows.summary is not None:
             cursor.execute(_UPDATE_RUN, (*rows.summary, known.key))
-        if rows.blobs:
-            count_references(cursor, rows.blobs)
+        if rows.files:
+            count_references(cursor, rows.files)
         if rows.sets_owner:
             record = None if rows.owner is None else msgspec.json.encode(rows.owner).decode()
             cursor.execute(_SET_OWNER, (known.key, record))

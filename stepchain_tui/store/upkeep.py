@@ -14,12 +14,12 @@ from typing import TYPE_CHECKING
 from stepchain_tui.core.errors import StepChainError, StoreError, UnknownRunError
 from stepchain_tui.run.events import decode_event
 from stepchain_tui.run.state import RunState
-from stepchain_tui.store.blobs import GRACE_SECONDS, FileBlobs
+from stepchain_tui.store.blobs import FileBlobs, what_is
 from stepchain_tui.store.migrations import SHIFT
 from stepchain_tui.store.reader import Reader
 from stepchain_tui.store.records import Batch, Command
 from stepchain_tui.store.references import let_go
-from stepchain_tui.store.rows import RowMaker, blobs_in
+from stepchain_tui.store.rows import RowMaker, files_of
 from stepchain_tui.store.search import index_some, unindex_events, unindex_lines
 from stepchain_tui.store.writer import Writer
 
@@ -68,18 +68,18 @@ async def integrity_check(reader: Reader, blobs: FileBlobs, *, full: bool) -> li
 
     Args:
         reader: One that nobody else uses: it reads all of the store as it is at one moment.
-        blobs: The large values.
+        blobs: The files beside the store.
         full: See above.
     """
     await reader.fetch("BEGIN")
     rows = await reader.fetch("PRAGMA integrity_check" if full else "PRAGMA quick_check")
     problems = [str(row[0]) for row in rows if row[0] != "ok"]
-    for sha256, uses in await reader.fetch("SELECT sha256, uses FROM blobs"):
+    for name, uses in await reader.fetch("SELECT sha256, uses FROM blobs"):
         try:
             if full:
-                await asyncio.to_thread(blobs.get, sha256)
-            elif not await asyncio.to_thread(blobs.path(sha256).exists):
-                problems.append(f"the file of a large output is missing: {blobs.path(sha256)} ({uses} uses)")
+                await asyncio.to_thread(blobs.get, name)
+            elif not await asyncio.to_thread(blobs.path(name).exists):
+                problems.append(f"the file of {what_is(name)} is missing: {blobs.path(name)} ({uses} uses)")
         except StepChainError as error:
             problems.append(str(error))
     if full:
@@ -87,20 +87,19 @@ async def integrity_check(reader: Reader, blobs: FileBlobs, *, full: bool) -> li
         damaged: list[str] = []
         for run_id, last_seq in await reader.fetch("SELECT run_id, last_seq FROM runs ORDER BY key"):
             damaged += await _check_run(reader, run_id, last_seq, references)
-        for (sha256,) in await reader.fetch("SELECT sha256 FROM cache WHERE sha256 IS NOT NULL"):
-            references[sha256] += 1
+        for (names,) in await reader.fetch("SELECT sha256 FROM cache WHERE sha256 IS NOT NULL"):
+            references.update(names.split())
         problems += damaged + await _check_references(reader, references, all_known=not damaged)
     return problems
 
 
 async def _check_references(reader: Reader, references: Counter[str], *, all_known: bool) -> list[str]:
-    """Compare how often each large value is referred to with how often that was counted."""
+    """Compare how often each file is referred to with how often that was counted."""
     counted = dict(await reader.fetch("SELECT sha256, uses FROM blobs"))
     return [
-        f"the large output {sha256[:12]}... is referred to {references[sha256]} times, but {counted.get(sha256, 0)} "
-        "are counted"
-        for sha256 in sorted(counted.keys() | references.keys())
-        if references[sha256] > counted.get(sha256, 0) or (all_known and references[sha256] < counted.get(sha256, 0))
+        f"the file {name[:12]}... is referred to {references[name]} times, but {counted.get(name, 0)} are counted"
+        for name in sorted(counted.keys() | references.keys())
+        if references[name] > counted.get(name, 0) or (all_known and references[name] < counted.get(name, 0))
     ]
 
 
@@ -113,7 +112,7 @@ async def _check_run(reader: Reader, run_id: str, last_seq: int, references: Cou
             event = decode_event(data)
         except StoreError as error:
             return [f"run '{run_id}': event {seq}: {error}"]
-        references.update(blob.sha256 for blob in blobs_in(event))
+        references.update(file.name for file in files_of(event))
         expected += 1
     return [f"run '{run_id}': event {expected} is missing"] if last_seq >= expected else []
 
@@ -156,7 +155,7 @@ def shorten_log(connection: sqlite3.Connection, run_id: str) -> int:
 
 
 def delete_run(connection: sqlite3.Connection, run_id: str) -> list[str]:
-    """Remove a run and return the hashes of the large values that nothing refers to any more."""
+    """Remove a run and return the names of the files that nothing refers to any more."""
     row = connection.execute("SELECT key, indexed_lines, indexed_seq FROM runs WHERE run_id = ?", (run_id,)).fetchone()
     if row is None:
         raise UnknownRunError(run_id)
@@ -168,7 +167,7 @@ def delete_run(connection: sqlite3.Connection, run_id: str) -> list[str]:
     for (data,) in connection.execute("SELECT data FROM events WHERE id >= ? AND id < ?", (first, end)):
         if b'"sha256":"' in data:
             with contextlib.suppress(StoreError):
-                used += [blob.sha256 for blob in blobs_in(decode_event(data))]
+                used += [file.name for file in files_of(decode_event(data))]
     unused = let_go(connection.cursor(), used)
     for table in ("events", "steps", "logs"):
         connection.execute(f"DELETE FROM {table} WHERE id >= ? AND id < ?", (first, end))
@@ -182,10 +181,8 @@ def delete_run(connection: sqlite3.Connection, run_id: str) -> list[str]:
 async def sweep_files(reader: Reader, blobs: FileBlobs) -> int:
     """Remove files that nothing refers to; fresh ones stay, their event may be on its way."""
     names = await asyncio.to_thread(blobs.names)
-    known = {sha256 for (sha256,) in await reader.fetch("SELECT sha256 FROM blobs")}
-    return await asyncio.to_thread(
-        blobs.remove, [name for name in names if name not in known], older_than=GRACE_SECONDS
-    )
+    known = {name for (name,) in await reader.fetch("SELECT sha256 FROM blobs")}
+    return await asyncio.to_thread(blobs.remove, [name for name in names if name not in known])
 
 
 async def rebuild_summaries(store: SQLiteStore, maker: RowMaker, run_id: str) -> list[str]:

@@ -25,7 +25,8 @@ from stepchain_tui.run import Event, RunState, StepStatus
 from stepchain_tui.run.events import decode_event
 from stepchain_tui.store import AbstractStore, RunSummary, SQLiteStore, StepSummary
 from stepchain_tui.store.migrations import SHIFT
-from stepchain_tui.store.rows import ERROR_PREVIEW, RUN_COLUMNS, RUN_TABLES, run_summary, step_summary
+from stepchain_tui.store.rows import RUN_COLUMNS, RUN_TABLES, run_summary, step_summary
+from stepchain_tui.store.texts import ERROR_PREVIEW
 from tests.support.command_line import CommandLine
 
 _BAD = (StepStatus.FAILED, StepStatus.TIMED_OUT)
