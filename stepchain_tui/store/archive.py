@@ -1,9 +1,9 @@
 """A run as one file that can be carried to another store: its format, and writing it.
 
 The file is gzip of JSON lines (`zcat FILE | head` shows them): a header, the run's events as they are, its log lines
-as a `JSONLStore` writes them, and its large values. There are no names of files in it. The header says how much
-there is and has the hash of all lines after it; it has a gzip member of its own, of fixed size, because it is written
-last. What runs share, and commands that wait for an answer, stay behind.
+as a `JSONLStore` writes them, its large values, and the files of its results. There are no places of files in it. The
+header says how much there is and has the hash of all lines after it; it has a gzip member of its own, of fixed size,
+because it is written last. What runs share, and commands that wait for an answer, stay behind.
 """
 
 from __future__ import annotations
@@ -23,22 +23,23 @@ import msgspec
 from stepchain_tui.core.errors import StoreError, UsageError
 from stepchain_tui.core.values import encode_json
 from stepchain_tui.run.events import decode_event
-from stepchain_tui.run.values import BlobReference, Kept
+from stepchain_tui.run.values import BlobReference, Kept, Sha256, Suffix
 from stepchain_tui.store.base import AbstractStore
 from stepchain_tui.store.lines import LoggedLine, encoded
 from stepchain_tui.store.problems import store_error
-from stepchain_tui.store.rows import files_of
+from stepchain_tui.store.rows import kept_in
 
 FORMAT = "stepchain run"
-VERSION = 1
+VERSION = 2
 """Of the format; a higher one was written by a newer version."""
-Hash = Annotated[str, msgspec.Meta(pattern=r"^[0-9a-f]{64}\Z")]
+WITHOUT_FILES = 1
+"""The version of a run whose results have no files, which older programs can read."""
 _PAGE = 2_000
 _LARGEST = 2**63 - 1
 _LEVEL = 6
 
 
-class ArchiveHeader(msgspec.Struct, frozen=True, kw_only=True):
+class ArchiveHeader(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """The first line.
 
     Attributes:
@@ -50,6 +51,7 @@ class ArchiveHeader(msgspec.Struct, frozen=True, kw_only=True):
         events: How many events follow.
         lines: How many log lines follow those.
         values: How many large values follow those.
+        files: How many files of results follow those.
         bytes: How many bytes all that is.
         sha256: Their hash.
     """
@@ -63,14 +65,23 @@ class ArchiveHeader(msgspec.Struct, frozen=True, kw_only=True):
     lines: int
     values: int
     bytes: int
-    sha256: Hash
+    sha256: Sha256
+    files: int = 0
 
 
 class ValueLine(msgspec.Struct, frozen=True, kw_only=True, tag="value", tag_field="type"):
     """One large value: its JSON as the store has it, and the hash of that."""
 
-    sha256: Hash
+    sha256: Sha256
     value: msgspec.Raw
+
+
+class FileLine(msgspec.Struct, frozen=True, kw_only=True, tag="file", tag_field="type"):
+    """One file of a result: the hash of its bytes, the end of its name, and the bytes as base64."""
+
+    sha256: Sha256
+    suffix: Annotated[Suffix, msgspec.Meta(min_length=1)]
+    data: bytes
 
 
 class _Body:
@@ -143,7 +154,7 @@ def _begin(path: Path, *, replace: bool) -> tuple[int, Path]:
 async def _write(store: AbstractStore, run_id: str, file: BinaryIO, program: str, now: datetime) -> ArchiveHeader:
     header = ArchiveHeader(
         format=FORMAT,
-        version=VERSION,
+        version=WITHOUT_FILES,
         program=program,
         run_id=run_id,
         exported_at=now,
@@ -153,20 +164,31 @@ async def _write(store: AbstractStore, run_id: str, file: BinaryIO, program: str
         bytes=_LARGEST,
         sha256="0" * 64,
     )
-    size = len(encode_json(header))
+    size = len(encode_json(header))  # the largest numbers leave room for the number of files
     file.write(_head(header, size))
     body = _Body(file)
     values: dict[str, BlobReference] = {}
-    events = await _write_events(store, run_id, body.add, values)
+    files: dict[str, BlobReference] = {}
+    events = await _write_events(store, run_id, body.add, values, files)
     lines = 0
     async for line in _log_lines(store, run_id):
         body.add(line)
         lines += 1
     for reference in values.values():
         body.add(await _value_line(store, reference))
+    for reference in files.values():
+        data = await store.load_file(reference)
+        body.add(encode_json(FileLine(sha256=reference.sha256, suffix=reference.suffix, data=data)))
     digest = body.end()
     header = msgspec.structs.replace(
-        header, events=events, lines=lines, values=len(values), bytes=body.bytes, sha256=digest
+        header,
+        version=VERSION if files else WITHOUT_FILES,
+        events=events,
+        lines=lines,
+        values=len(values),
+        files=len(files),
+        bytes=body.bytes,
+        sha256=digest,
     )
     file.seek(0)
     file.write(_head(header, size))
@@ -179,9 +201,13 @@ def _head(header: ArchiveHeader, size: int) -> bytes:
 
 
 async def _write_events(
-    store: AbstractStore, run_id: str, add: Callable[[bytes], None], values: dict[str, BlobReference]
+    store: AbstractStore,
+    run_id: str,
+    add: Callable[[bytes], None],
+    values: dict[str, BlobReference],
+    files: dict[str, BlobReference],
 ) -> int:
-    """Write a run's events and note the large values that they refer to; return their number."""
+    """Write a run's events and note the large values and files that they refer to; return their number."""
     last = 0
     async for seq, kind, _, data in store.read_raw_events(run_id):
         if seq != last + 1 or not kind:
@@ -190,8 +216,10 @@ async def _write_events(
                 hint="`stepchain show` reads what is left of it; `stepchain doctor` tells what is damaged.",
             )
         event = decode_event(data)
-        for reference in files_of(event):
-            values.setdefault(reference.name, reference)
+        for kept in kept_in(event):
+            if kept.blob is not None:
+                values.setdefault(kept.blob.name, kept.blob)
+            files.update({reference.name: reference for reference in kept.files})
         add(data)
         last = seq
     return last

@@ -21,10 +21,11 @@ from stepchain_tui.core.errors import StepChainError, UsageError
 from stepchain_tui.core.values import MAX_DEPTH
 from stepchain_tui.run.events import Event, RunCreated, decode_event
 from stepchain_tui.run.state import RunState
-from stepchain_tui.run.values import OUTPUT_LIMIT
-from stepchain_tui.store.archive import FORMAT, VERSION, ArchiveHeader, ValueLine
+from stepchain_tui.run.values import OUTPUT_LIMIT, BlobReference
+from stepchain_tui.store.archive import FORMAT, VERSION, WITHOUT_FILES, ArchiveHeader, FileLine, ValueLine
+from stepchain_tui.store.blobs import hash_in
 from stepchain_tui.store.lines import LoggedLine
-from stepchain_tui.store.rows import STREAMS, files_of
+from stepchain_tui.store.rows import STREAMS, kept_in
 from stepchain_tui.store.texts import LINE_LIMIT
 
 LARGE = 1_000_000_000
@@ -44,8 +45,11 @@ _COUNT = 2**31
 _NUMBER = 2**63
 
 _header = msgspec.json.Decoder(ArchiveHeader)
-_line = msgspec.json.Decoder(LoggedLine)
-_value = msgspec.json.Decoder(ValueLine)
+_DECODERS: dict[str, msgspec.json.Decoder[Any]] = {
+    "line": msgspec.json.Decoder(LoggedLine),
+    "value": msgspec.json.Decoder(ValueLine),
+    "file": msgspec.json.Decoder(FileLine),
+}
 _any = msgspec.json.Decoder()
 
 
@@ -94,17 +98,21 @@ class ArchiveReader:
 
     def check(self) -> RunState:
         """Read all of it and return what the events add up to. Raises ArchiveError."""
-        state, referred, given = RunState(), dict[str, int](), set[str]()
+        state, values, files = RunState(), _Contents("large output"), _Contents("file")
         for kind, record, data in self._guarded(self._records):
             if kind == "event":
                 self._check_event(state, record, data)
-                referred.update({file.name: file.bytes for file in files_of(record)})
+                for kept in kept_in(record):
+                    values.refer(kept.blob)
+                    files.refer(*kept.files)
             elif kind == "line":
                 self._check_line(record)
-            else:
-                self._check_value(record, referred, given)
-        if missing := referred.keys() - given:
-            raise self._error(f"the large output {min(missing)[:12]}... is not in it")
+            elif kind == "value":
+                self._check_value(record, values)
+            elif problem := files.take(record.sha256 + record.suffix, record.data):
+                raise self._error(problem)
+        if problem := values.missing() or files.missing():
+            raise self._error(problem)
         usage = state.usage
         if max(usage.input_tokens, usage.output_tokens) >= _NUMBER:
             raise self._error("the numbers of its tokens are too large")
@@ -114,8 +122,8 @@ class ArchiveReader:
         """Yield the events of a file that was checked."""
         return (record for kind, record, _ in self._guarded(self._records) if kind == "event")
 
-    def lines_and_values(self) -> Iterator[LoggedLine | ValueLine]:
-        """Yield log lines, then large values of a file that was checked."""
+    def lines_and_values(self) -> Iterator[LoggedLine | ValueLine | FileLine]:
+        """Yield log lines, then large values, then files of results of a file that was checked."""
         return (record for kind, record, _ in self._guarded(self._records) if kind != "event")
 
     # --- records
@@ -135,14 +143,16 @@ class ArchiveReader:
             found = None
         if not isinstance(found, dict) or found.get("format") != FORMAT:
             raise self._error("this is no exported run", "Name a file that `stepchain export` wrote.")
-        if found.get("version") != VERSION:
+        if found.get("version") not in (WITHOUT_FILES, VERSION):
             raise self._error(
                 f"it has version {str(found.get('version'))[:20]} of the format, and this one knows {VERSION}",
                 "Upgrade StepChain, then import it.",
             )
         header = _header.decode(line)
-        if min(header.events, header.lines, header.values, header.bytes) < 0 or header.events < 1:
+        if min(header.events, header.lines, header.values, header.files, header.bytes) < 0 or header.events < 1:
             raise self._error("its header counts less than nothing")
+        if header.files and header.version == WITHOUT_FILES:
+            raise self._error(f"its header counts files, which version {WITHOUT_FILES} of the format does not have")
         if max(header.events, header.lines) >= _COUNT:
             raise self._error("its header counts more than a run can have")
         return header
@@ -150,7 +160,7 @@ class ArchiveReader:
     def _records(self) -> Iterator[tuple[str, Any, bytes]]:
         header = self.header
         left, digest = header.bytes, hashlib.sha256()
-        kinds = (("event", header.events), ("line", header.lines), ("value", header.values))
+        kinds = (("event", header.events), ("line", header.lines), ("value", header.values), ("file", header.files))
         with gzip.open(self.path, "rb") as file:
             if self._header_of(file.readline(_LONGEST_HEADER)) != header:
                 raise self._error("it was changed while it was read")
@@ -177,7 +187,7 @@ class ArchiveReader:
         try:
             if kind == "event":
                 return decode_event(line)
-            return _line.decode(line) if kind == "line" else _value.decode(line)
+            return _DECODERS[kind].decode(line)
         except (msgspec.DecodeError, StepChainError, ValueError, RecursionError) as error:
             reason = str(error.__cause__ or error)
             raise self._error(f"{kind} {number} cannot be read: {reason[:300]}") from None
@@ -229,18 +239,47 @@ class ArchiveReader:
         ):
             raise self._error(f"a log line of step '{_shown(line.step_id)}' is none that a run can have")
 
-    def _check_value(self, record: ValueLine, referred: dict[str, int], given: set[str]) -> None:
-        data, name = bytes(record.value), f"the large output {record.sha256[:12]}..."
-        if record.sha256 in given:
-            raise self._error(f"{name} is in it twice")
-        if record.sha256 not in referred:
-            raise self._error(f"nothing in it refers to {name}")
-        if hashlib.sha256(data).hexdigest() != record.sha256:
-            raise self._error(f"{name} is not what its hash says")
-        if len(data) != referred[record.sha256] or len(data) > OUTPUT_LIMIT:
-            raise self._error(f"{name} is not as long as it says")
+    def _check_value(self, record: ValueLine, values: _Contents) -> None:
+        data = bytes(record.value)
+        if problem := values.take(record.sha256, data):
+            raise self._error(problem)
         _any.decode(data)
-        given.add(record.sha256)
+
+
+class _Contents:
+    """What events refer to and what of it was found.
+
+    Args:
+        what: What each is, in messages.
+    """
+
+    def __init__(self, what: str) -> None:
+        self._what = what
+        self._referred: dict[str, int] = {}
+        self._given: set[str] = set()
+
+    def refer(self, *references: BlobReference | None) -> None:
+        """Note what an event refers to."""
+        self._referred.update({found.name: found.bytes for found in references if found is not None})
+
+    def take(self, name: str, data: bytes) -> str:
+        """Note what was found; return what is wrong with it, an empty string where nothing is."""
+        shown = f"the {self._what} {name[:12]}..."
+        if name in self._given:
+            return f"{shown} is in it twice"
+        if name not in self._referred:
+            return f"nothing in it refers to {shown}"
+        if hashlib.sha256(data).hexdigest() != hash_in(name):
+            return f"{shown} is not what its hash says"
+        if len(data) != self._referred[name] or len(data) > OUTPUT_LIMIT:
+            return f"{shown} is not as long as it says"
+        self._given.add(name)
+        return ""
+
+    def missing(self) -> str:
+        """Return that something was not found, an empty string where all was."""
+        missing = self._referred.keys() - self._given
+        return f"the {self._what} {min(missing)[:12]}... is not in it" if missing else ""
 
 
 def _depth(line: bytes) -> int:

@@ -16,7 +16,7 @@ from stepchain_tui.core.ids import check_run_id
 from stepchain_tui.run import events as e
 from stepchain_tui.run.state import RunState
 from stepchain_tui.run.status import AttemptStatus, RunStatus, StepStatus
-from stepchain_tui.store.archive import ValueLine
+from stepchain_tui.store.archive import FileLine, ValueLine
 from stepchain_tui.store.archive_check import ArchiveError, ArchiveReader
 from stepchain_tui.store.base import AbstractStore
 from stepchain_tui.store.imports import ImportMark, UntrustedRunError
@@ -155,6 +155,9 @@ async def _store_lines_and_values(store: AbstractStore, reader: ArchiveReader, r
     for record in reader.lines_and_values():
         if isinstance(record, ValueLine):
             store.keep(msgspec.json.decode(record.value))
+            continue
+        if isinstance(record, FileLine):
+            store.keep_file(record.data, suffix=record.suffix)
             continue
         logs.append((run_id, _log_line(record)))
         if len(logs) >= _AT_ONCE:

@@ -368,7 +368,7 @@ HOSTILE: dict[str, tuple[Callable[[Path], Any], str]] = {
     "a tar file": (lambda p: p.write_bytes(tarred()), "this is no exported run"),
     "other gzip": (lambda p: p.write_bytes(gzip.compress(b"[1]\n")), "this is no exported run"),
     "deep header": (lambda p: p.write_bytes(gzip.compress(DEEP + b"\n")), "no exported run|header cannot be read"),
-    "a newer version": (lambda p: forge(p, version=2), "version 2 of the format"),
+    "a newer version": (lambda p: forge(p, version=3), "version 3 of the format"),
     "no version": (lambda p: forge(p, version="1; drop"), "version 1; drop of the format"),
     "a wrong hash": (lambda p: forge(p, sha256="0" * 64), "its hash is not the one in its header"),
     "a hash that is a path": (lambda p: forge(p, sha256="../../etc/passwd"), "header cannot be read"),
@@ -420,7 +420,10 @@ HOSTILE: dict[str, tuple[Callable[[Path], Any], str]] = {
         "a log line of step",
     ),
     "a value that is missing": (lambda p: forge(p, with_value()), "large output .* is not in it"),
-    "a value that is a path": (lambda p: forge(p, with_value("../../../etc/passwd")), r"event 4 cannot be read: .*blob\.sha256"),
+    "a value that is a path": (
+        lambda p: forge(p, with_value("../../../etc/passwd")),
+        r"event 4 cannot be read: .*blob\.sha256",
+    ),
     "a value's name that is a path": (
         lambda p: forge(p, with_value(), values=[value_line(VALUE, "../../x")]),
         "value 1 cannot be read",
