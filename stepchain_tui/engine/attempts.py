@@ -31,11 +31,11 @@ class Attempts:
 
     def begin(self, work: Work) -> None:
         """Begin with work that has its slots; whatever keeps it from running becomes its result."""
-        needs_nothing = work.step.needs_nothing and work.item is None
+        step = self._state.steps[work.step.id]
+        needs_nothing = work.step.needs_nothing and work.item is None and not step.answers
         if not needs_nothing and (missing := self._inputs.missing(work)):
             self._driver.side_task(self._load_then_begin(work, missing), f"load inputs of {work.step.id}")
             return
-        step = self._state.steps[work.step.id]
         if step.interruptions and self._held_after_interruption(work, step):
             return
         if step.pinned_output is not None:

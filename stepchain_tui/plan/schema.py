@@ -23,7 +23,8 @@ def plan_schema() -> dict[str, Any]:
     step = schema["$defs"]["Step"]
     step["oneOf"] = [{"required": [key]} for key in ACTION_KEYS]
     _mark(schema["properties"], availability.PLAN_KEYS)
-    _mark(step["properties"], availability.STEP_KEYS)
+    _mark(step["properties"], availability.STEP_KEYS - {"require_approval"})
+    _describe(step["properties"]["require_approval"], "Whether a person is asked before a tool step's call is made.")
     cleaned: dict[str, Any] = _without_titles(schema, is_names=False)
     return cleaned
 

@@ -272,7 +272,7 @@ steps: [{id: a, tool: lok}, {id: b, agent: bo}, {id: c, shell: x, executor: slw}
         (["prompt: x", "tools: [web_search]"], "'tools'"),
         (["prompt: x", "max_turns: 3"], "'max_turns'"),
         (["prompt: x", "expects: {type: object}"], "'expects'"),
-        (["shell: x", "mode: cluster"], "mode 'cluster'"),
+        (["prompt: x", "require_approval: true"], "'require_approval'"),
     ],
 )
 def test_what_a_later_release_brings_is_known_and_refused(lines, what):
@@ -282,7 +282,7 @@ def test_what_a_later_release_brings_is_known_and_refused(lines, what):
 
 
 def test_keys_of_the_plan_that_come_later_are_refused_and_turned_off_ones_are_not():
-    later = "mcp_servers: {x: {command: y}}\ntrace: true\nbudget: {usd: 1}\nagents: {a: {}}\n"
+    later = "models: {m: {}}\ntrace: true\nbudget: {usd: 1}\nagents: {a: {}}\n"
     step = "steps: [{id: a, shell: x, cache: false, executor: default, on_interrupt: rerun}]\n"
     found = lines_of(later + step)
     assert len(found) == 4

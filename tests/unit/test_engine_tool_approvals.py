@@ -1,0 +1,241 @@
+"""Tool calls that a person must allow: asked before anything is done, with nothing held meanwhile."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from stepchain_tui.executors.testing import use_executor
+from stepchain_tui.executors.tool import BaseToolExecutor, ToolExecutorFactory
+from stepchain_tui.executors.types import ApprovalNeeded
+from stepchain_tui.run.failures import AttemptError
+from stepchain_tui.run.status import ErrorType
+from stepchain_tui.store import MemoryStore
+from tests.support.engines import Bench, Watched, plan_of, shell
+from tests.support.world import World
+
+CALL = "call_1"
+
+
+class Asking(BaseToolExecutor):
+    """A tool that is only called after somebody allowed it."""
+
+    calls: list[dict[str, Any]] = []
+    failures: list[str] = []
+
+    async def _execute_tool(self, args: dict[str, Any], ctx: Any, timeout: float | None) -> Any:
+        answer = ctx.call.answers.get(CALL)
+        if answer is None:
+            raise ApprovalNeeded(CALL, "files.delete", args)
+        self.calls.append(answer.arguments)
+        if self.failures:
+            raise AttemptError(self.failures.pop(), error_type=ErrorType.SERVER_ERROR)
+        return answer.arguments
+
+
+@pytest.fixture(autouse=True)
+def called() -> Iterator[list[dict[str, Any]]]:
+    """Return the arguments of the calls that were really made."""
+    Asking.calls, Asking.failures = [], []
+    with use_executor(ToolExecutorFactory, "standard", Asking):
+        yield Asking.calls
+
+
+def delete(step_id: str = "delete", **keys: Any) -> dict[str, Any]:
+    return {"id": step_id, "tool": "python_code", "args": {"path": "a.txt", "depth": 2}, **keys}
+
+
+async def asked(run: Watched, step_id: str = "delete") -> Any:
+    await run.until_status(step_id, "waiting")
+    return run.state.steps[step_id].waiting
+
+
+async def test_nothing_is_called_before_somebody_allows_it_and_the_call_is_shown(called: list[Any]) -> None:
+    async with Bench() as bench:
+        run = await bench.start(plan_of(delete()))
+        waiting = await asked(run)
+        assert (waiting.reason, waiting.input.value) == (
+            "tool_approval",
+            {"tool": "files.delete", "arguments": {"path": "a.txt", "depth": 2}},
+        )
+        assert waiting.question == 'delete wants to call files.delete with {"path":"a.txt","depth":2}. Allow it?'
+        assert (run.state.status, called) == ("waiting", [])
+        assert (await run.tell("approve", step="delete"))["message"] == "delete: the call is allowed"
+        assert await run.end() == "succeeded"
+        assert called == [{"path": "a.txt", "depth": 2}]
+        given = (await run.events("tool.approval_given"))[0]
+        assert (given.approved, given.by, given.arguments) == (True, "Ada", None)
+        attempts = [attempt.status for attempt in run.state.steps["delete"].attempts.values()]
+        assert (attempts, run.state.steps["delete"].tries) == (["interrupted", "succeeded"], 1)
+        await run.check()
+
+
+async def test_who_waits_for_a_word_holds_no_slot(called: list[Any]) -> None:
+    async with Bench() as bench:
+        run = await bench.start(plan_of(delete(), shell("other", "true"), max_concurrent=1))
+        await asked(run)
+        await run.until_status("other", "succeeded")
+        await run.tell("approve", step="delete")
+        assert await run.end() == "succeeded"
+
+
+async def test_a_no_fails_the_step_as_the_users_error_and_nothing_is_called(called: list[Any]) -> None:
+    async with Bench() as bench:
+        run = await bench.start(plan_of(delete(retry={"max_attempts": 3})))
+        await asked(run)
+        assert (await run.tell("approve", step="delete", approved=False))["message"] == "delete: the call is denied"
+        assert await run.end() == "failed"
+        error = run.state.steps["delete"].error
+        assert error is not None
+        assert (error.error_type, error.message, error.exception) == ("user_error", "denied by Ada", "Denied")
+        assert called == []
+        await run.check()
+
+
+@pytest.mark.parametrize(
+    ("answer", "made"),
+    [
+        ({"arguments": {"path": "b.txt"}}, {"path": "b.txt"}),
+        ({"fields": {"path": "7", "depth": "3"}}, {"path": "7", "depth": 3}),
+        ({"fields": {"depth": "deep", "all": "true"}}, {"path": "a.txt", "depth": "deep", "all": True}),
+    ],
+)
+async def test_the_arguments_can_be_changed_whole_or_one_by_one(
+    answer: dict[str, Any], made: dict[str, Any], called: list[Any]
+) -> None:
+    async with Bench() as bench:
+        run = await bench.start(plan_of(delete()))
+        await asked(run)
+        told = await run.tell("approve", step="delete", **answer)
+        assert told["message"] == "delete: the call is allowed with other arguments"
+        assert await run.end() == "succeeded"
+        assert called == [made]
+        await run.check()
+
+
+async def test_arguments_that_are_no_mapping_are_refused_and_the_question_stays(called: list[Any]) -> None:
+    async with Bench() as bench:
+        run = await bench.start(plan_of(delete()))
+        await asked(run)
+        answer = await run.tell("approve", step="delete", arguments=["a.txt"])
+        assert (answer["ok"], run.statuses["delete"]) == (False, "waiting")
+        assert (await run.tell("approve", step="delete", input={"args": {}}))["ok"]
+        assert await run.end() == "succeeded"
+
+
+async def test_a_secret_is_not_shown_and_reaches_the_call_where_it_was_left_alone(called: list[Any]) -> None:
+    secret = "opensesame42"
+    plan = plan_of(delete(args={"token": "{{ secrets.TOKEN }}", "path": "a.txt"}), secrets=["TOKEN"])
+    async with Bench() as bench:
+        run = await bench.start(plan, environment={"TOKEN": secret})
+        waiting = await asked(run)
+        shown = waiting.input.value["arguments"]
+        assert secret not in str(shown)
+        await run.tell("approve", step="delete", arguments={**shown, "path": "b.txt"})
+        assert await run.end() == "succeeded"
+        assert called == [{"token": secret, "path": "b.txt"}]
+        assert not any(secret in str(event) for event in await run.events())
+
+
+async def test_retries_do_not_ask_again_and_a_rerun_does(called: list[Any]) -> None:
+    Asking.failures = ["gone", "gone"]
+    async with Bench() as bench:
+        run = await bench.start(plan_of(delete(retry={"max_attempts": 3})))
+        await asked(run)
+        await run.tell("approve", step="delete")
+        assert await run.end() == "succeeded"
+        assert len(called) == 3
+        assert len(await run.events("tool.approval_asked")) == 1
+        again = Watched(bench, await bench.engine.rerun(run.run_id, "delete"))
+        await asked(again)
+        assert len(called) == 3
+        await again.tell("approve", step="delete", approved=False)
+        assert await again.end() == "failed"
+        await again.check()
+
+
+async def test_items_of_a_map_are_asked_for_one_after_another(called: list[Any]) -> None:
+    step = delete(for_each=[1, 2, 3], args={"n": "{{ item }}"}, on_failure="continue")
+    async with Bench() as bench:
+        run = await bench.start(plan_of(step))
+        seen = []
+        for _ in range(3):
+            n = (await asked(run)).input.value["arguments"]["n"]
+            seen.append(n)
+            await run.tell("approve", step="delete", approved=n != 2)
+        assert await run.end() == "succeeded"
+        assert sorted(seen) == [1, 2, 3]
+        assert sorted(call["n"] for call in called) == [1, 3]
+        assert run.outputs["delete"] == [{"n": 1}, None, {"n": 3}]
+        await run.check()
+
+
+async def test_an_answer_given_to_a_run_that_nobody_carries_out_is_used_when_it_goes_on(called: list[Any]) -> None:
+    store = MemoryStore()
+    async with Bench(store) as bench:
+        run = await bench.start(plan_of(delete(), shell("end", "true", "delete")), detach=True)
+        assert await run.end() == "waiting"
+        assert (await bench.tell(run.run_id, "approve", step="delete", fields={"path": "c.txt"}))["ok"]
+        assert called == []
+        resumed = await bench.resume(run.run_id)
+        assert (resumed.state.status, called) == ("succeeded", [{"path": "c.txt", "depth": 2}])
+        assert len(await resumed.events("tool.approval_asked")) == 1
+        await resumed.check()
+
+
+@pytest.mark.parametrize("approved", [True, False])
+async def test_another_engine_goes_on_with_the_question(approved: bool, called: list[Any]) -> None:
+    store = MemoryStore()
+    async with Bench(store) as first:
+        run = await first.start(plan_of(delete(for_each=[1, 2])))
+        await asked(run)
+    async with Bench(store) as second:
+        run = Watched(second, await second.engine.resume(run.run_id))
+        for _ in range(2):
+            await asked(run)
+            await run.tell("approve", step="delete", approved=approved)
+            await run.until(lambda state: state.steps["delete"].status != "waiting" or not called)
+        assert await run.end() == ("succeeded" if approved else "failed")
+        assert len(called) == (2 if approved else 0)
+        await run.check()
+
+
+@pytest.mark.parametrize(("command", "status"), [("skip", "skipped"), ("cancel", "cancelled")])
+async def test_a_step_that_waits_for_a_word_can_be_taken_out_of_the_way(
+    command: str, status: str, called: list[Any]
+) -> None:
+    world = World()
+    async with Bench() as bench:
+        run = await bench.start(plan_of(delete(), world.step("end", "delete", trigger_rule="all_done")))
+        await asked(run)
+        assert (await run.tell(command, step="delete"))["ok"]
+        await run.end()
+        assert (run.statuses["delete"], called) == (status, [])
+        await run.check()
+
+
+async def test_a_pause_leaves_the_question_and_the_answer_waits_for_the_resume(called: list[Any]) -> None:
+    async with Bench() as bench:
+        run = await bench.start(plan_of(delete()))
+        await asked(run)
+        await run.tell("pause")
+        assert await run.end() == "paused"
+        assert (await bench.tell(run.run_id, "approve", step="delete"))["ok"]
+        assert called == []
+        resumed = await bench.resume(run.run_id)
+        assert (resumed.state.status, len(called)) == ("succeeded", 1)
+        await resumed.check()
+
+
+async def test_large_arguments_are_asked_for_and_changed_whole_only(called: list[Any]) -> None:
+    async with Bench() as bench:
+        run = await bench.start(plan_of(delete(args={"text": "x" * 100_000})))
+        waiting = await asked(run)
+        assert "large arguments" in waiting.question
+        assert (await run.tell("approve", step="delete", fields={"text": "y"}))["ok"] is False
+        assert (await run.tell("approve", step="delete", arguments={"text": "y"}))["ok"]
+        assert await run.end() == "succeeded", run.state.steps["delete"].error
+        assert called == [{"text": "y"}]
+        await run.check()
