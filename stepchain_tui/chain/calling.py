@@ -1,0 +1,136 @@
+"""The calls of a chain by a function of the caller's own, in place of the tools that StepChain knows."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import time
+from collections.abc import Callable
+from typing import Any
+
+from stepchain_tui.core.settings import Settings
+from stepchain_tui.executors.factory import Executors
+from stepchain_tui.executors.types import Outcome, StepCall, StepExecutor
+from stepchain_tui.plan import ActionKind
+from stepchain_tui.resilience.classify import classify
+from stepchain_tui.run.failures import Failure
+from stepchain_tui.run.status import ErrorType
+from stepchain_tui.tools import Pools
+
+CallTool = Callable[[str, dict[str, Any]], Any]
+"""`call_tool(name, parameters)`: returns what the tool returns, or an awaitable of it."""
+_ONLY_CALL = "call_1"
+"""The id of the one call that a step makes in an attempt."""
+
+
+class ScriptTools:
+    """Carries out tool steps by a function of the caller's (`executors.types.StepExecutor`).
+
+    An async function is awaited on the loop and really cancelled by a timeout. A plain one runs in a thread, which
+    cannot be stopped: after a timeout it goes on, and holds its slot until it returns.
+
+    Args:
+        call_tool: Called as `call_tool(name, parameters)`.
+        pools: Where plain functions run.
+    """
+
+    def __init__(self, call_tool: CallTool, pools: Pools) -> None:
+        self._call_tool = call_tool
+        self._pools = pools
+        self._is_async = _gives_awaitables(call_tool)
+
+    async def execute(self, call: StepCall) -> Outcome:
+        """Call the tool, and tell that it is called and how that ended."""
+        name, arguments = str(call.step.tool), dict(call.args)
+        call.ports.tool_started(call_id=_ONLY_CALL, tool_name=name, arguments=arguments)
+        began = time.monotonic()
+        try:
+            value = await self._value(call, name, dict(arguments))
+        except BaseException as error:
+            self._tell(call, name, arguments, began, error=_failure_of(error, call, time.monotonic() - began))
+            raise
+        self._tell(call, name, arguments, began, result=value)
+        return Outcome(value)
+
+    def provider(self, call: StepCall) -> str:
+        """Return nothing: what the caller's function reaches is not known, so no breaker watches over it."""
+        return ""
+
+    async def _value(self, call: StepCall, name: str, arguments: dict[str, Any]) -> Any:
+        if self._is_async:
+            found = self._call_tool(name, arguments)
+        else:
+            in_thread = self._pools.threads.submit(lambda _: self._call_tool(name, arguments))
+            try:
+                found = await in_thread.result
+            except asyncio.CancelledError:
+                in_thread.cancel()
+                if not in_thread.finished.done():
+                    call.lingering = in_thread.finished
+                raise
+        return await found if inspect.isawaitable(found) else found
+
+    def _tell(
+        self,
+        call: StepCall,
+        name: str,
+        arguments: dict[str, Any],
+        began: float,
+        *,
+        result: Any = None,
+        error: Failure | None = None,
+    ) -> None:
+        call.ports.tool_finished(
+            call_id=_ONLY_CALL,
+            tool_name=name,
+            arguments=arguments,
+            execution_time=time.monotonic() - began,
+            result=result,
+            error=error,
+        )
+
+
+class ScriptExecutors(Executors):
+    """The executors of an engine, with tool steps carried out by a function of the caller's.
+
+    Args:
+        others: The engine's own, for everything else.
+        call_tool: Called for every tool step.
+    """
+
+    def __init__(self, others: Executors, call_tool: CallTool) -> None:
+        super().__init__(settings=Settings())
+        self._others = others
+        self._tools = ScriptTools(call_tool, others.pools)
+
+    @property
+    def pools(self) -> Pools:
+        """The engine's pools."""
+        return self._others.pools
+
+    def get(self, kind: ActionKind) -> StepExecutor:
+        """Return the executor of a kind of step."""
+        return self._tools if kind is ActionKind.TOOL else self._others.get(kind)
+
+    def workers(self) -> list[dict[str, Any]]:
+        """Return the worker processes of the engine's pool."""
+        return self._others.workers()
+
+    async def close(self) -> None:
+        """End all workers and connections; may be called twice."""
+        await self._others.close()
+
+
+def _gives_awaitables(function: Any) -> bool:
+    called = getattr(function, "__call__", None)  # noqa: B004 - the bound method, to look into it
+    return inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(called)
+
+
+def _failure_of(error: BaseException, call: StepCall, seconds: float) -> Failure:
+    """Return how a call failed; one that is cancelled when its time is over has timed out, any other was cut off."""
+    if not isinstance(error, asyncio.CancelledError):
+        return Failure.of(error, classify(error, ActionKind.TOOL))
+    if call.timeout is not None and seconds >= call.timeout:
+        message = f"ran longer than its timeout of {call.timeout:g} s and was stopped"
+        return Failure(error_type=ErrorType.TIMEOUT, message=message, exception="TimeoutError")
+    return Failure(error_type=ErrorType.UNKNOWN, message="the call was ended before it was done")

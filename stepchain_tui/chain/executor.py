@@ -1,0 +1,183 @@
+"""`ChainExecutor`: document 003's executor, a face of the engine."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from stepchain_tui.chain.calling import CallTool, ScriptExecutors
+from stepchain_tui.chain.discovery import ToolDiscovery
+from stepchain_tui.chain.here import result_here
+from stepchain_tui.chain.planning import ChainPlan, chain_of, chain_plan
+from stepchain_tui.chain.telling import ChainTeller
+from stepchain_tui.chain.types import ExecutionPlan, ExecutionState, is_seconds
+from stepchain_tui.core.clock import Clock
+from stepchain_tui.core.errors import CommandRefusedError, UnknownRunError, UsageError
+from stepchain_tui.core.settings import Settings
+from stepchain_tui.engine import Engine, RunHandle, RunSource
+from stepchain_tui.run import events as e
+from stepchain_tui.run.state import RunState
+from stepchain_tui.store import AbstractStore
+
+
+class ChainExecutor:
+    """Carries chains of tool calls out (document 003).
+
+    A chain is a run like any other: in the history, resumable, steered by the app and the command line; its `plan_id`
+    is the run's id.
+
+    Args:
+        discovery: Knows how well tools do, and learns from each call; one over the same store if None.
+        max_retries: Attempts at a call after the first: 3 are four calls in all, 1, 2 and 4 seconds apart.
+        default_timeout: Seconds that an attempt may take where the call says nothing.
+        store: Where runs are kept; the discovery's, else the user's, if None.
+        settings: The user's settings, for their MCP servers; read from their file if None.
+        clock: Time, for tests.
+
+    Raises:
+        UsageError: A number is out of range (a `ValueError`).
+    """
+
+    def __init__(
+        self,
+        discovery: ToolDiscovery | None = None,
+        max_retries: int = 3,
+        default_timeout: float = 30.0,
+        store: AbstractStore | None = None,
+        *,
+        settings: Settings | None = None,
+        clock: Clock | None = None,
+    ) -> None:
+        if type(max_retries) is not int or not 0 <= max_retries < 1000:
+            raise UsageError(f"max_retries must be a whole number from 0 to 999, not {max_retries!r}", hint=_HINT)
+        if not is_seconds(default_timeout):
+            raise UsageError(f"default_timeout must be a number of seconds over 0, not {default_timeout!r}", hint=_HINT)
+        self.discovery = discovery if discovery is not None else ToolDiscovery(store, settings=settings)
+        self.discovery.bind(store, settings)
+        self.max_retries = max_retries
+        self.default_timeout = float(default_timeout)
+        self._store = store
+        self._settings = settings
+        self._clock = clock
+        self._states: dict[str, ExecutionState] = {}
+
+    @property
+    def store(self) -> AbstractStore:
+        """Where runs are kept."""
+        return self._store if self._store is not None else self.discovery.store
+
+    # --- carrying out
+
+    async def execute_plan(
+        self,
+        plan: ExecutionPlan,
+        call_tool: CallTool | None = None,
+        parallel: bool = False,
+        *,
+        resume: bool = True,
+    ) -> ExecutionState:
+        """Carry a chain out; a chain that is known by its `plan_id` goes on from where it is.
+
+        Calls that succeeded are not made again; what failed, timed out or was skipped gets fresh attempts. Of a chain
+        that is written otherwise now, the calls that changed are made, with those that depend on them. A failure keeps
+        back the calls that depend on it, and no others.
+
+        Args:
+            plan: The chain.
+            call_tool: Makes each call, as `call_tool(name, parameters)`; sync (in a thread) or async. Where None is
+                given, the tools that StepChain knows are called: built in, registered, of the settings' MCP servers.
+            parallel: A call starts as soon as those it depends on have succeeded; else one after the other, in order.
+            resume: Go on from what a former call left; False starts over, old attempts stay in the history.
+
+        Returns:
+            What became of it. Where a call waits for a person's answer it is not complete: answer, and call again.
+
+        Raises:
+            UsageError: The chain cannot be carried out; nothing was called.
+            RunLockedError: A living process carries it out.
+        """
+        plan.check()
+        async with self._engine() as engine:
+            known = await self._known(engine, plan.plan_id)
+            chain = self._planned(plan, known, parallel=parallel)
+            if call_tool is not None:
+                engine.core.executors = ScriptExecutors(engine.core.executors, call_tool)
+            source = RunSource(plan=chain.plan, folder=Path.cwd(), checked=True)
+            handle = await engine.start(source, run_id=plan.plan_id, resume=resume, detach=True)
+            return await self._followed(engine, handle, chain)
+
+    async def _followed(self, engine: Engine, handle: RunHandle, chain: ChainPlan) -> ExecutionState:
+        """Keep the state of a chain up to its run until this process lets go of that; return it."""
+        teller = ChainTeller(chain, handle.state)
+        self._states[chain.chain.plan_id] = teller.state
+
+        def take(events: list[e.Event]) -> None:
+            self.discovery.note(events)
+            teller.tell({step_id for event in events if (step_id := getattr(event, "step_id", None))})
+
+        unsubscribe = handle.subscribe(take)
+        try:
+            await handle.wait()
+        finally:
+            unsubscribe()
+        teller.tell(chain.steps.values())
+        await teller.load(engine.store)
+        return teller.state
+
+    def _planned(self, plan: ExecutionPlan, known: RunState | None, *, parallel: bool) -> ChainPlan:
+        return chain_plan(
+            plan,
+            parallel=parallel,
+            max_attempts=self.max_retries + 1,
+            default_timeout=self.default_timeout,
+            known=known,
+        )
+
+    async def _known(self, engine: Engine, plan_id: str) -> RunState | None:
+        """Return the run of a chain that is known already.
+
+        Raises:
+            CommandRefusedError: The run of that id carries something else out.
+        """
+        state = await _run_of(engine, plan_id)
+        if state is not None and chain_of(state) is None:
+            raise CommandRefusedError(
+                f"there is a run '{plan_id}' already, and it is no chain", hint="Give the chain another plan_id."
+            )
+        return state
+
+    # --- looking
+
+    def get_execution_state(self, plan_id: str) -> ExecutionState | None:
+        """Return the state of a chain, None where there is none of that id.
+
+        Of one that this object carries out it is the state that follows; of any other what the store holds.
+        """
+        known = self._states.get(plan_id)
+        if known is not None:
+            return known
+        return result_here(lambda: self._read(plan_id), f"chain {plan_id}")
+
+    async def _read(self, plan_id: str) -> ExecutionState | None:
+        async with self._engine() as engine:
+            run = await _run_of(engine, plan_id)
+            chain = chain_of(run) if run is not None else None
+            if run is None or chain is None:
+                return None
+            teller = ChainTeller(chain, run)
+            await teller.load(engine.store)
+            return teller.state
+
+    def _engine(self) -> Engine:
+        return Engine(self.store, settings=self.discovery.settings, clock=self._clock)
+
+
+async def _run_of(engine: Engine, plan_id: str) -> RunState | None:
+    """Return the run of exactly that id."""
+    try:
+        summary = await engine.store.get_run(plan_id)
+    except UnknownRunError:
+        return None
+    return await engine.store.load_state(plan_id) if summary.run_id == plan_id else None
+
+
+_HINT = "Write ChainExecutor(max_retries=3, default_timeout=30.0)."
