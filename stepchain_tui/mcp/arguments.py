@@ -1,0 +1,69 @@
+"""A call's arguments, held against what the server says its tool takes, before anything is sent."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from stepchain_tui.core.errors import did_you_mean
+from stepchain_tui.mcp.schemas import BadSchemaError
+from stepchain_tui.mcp.tools import McpTool
+from stepchain_tui.run.failures import AttemptError
+from stepchain_tui.run.status import ErrorType
+
+_LONGEST_VALUE = 80
+_MOST_TOLD = 3
+
+
+class McpArgumentError(AttemptError):
+    """Signals arguments that the tool does not take; nothing was sent."""
+
+    def __init__(self, tool: str, mistakes: list[str], hint: str) -> None:
+        super().__init__(
+            f"tool '{tool}': {'; '.join(mistakes)}",
+            error_type=ErrorType.USER_ERROR,
+            hint=hint,
+            exception="ToolArgumentError",
+        )
+
+
+def check_arguments(tool: McpTool, arguments: Mapping[str, Any]) -> str:
+    """Return a warning, or an empty text where all is well.
+
+    Names that the tool does not declare are wrong where its schema forbids them, and where they look like a slip of a
+    name that it does declare; others are sent, with a warning.
+
+    Raises:
+        McpArgumentError: An argument is unknown, missing or of a wrong kind; the message names the tool and the field.
+    """
+    declared = tool.properties
+    unknown = [] if declared is None else [name for name in arguments if name not in declared]
+    missing = [name for name in tool.required if name not in arguments]
+    slips = {name: did_you_mean(name, [one for one in declared or () if one not in arguments]) for name in unknown}
+    wrong = [name for name in unknown if tool.is_closed or slips[name]]
+    takes = f"It takes: {', '.join(declared)}." if declared else "It takes no arguments."
+    mistakes = [f"'{name}' is no argument of it" for name in wrong]
+    mistakes += [f"argument '{name}' is missing" for name in missing]
+    try:
+        found = tool.input.mistakes(dict(arguments))
+    except BadSchemaError as error:
+        return f"the server declares a wrong schema for '{tool.full_name}', its arguments are not checked: {error}"
+    mistakes += [_words(error) for error in found if error.validator not in ("additionalProperties", "required")]
+    nested = [error for error in found if error.validator in ("additionalProperties", "required") and error.path]
+    mistakes += [_words(error) for error in nested]
+    if mistakes:
+        hint = next((slips[name] for name in wrong if slips[name]), takes)
+        raise McpArgumentError(tool.full_name, mistakes[:_MOST_TOLD], hint)
+    if unknown:
+        names = ", ".join(f"'{name}'" for name in unknown)
+        return f"'{tool.full_name}' does not declare {names}; the server may ignore it"
+    return ""
+
+
+def _words(error: Any) -> str:
+    """Return a mistake of the schema's checker as a person reads it."""
+    place = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in error.absolute_path).lstrip(".")
+    text = str(error.message)
+    if len(text) > 2 * _LONGEST_VALUE:  # it begins with the value, which may be long
+        text = f"{text[:_LONGEST_VALUE]} ... {text[-_LONGEST_VALUE:]}"
+    return f"argument '{place}': {text}" if place else f"arguments: {text}"
