@@ -102,7 +102,7 @@ class InputResolver:
         found: dict[str, Any] = {
             "steps": steps,
             "inputs": self._driver.groups.inputs_of(scope) if scope else self._source.inputs,
-            "secrets": self._source.secrets,
+            "secrets": self._secrets(prepared),
             "run": {"id": self._state.run_id, "started_at": started.isoformat() if started else ""},
         }
         items = self._state.steps[prepared.id].items
@@ -110,6 +110,13 @@ class InputResolver:
             found["item"] = self.value_of(items[item].value)
             found["index"] = item
         return found
+
+    def _secrets(self, prepared: PreparedStep) -> dict[str, str]:
+        source = self._source
+        if not prepared.server_secrets:
+            return source.secrets
+        named = {name: source.environment[name] for name in prepared.server_secrets if name in source.environment}
+        return {**source.secrets, **named}
 
     def wanted(self, work: Work) -> bool:
         """Return whether the step's `when` is true, or not written."""

@@ -100,6 +100,8 @@ class PreparedStep:
         self.value = _value(step, kind)
         self.args = compile_template(step.args) if step.args else _NOTHING
         self.options, self.fixed_options = _options(step, kind, plan, settings)
+        self.server_secrets = _secrets_of_settings(step, plan, settings) if kind is ActionKind.TOOL else ()
+        """Variables that the settings' entry of a server names: they are not among the plan's secrets."""
         self.surroundings = _NO_SURROUNDINGS
         if step.env or step.cwd:
             self.surroundings = compile_template({"env": dict(step.env or {}), "cwd": step.cwd or ""})
@@ -198,6 +200,13 @@ def _options(step: Step, kind: ActionKind, plan: Plan, settings: Settings) -> tu
     templates = {key: value for key, value in written.items() if key in _TEMPLATE_OPTIONS}
     fixed = {key: value for key, value in written.items() if key not in _TEMPLATE_OPTIONS}
     return compile_template(templates) if templates else _NOTHING, fixed
+
+
+def _secrets_of_settings(step: Step, plan: Plan, settings: Settings) -> tuple[str, ...]:
+    named = called_server_tool(step, plan)
+    if named is None or named.server in plan.mcp_servers or named.server not in settings.mcp_servers:
+        return ()
+    return tuple(compile_template(settings.mcp_servers[named.server]).secrets)
 
 
 def _of_tool(

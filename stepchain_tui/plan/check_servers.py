@@ -7,8 +7,8 @@ from collections.abc import Iterator
 from typing import Any
 
 from stepchain_tui.plan.expressions import ExpressionError, walk_text
-from stepchain_tui.plan.problems import Location, Mistake, unknown
-from stepchain_tui.plan.servers import ServerTool, known_servers
+from stepchain_tui.plan.problems import Location, Mistake, path_text, unknown
+from stepchain_tui.plan.servers import ServerTool, settings_servers
 from stepchain_tui.plan.templates import compile_key
 
 SERVER_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_-]{0,63}")
@@ -27,7 +27,7 @@ class ServerChecker:
     def __init__(self, data: dict[str, Any]) -> None:
         servers, secrets, inputs = data.get("mcp_servers"), data.get("secrets"), data.get("inputs")
         self._servers: dict[Any, Any] = servers if isinstance(servers, dict) else {}
-        self._known = {
+        self._known: dict[str, list[str] | None] = {
             "secrets": [name for name in secrets if isinstance(name, str)] if isinstance(secrets, list) else [],
             "inputs": list(inputs) if isinstance(inputs, dict) else [],
         }
@@ -45,11 +45,13 @@ class ServerChecker:
     def called(self, where: Location, named: ServerTool) -> Iterator[Mistake]:
         """Yield what is wrong with calling a server's tool."""
         if named.server not in self._servers:
-            known = [*self._servers, *known_servers()]
-            if named.server not in known:
-                found = unknown(where, "MCP server", named.server, known)
-                more = "" if found.suggestion else "; name it under the plan's 'mcp_servers'"
-                yield Mistake(where, found.message + more, found.suggestion)
+            written = settings_servers()
+            if named.server in written:
+                yield from self._of_settings(where, named.server, written[named.server])
+                return
+            found = unknown(where, "MCP server", named.server, [*self._servers, *written])
+            more = "" if found.suggestion else "; name it under the plan's 'mcp_servers'"
+            yield Mistake(where, found.message + more, found.suggestion)
             return
         entry = self._servers[named.server]
         allowed = entry.get("allowed_tools") if isinstance(entry, dict) else None
@@ -57,6 +59,14 @@ class ServerChecker:
             found = unknown(where, "tool", named.tool, [name for name in allowed if isinstance(name, str)])
             message = f"'{named.tool}' is not among the 'allowed_tools' of the server '{named.server}'"
             yield Mistake(where, message, found.suggestion)
+
+    def _of_settings(self, where: Location, name: str, entry: dict[str, Any]) -> Iterator[Mistake]:
+        """Yield what is wrong with a server of the settings, at the step that needs it."""
+        known, self._known = self._known, {"secrets": None, "inputs": []}
+        for mistake in self._entry((), entry):
+            at = path_text(("mcp_servers", name, *mistake.location))
+            yield Mistake(where, f"in the settings, {at}: {mistake.message}", mistake.suggestion)
+        self._known = known
 
     def _entry(self, here: Location, entry: dict[str, Any]) -> Iterator[Mistake]:
         command, url = entry.get("command"), entry.get("url")
@@ -92,5 +102,5 @@ class ServerChecker:
             root, name = str(use[0]), str(use[1]) if len(use) > 1 else ""
             if root not in _ROOTS:
                 yield Mistake(where, f"'{root}' has no value here: a server is the same for all steps")
-            elif name and name not in self._known[root]:
-                yield unknown(where, root[:-1], name, self._known[root])
+            elif name and (known := self._known[root]) is not None and name not in known:
+                yield unknown(where, root[:-1], name, known)

@@ -45,12 +45,12 @@ def server_entry(name: str, plan: Plan) -> dict[str, Any] | None:
     return None if spec is None else spec.model_dump(mode="json", exclude_unset=True)
 
 
-def known_servers() -> tuple[str, ...]:
-    """Return the servers that the user's settings name; none where the settings cannot be read."""
+def settings_servers() -> dict[str, dict[str, Any]]:
+    """Return what the user's settings write about servers, by name; nothing where the settings cannot be read."""
     try:
-        return tuple(load_settings(settings_path()).mcp_servers)
+        return load_settings(settings_path()).mcp_servers
     except UsageError:
-        return ()
+        return {}
 
 
 def server_timeout(step: Step, entry: dict[str, Any] | None, defaults: Defaults) -> float:

@@ -99,6 +99,14 @@ def test_servers_of_the_settings_are_known(isolated: Path) -> None:
     assert lines_of(STEPS) == []
 
 
+def test_a_mistake_in_a_server_of_the_settings_is_told_where_a_step_needs_it(isolated: Path) -> None:
+    settings = '[mcp_servers.time]\ncommand = "x"\nargs = ["{{ 1 + }}", "{{ secrets.ANY }}"]\n'
+    (isolated / "stepchain.toml").write_text(settings)
+    found = lines_of(STEPS)
+    assert len(found) == 1, found
+    assert "steps[0].tool: in the settings, mcp_servers.time.args[0]: " in found[0]
+
+
 def test_the_timeout_of_a_call_is_the_steps_then_the_servers_then_the_plans_then_30() -> None:
     def timeout(step: str = "", entry: str = "", defaults: str = "") -> float:
         text = f"mcp_servers: {{time: {{command: x{entry}}}}}\n{defaults}steps: [{{id: a, tool: time.now{step}}}]\n"
