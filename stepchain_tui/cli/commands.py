@@ -34,6 +34,8 @@ _MODULES = {
     "pin": "by_hand",
     "breakpoint": "by_hand",
     "limits": "by_hand",
+    "tools": "tools",
+    "call": "calling",
     "breakers": "breakers",
     "export": "archives",
     "import": "archives",
@@ -43,7 +45,7 @@ _MODULES = {
 }
 """Command -> the module that has it as a function of the same name, in the order of the help."""
 
-LATER = ("plan", "replay", "tools", "call")
+LATER = ("plan", "replay")
 """Commands that are named and not there yet."""
 
 _APP = "app"

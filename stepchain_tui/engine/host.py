@@ -84,6 +84,9 @@ class Host:
                 "trust": self._trust,
                 "receipt": self._receipt,
                 "steer": self._steer,
+                "tools": self._tools,
+                "restart_server": self._restart_server,
+                "reset_breaker": self._reset_breaker,
                 "live": self._live,
                 "end": self._end,
             }
@@ -138,6 +141,15 @@ class Host:
 
     async def _steer(self, request: dict[str, Any]) -> dict[str, Any]:
         return await self.service.steer(request["run_id"], request["command"], request.get("arguments"))
+
+    async def _tools(self, request: dict[str, Any]) -> dict[str, Any]:
+        return await self.service.tools(request.get("plan_path"), connect=bool(request.get("connect")))
+
+    async def _restart_server(self, request: dict[str, Any]) -> dict[str, Any]:
+        return await self.service.restart_server(request["name"])
+
+    async def _reset_breaker(self, request: dict[str, Any]) -> None:
+        await self.service.reset_breaker(request["name"])
 
     async def _live(self, request: dict[str, Any]) -> list[str]:
         return list(self.engine.live_runs)

@@ -19,6 +19,7 @@ from stepchain_tui.engine.receipt import Receipt, account
 from stepchain_tui.engine.runs import RunHandle
 from stepchain_tui.engine.source import RunSource
 from stepchain_tui.engine.steering import await_answer, refusal
+from stepchain_tui.engine.toolbox import Toolbox
 from stepchain_tui.plan import (
     InputType,
     load_plan,
@@ -41,11 +42,15 @@ class EngineService:
     Args:
         engine: The engine; it must be open.
         detach: Runs are let go of when only a person's answer can go on with them.
+
+    Attributes:
+        toolbox: Its tools, servers and pools.
     """
 
     def __init__(self, engine: Engine, *, detach: bool = False) -> None:
         self.engine = engine
         self.detach = detach
+        self.toolbox = Toolbox(engine)
 
     async def start(
         self,
@@ -66,6 +71,14 @@ class EngineService:
         """
         source = load_source(plan_path, inputs or {}, working_folder, max_concurrent)
         return await self._durable(self.engine.start(source, run_id=run_id, fresh=fresh, detach=self.detach))
+
+    async def start_source(self, source: RunSource) -> RunHandle:
+        """Start a run of a plan that was made in memory.
+
+        Raises:
+            PlanError: The plan has mistakes.
+        """
+        return await self._durable(self.engine.start(source, detach=self.detach))
 
     async def resume(self, run_id: str, *, inputs: Mapping[str, Any] | None = None) -> RunHandle:
         """Go on with a run that nobody carries out."""
@@ -134,6 +147,24 @@ class EngineService:
         if command == "fork":
             return rehearsal.fork(str(given.get("step")))
         return rehearsal.command(command, given)
+
+    # --- tools and what stands behind them
+
+    async def tools(self, plan_path: str | None = None, *, connect: bool = True) -> Answer:
+        """Return what can be known of tools, servers, circuit breakers and pools; see `Toolbox.tools`.
+
+        Args:
+            plan_path: The plan whose tools and servers are looked at too.
+            connect: Start servers and import functions to ask them; only for plans that are trusted.
+
+        Raises:
+            PlanError: The plan has mistakes.
+        """
+        return {**await self.toolbox.tools(plan_path, connect=connect), "breakers": await self.breakers()}
+
+    async def restart_server(self, name: str) -> Answer:
+        """End an MCP server of this engine, start it anew and return its row; see `Toolbox.restart_server`."""
+        return await self.toolbox.restart_server(name)
 
     # --- circuit breakers
 

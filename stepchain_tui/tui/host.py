@@ -79,6 +79,15 @@ class EngineHost(Protocol):
     async def steer(self, run_id: str, command: str, arguments: Mapping[str, Any]) -> Answer:
         """Give a command to a run, whoever carries it out, and return the answer, its words under `message`."""
 
+    async def tools(self, plan_path: str | None, connect: bool) -> Answer:
+        """Return what can be known of tools, servers, circuit breakers and pools. See `EngineService.tools`."""
+
+    async def restart_server(self, name: str) -> Answer:
+        """End an MCP server of this engine, start it anew and return its row."""
+
+    async def reset_breaker(self, name: str) -> None:
+        """Close a circuit breaker by hand."""
+
     async def live(self) -> list[str]:
         """Return the ids of the runs that this engine carries out."""
 
@@ -166,6 +175,20 @@ class ChildHost:
         answer: Answer = await self._call("steer", run_id=run_id, command=command, arguments=dict(arguments))
         return answer
 
+    async def tools(self, plan_path: str | None, connect: bool) -> Answer:
+        """Return what can be known of tools; see `EngineHost`."""
+        answer: Answer = await self._call("tools", plan_path=plan_path, connect=connect)
+        return answer
+
+    async def restart_server(self, name: str) -> Answer:
+        """Start a server anew; see `EngineHost`."""
+        answer: Answer = await self._call("restart_server", name=name)
+        return answer
+
+    async def reset_breaker(self, name: str) -> None:
+        """Close a circuit breaker; see `EngineHost`."""
+        await self._call("reset_breaker", name=name)
+
     async def live(self) -> list[str]:
         """Return the runs of this engine; an engine that was never started, or is gone, has none."""
         if self._ready is None or not self._ready.done() or self._ready.exception() is not None:
@@ -208,7 +231,7 @@ class ChildHost:
         self._writer = transport
         self._reading = loop.create_task(self._read(reader), name="engine's answers")
 
-    async def _call(self, name: str, **arguments: Any) -> Any:
+    async def _call(self, name: str, /, **arguments: Any) -> Any:
         await self.open()
         self._number += 1
         number = self._number

@@ -92,6 +92,20 @@ class ThreadHost:
         answer: Answer = await self._submit((await self._service()).steer(run_id, command, arguments))
         return answer
 
+    async def tools(self, plan_path: str | None, connect: bool) -> Answer:
+        """Return what can be known of tools; see `EngineHost`."""
+        answer: Answer = await self._submit((await self._service()).tools(plan_path, connect=connect))
+        return answer
+
+    async def restart_server(self, name: str) -> Answer:
+        """Start a server anew; see `EngineHost`."""
+        answer: Answer = await self._submit((await self._service()).restart_server(name))
+        return answer
+
+    async def reset_breaker(self, name: str) -> None:
+        """Close a circuit breaker; see `EngineHost`."""
+        await self._submit((await self._service()).reset_breaker(name))
+
     async def live(self) -> list[str]:
         """Return the runs of this engine."""
         return list(self._engine.live_runs) if self._engine is not None else []
