@@ -28,6 +28,7 @@ class Scope(StrEnum):
     TEXT = "text"
     HISTORY = "history"
     EDITOR = "editor"
+    TOOLS = "tools"
 
 
 @dataclass(frozen=True, slots=True)
@@ -186,6 +187,21 @@ _OTHER_ACTIONS = (
     Action("history.compare", "c", "compare", "Compare the marked run with this one", Scope.HISTORY),
     Action("history.tree", "t", "tree", "Show forks below the runs they were made from", Scope.HISTORY),
     Action("history.copy", "y", "copy id", "Copy the run's id", Scope.HISTORY),
+    Action("tools.find", "slash", "filter", "Filter tools, servers and breakers", Scope.TOOLS, footer=10),
+    Action(
+        "tools.refresh", "r", "refresh", "Connect to the servers and ask for their tools anew", Scope.TOOLS, footer=20
+    ),
+    Action("tools.restart", "R", "restart", "Restart the selected MCP server", Scope.TOOLS, footer=30),
+    Action(
+        "tools.stderr", "o", "stderr", "Show what the selected server wrote to stderr in $PAGER", Scope.TOOLS, footer=40
+    ),
+    Action("tools.reset", "b", "reset", "Close the selected circuit breaker", Scope.TOOLS, footer=50),
+    Action("tools.copy", "y", "copy", "Copy what is told of the selected row", Scope.TOOLS),
+    Action("tools.pane_tools", "1", "tools", "Go to the tools", Scope.TOOLS),
+    Action("tools.pane_servers", "2", "servers", "Go to the MCP servers", Scope.TOOLS),
+    Action("tools.pane_breakers", "3", "breakers", "Go to the circuit breakers", Scope.TOOLS),
+    Action("tools.pane_pools", "4", "pools", "Go to the pools of workers", Scope.TOOLS),
+    Action("tools.pane_details", "5", "details", "Go to what is told of the selected row", Scope.TOOLS),
     Action("editor.save", "ctrl+s", "save", "Save the file", Scope.EDITOR, footer=10, priority=True),
     Action("editor.run", "ctrl+r", "run", "Save the file and open its plan", Scope.EDITOR, footer=20, priority=True),
     Action("editor.outside", "f4", "$EDITOR", "Go on in $EDITOR", Scope.EDITOR, footer=30, priority=True),
@@ -207,6 +223,7 @@ _APP_ACTIONS = (
     Action("app.executors", "f2", "executor types", "Show what `executor:` may name for each kind of step", Scope.APP),
     Action("app.home", "H", "home", "Go to the plans and recent runs", Scope.APP),
     Action("app.history", "L", "history", "Go to the list of all runs", Scope.APP, footer=92),
+    Action("app.tools", "M", "tools", "Go to the tools, MCP servers, breakers and pools", Scope.APP, footer=93),
     Action("app.back", "escape", "back", "Leave what was opened last: a search, a maximised pane, a screen", Scope.APP),
     Action("app.palette", "ctrl+p", "menu", "Open the menu of all commands", Scope.APP, footer=99, priority=True),
     Action("app.theme", "ctrl+t", "theme", "Choose a theme, with a preview", Scope.APP, priority=True),
@@ -263,7 +280,7 @@ def unknown_ids(keymap: Mapping[str, str]) -> list[str]:
     return [name for name in keymap if name not in ACTIONS]
 
 
-_TOGETHER = (Scope.HOME, Scope.RUN, Scope.HISTORY, Scope.EDITOR)
+_TOGETHER = (Scope.HOME, Scope.RUN, Scope.HISTORY, Scope.EDITOR, Scope.TOOLS)
 """Scopes that share the screen with those of the whole app."""
 
 

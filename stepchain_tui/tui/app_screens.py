@@ -18,8 +18,9 @@ from stepchain_tui.core import paths
 
 if TYPE_CHECKING:
     from stepchain_tui.tui.app import StepChainApp
+    from stepchain_tui.tui.screens.tools import ToolsScreen
 
-FIRST, HOME, HISTORY = "first", "home", "history"
+FIRST, HOME, HISTORY, TOOLS = "first", "home", "history", "tools"
 """Names of modes; those of plans and runs that are opened later are `open-1`, `open-2`, ..."""
 
 
@@ -30,6 +31,7 @@ class OpenScreens(App[int]):
     """Run id -> its mode."""
     _named_modes: dict[str, str]
     _opened = 0
+    _tools: ToolsScreen | None = None
 
     @property
     def _chain(self) -> StepChainApp:
@@ -67,6 +69,31 @@ class OpenScreens(App[int]):
 
             self._mode(HISTORY, HistoryScreen())
 
+    def open_tools(self) -> None:
+        """Show tools and MCP servers, those of the plan at hand among them."""
+        self._chain.begin("open the tools", self._open_tools)
+
+    async def _open_tools(self) -> None:
+        from stepchain_tui.tui.screens.base import ActionScreen
+        from stepchain_tui.tui.screens.tools import ToolsScreen
+
+        mode, screen = self.current_mode, self.screen
+        if mode == TOOLS or not isinstance(screen, ActionScreen):
+            return
+        plan = await screen.plan_at_hand()
+        if self._tools is None:
+            self._tools = ToolsScreen()
+        self._tools.come_from(mode, plan)
+        if self._is_new(TOOLS):
+            self._mode(TOOLS, self._tools)
+
+    def return_to(self, mode: str) -> bool:
+        """Show the mode that was in sight before; say whether it is still there."""
+        if mode not in self._screen_stacks:
+            return False
+        self.switch_mode(mode)
+        return True
+
     def _is_new(self, name: str) -> bool:
         """Say whether a screen is to be made; one that is there is shown."""
         if (mode := self._named_modes.get(name)) is not None:
@@ -77,6 +104,7 @@ class OpenScreens(App[int]):
 
     do_app_home = open_home
     do_app_history = open_history
+    do_app_tools = open_tools
 
     def open_plan(self, path: Path, *, inputs: Mapping[str, Any] | None = None, start: bool = False) -> None:
         """Open a plan that is to run.

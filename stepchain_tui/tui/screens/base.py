@@ -36,6 +36,10 @@ class ActionScreen(Background, Screen[None]):
         """The folder of the plan in sight, None where there is none."""
         return None
 
+    async def plan_at_hand(self) -> Path | None:
+        """Return the file of the plan in sight or under the cursor, None where none is there that may run here."""
+        return None
+
     def situation(self) -> Situation | None:
         """Return what decides which actions fit, None where nothing does."""
         return None

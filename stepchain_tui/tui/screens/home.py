@@ -196,6 +196,17 @@ class HomeScreen(ActionScreen):
         kind, _, place = ((option.id if option else "") or "").partition("-")
         return self._plans[int(place)] if kind == "plan" else None
 
+    async def plan_at_hand(self) -> Path | None:
+        """Return the file of the highlighted plan, or of the highlighted run's; None for a run nobody trusts yet."""
+        if self.focused is not self.runs:
+            plan = self._highlighted_plan()
+            return plan.path if plan is not None else None
+        place = self.runs.highlighted
+        run = self._runs[place] if place is not None and place < len(self._runs) else None
+        if run is None or not run.plan_path or (run.imported is not None and not run.imported.may_run):
+            return None
+        return self.chain.folder / run.plan_path
+
     def do_home_edit(self) -> None:
         """Edit the highlighted plan."""
         plan = self._highlighted_plan()

@@ -77,6 +77,13 @@ class RunScreen(RunByHandActions, RunPaneActions, ActionScreen):
         """The folder of the plan's file."""
         return (self.chain.folder / self.session.plan_path).parent if self.session.plan_path else None
 
+    async def plan_at_hand(self) -> Path | None:
+        """Return the plan's file; None for that of an imported run that nobody trusts yet."""
+        session = self.session
+        if not session.plan_path or (session.run_id and not await self.may_run()):
+            return None
+        return self.chain.folder / session.plan_path
+
     def compose(self) -> ComposeResult:
         """Status on top, the graph at the left, step and timeline at the right, keys below."""
         app = self.chain

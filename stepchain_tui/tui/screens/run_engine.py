@@ -248,6 +248,11 @@ class RunEngineActions(Background):
         """
         return await self._ask_secrets(always=always) if await self._is_trusted() else None
 
+    async def may_run(self) -> bool:
+        """Return whether the run's steps may be carried out here without asking."""
+        mark = (await self.chain.library.ask(partial(_summary, run_id=self.session.run_id))).imported
+        return mark is None or mark.may_run
+
     async def _is_trusted(self) -> bool:
         """Return whether the run's plan is ours, or a person says that they trust it."""
         run_id = self.session.run_id

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar, cast
 
 from rich.segment import Segment
 from rich.style import Style
@@ -10,14 +10,25 @@ from textual import events
 from textual.binding import BindingType
 from textual.geometry import Size
 from textual.scroll_view import ScrollView
+from textual.scrollbar import ScrollBarRender
 from textual.strip import Strip
 
 from stepchain_tui.tui.actions import Scope, bindings
+
+if TYPE_CHECKING:
+    from stepchain_tui.tui.app import StepChainApp
 
 EMPTY_SECONDS = 0.1
 """How long there may be no lines before the bars beside them go."""
 Piece = tuple[str, str]
 """Text that is safe to show, and the component class that styles it, or an empty string."""
+
+
+class PlainBars(ScrollBarRender):
+    """Scroll bars that are drawn with colours alone, for terminals that have no block characters."""
+
+    VERTICAL_BARS: ClassVar[list[str]] = [" "] * 8
+    HORIZONTAL_BARS: ClassVar[list[str]] = [" "] * 8
 
 
 class LineView(ScrollView, can_focus=True):
@@ -62,6 +73,12 @@ class LineView(ScrollView, can_focus=True):
         """The line that was found last."""
         self._count = 0
         self._styles: dict[str, Style] = {}
+
+    def on_mount(self) -> None:
+        """Draw the bars with what the terminal has."""
+        if cast("StepChainApp", self.app).glyphs.ascii:
+            for bar in (self.vertical_scrollbar, self.horizontal_scrollbar):
+                bar.renderer = PlainBars  # type: ignore[misc]  # Textual reads it from the bar first
 
     # --- what lines there are
 

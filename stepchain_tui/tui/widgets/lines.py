@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar, cast
 
 from rich.cells import cell_len
 from rich.segment import Segment
@@ -15,12 +15,15 @@ from textual.widget import Widget
 
 from stepchain_tui.tui.actions import Action
 
+if TYPE_CHECKING:
+    from stepchain_tui.tui.app import StepChainApp
+
 Part = tuple[str, str]
 """Text, and a component class or an empty string."""
 
 
 class OneLine(Widget):
-    """A line of parts, some of them at its right end; what does not fit is left out from the right of the left ones."""
+    """A line of parts, some of them at its right end; what does not fit is cut from the left ones' end."""
 
     DEFAULT_CSS = "OneLine { height: 1; }"
 
@@ -50,7 +53,11 @@ class OneLine(Widget):
             right, taken = [], 0
         left = Strip([Segment(text, self._part_style(name)) for text, name in self._left])
         gap = 1 if right else 0
-        return Strip.join([left.crop_extend(0, width - taken - gap, base), Strip([Segment(" " * gap, base), *right])])
+        room = width - taken - gap
+        if left.cell_length > room > 0:
+            cut = cast("StepChainApp", self.app).glyphs.cut
+            left = Strip([*left.crop(0, room - 1), Segment(cut, self._part_style(self._left[-1][1]))])
+        return Strip.join([left.crop_extend(0, room, base), Strip([Segment(" " * gap, base), *right])])
 
     def _part_style(self, name: str) -> Style:
         return self.get_component_rich_style(name) if name else self.rich_style

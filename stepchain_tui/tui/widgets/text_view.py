@@ -12,7 +12,7 @@ _TOKEN = re.compile(
     r"|(?P<number>-?\d+(?:\.\d+)?(?:[eE][+-]?\d+)?|\btrue\b|\bfalse\b|\bnull\b)"
 )
 
-_STYLES = {"ours": "line--dim", "title": "line--key"}
+_STYLES = {"ours": "line--dim", "title": "line--key", "error": "line--error"}
 
 
 class TextView(LineView):
