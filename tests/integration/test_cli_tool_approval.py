@@ -1,0 +1,95 @@
+"""A tool of a real server that needs a person's word, as the command line asks for it and answers."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.support.command_line import CommandLine
+
+PLAN = f"""
+goal: A call that needs a word
+mcp_servers:
+  time: {{command: {json.dumps(sys.executable)}, args: [-m, mcp_server_time], require_approval: [convert_time]}}
+steps:
+  - id: now
+    tool: time.get_current_time
+    args: {{timezone: UTC}}
+  - id: convert
+    tool: time.convert_time
+    args: {{source_timezone: UTC, time: "12:00", target_timezone: Asia/Tokyo}}
+  - id: end
+    python: "found"
+    args: {{found: "{{{{ steps.convert.output.target.timezone }}}}"}}
+"""
+
+
+@pytest.fixture
+def cli(tmp_path: Path) -> Iterator[CommandLine]:
+    line = CommandLine(tmp_path)
+    line.write("plan.yaml", PLAN)
+    yield line
+    line.end()
+
+
+def step(cli: CommandLine, step_id: str) -> dict[str, Any]:
+    found: dict[str, Any] = next(step for step in cli.show("r1")["steps"] if step["id"] == step_id)
+    return found
+
+
+def calls(cli: CommandLine) -> list[str]:
+    """Return the tools that were really called, from what `show` tells of them."""
+    return [line.split()[1] for line in cli("show", "r1").out.splitlines() if line.startswith("  ✓ time.")]
+
+
+def test_headless_the_run_exits_with_3_and_says_how_to_answer(cli: CommandLine) -> None:
+    asked = cli("run", "plan.yaml", "--run-id", "r1")
+    assert asked.code == 3
+    assert 'convert wants to call time.convert_time with {"source_timezone":"UTC"' in asked.err
+    assert "stepchain approve r1 convert" in asked.err
+    assert (step(cli, "now")["status"], step(cli, "convert")["status"]) == ("succeeded", "waiting")
+    assert calls(cli) == ["time.get_current_time"]
+
+    assert cli("approve", "r1", "convert").code == 0
+    assert calls(cli) == ["time.get_current_time"]
+    assert cli("resume", "r1").code == 0
+    assert step(cli, "end")["output"] == "Asia/Tokyo"
+    assert calls(cli) == ["time.get_current_time", "time.convert_time"]
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        ("--field", "target_timezone=Europe/Oslo"),
+        ("--with", '{"source_timezone": "UTC", "time": "12:00", "target_timezone": "Europe/Oslo"}'),
+    ],
+    ids=["field", "with"],
+)
+def test_the_arguments_can_be_changed_in_the_answer(cli: CommandLine, answer: tuple[str, str]) -> None:
+    cli("run", "plan.yaml", "--run-id", "r1")
+    allowed = cli("approve", "r1", "convert", *answer)
+    assert (allowed.code, "with other arguments" in allowed.err) == (0, True)
+    assert cli("resume", "r1").code == 0
+    assert step(cli, "end")["output"] == "Europe/Oslo"
+
+
+def test_a_no_fails_the_step_and_blocks_what_follows(cli: CommandLine) -> None:
+    cli("run", "plan.yaml", "--run-id", "r1")
+    assert cli("approve", "r1", "convert", "--deny").code == 0
+    assert cli("resume", "r1").code == 1
+    assert (step(cli, "convert")["error_type"], step(cli, "end")["status"]) == ("user_error", "blocked")
+    assert calls(cli) == ["time.get_current_time"]
+    why = cli("why", "r1", "convert").out
+    assert "denied" in why
+
+
+def test_arguments_that_are_no_mapping_are_refused_and_the_question_stays(cli: CommandLine) -> None:
+    cli("run", "plan.yaml", "--run-id", "r1")
+    wrong = cli("approve", "r1", "convert", "--with", "[1]")
+    assert (wrong.code, "mapping" in wrong.err) == (2, True)
+    assert step(cli, "convert")["status"] == "waiting"
