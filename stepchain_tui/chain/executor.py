@@ -2,21 +2,30 @@
 
 from __future__ import annotations
 
+import os
+from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
+from stepchain_tui import __version__
 from stepchain_tui.chain.calling import CallTool, ScriptExecutors
 from stepchain_tui.chain.discovery import ToolDiscovery
+from stepchain_tui.chain.exchange import exported, imported
 from stepchain_tui.chain.here import result_here
+from stepchain_tui.chain.importing import store_chain
 from stepchain_tui.chain.planning import ChainPlan, chain_of, chain_plan
 from stepchain_tui.chain.telling import ChainTeller
 from stepchain_tui.chain.types import ExecutionPlan, ExecutionState, is_seconds
-from stepchain_tui.core.clock import Clock
-from stepchain_tui.core.errors import CommandRefusedError, UnknownRunError, UsageError
+from stepchain_tui.core.clock import Clock, SystemClock
+from stepchain_tui.core.errors import CommandRefusedError, RunLockedError, UnknownRunError, UsageError
 from stepchain_tui.core.settings import Settings
 from stepchain_tui.engine import Engine, RunHandle, RunSource
 from stepchain_tui.run import events as e
 from stepchain_tui.run.state import RunState
 from stepchain_tui.store import AbstractStore
+from stepchain_tui.store.importing import trust_run
+
+_HINT = "Write ChainExecutor(max_retries=3, default_timeout=30.0)."
 
 
 class ChainExecutor:
@@ -59,6 +68,9 @@ class ChainExecutor:
         self._settings = settings
         self._clock = clock
         self._states: dict[str, ExecutionState] = {}
+        self._live: dict[str, RunHandle] = {}
+        self._to_store: dict[str, tuple[ExecutionState, str]] = {}
+        """Chains that were imported while others were carried out, with where they come from."""
 
     @property
     def store(self) -> AbstractStore:
@@ -97,13 +109,19 @@ class ChainExecutor:
         """
         plan.check()
         async with self._engine() as engine:
+            await self._store_imported(engine, plan.plan_id)
             known = await self._known(engine, plan.plan_id)
+            if known is not None:
+                await trust_run(engine.store, plan.plan_id)  # whoever names the calls in a script trusts them
             chain = self._planned(plan, known, parallel=parallel)
             if call_tool is not None:
                 engine.core.executors = ScriptExecutors(engine.core.executors, call_tool)
-            source = RunSource(plan=chain.plan, folder=Path.cwd(), checked=True)
-            handle = await engine.start(source, run_id=plan.plan_id, resume=resume, detach=True)
-            return await self._followed(engine, handle, chain)
+            handle = await engine.start(_source(chain), run_id=plan.plan_id, resume=resume, detach=True)
+            self._live[plan.plan_id] = handle
+            try:
+                return await self._followed(engine, handle, chain)
+            finally:
+                del self._live[plan.plan_id]
 
     async def _followed(self, engine: Engine, handle: RunHandle, chain: ChainPlan) -> ExecutionState:
         """Keep the state of a chain up to its run until this process lets go of that; return it."""
@@ -150,11 +168,13 @@ class ChainExecutor:
     def get_execution_state(self, plan_id: str) -> ExecutionState | None:
         """Return the state of a chain, None where there is none of that id.
 
-        Of one that this object carries out it is the state that follows; of any other what the store holds.
+        Of a chain that this object carries out or imported it is the state that follows; of any other it is what the
+        store holds. While a chain is carried out, an output over 64 KiB is there once the chain has ended.
         """
         known = self._states.get(plan_id)
-        if known is not None:
-            return known
+        return known if known is not None else self._stored(plan_id)
+
+    def _stored(self, plan_id: str) -> ExecutionState | None:
         return result_here(lambda: self._read(plan_id), f"chain {plan_id}")
 
     async def _read(self, plan_id: str) -> ExecutionState | None:
@@ -167,8 +187,69 @@ class ChainExecutor:
             await teller.load(engine.store)
             return teller.state
 
+    # --- from machine to machine
+
+    def export_state(self, plan_id: str) -> dict[str, Any] | None:
+        """Return the state of a chain as a JSON-able dict for `import_state`; None where there is none of that id.
+
+        `exchange.state_schema()` describes it. Values of secret environment variables are taken out.
+        """
+        known = None if plan_id in self._live else self._states.get(plan_id)
+        state = known if known is not None else self._stored(plan_id)
+        return None if state is None else exported(state, program=__version__, now=self._now())
+
+    def import_state(self, state: dict[str, Any], *, plan_id: str | None = None) -> ExecutionState:
+        """Take over a chain that `export_state` gave, here or on another machine; returns its state.
+
+        It is in the history from then on, its results marked as made elsewhere; `execute_plan` with the state's `plan`
+        makes the calls that are left. Of a chain that is known here, results are taken over for calls that have none.
+        While this object carries other chains out, it is stored when `execute_plan` is called for it.
+
+        Args:
+            state: The dict; it may come from anybody.
+            plan_id: Another id for it here.
+
+        Raises:
+            ChainStateError: It is no exported chain, was damaged, or comes from a newer version; nothing was stored.
+            CommandRefusedError: There is a run of that id here which is something else.
+            RunLockedError: The chain is being carried out.
+        """
+        found, header = imported(state)
+        if plan_id is not None:
+            found.plan.plan_id = plan_id
+            found.plan.check()
+        name = found.plan.plan_id
+        if name in self._live:
+            raise RunLockedError(name, os.getpid())
+        self._to_store[name] = (found, f"an import of {header.exported_at.astimezone(UTC):%Y-%m-%d %H:%M} UTC")
+        if not self._live:
+            result_here(lambda: self._store_now(name), f"import of {name}")
+        self._states[name] = found
+        return found
+
+    async def _store_now(self, plan_id: str) -> None:
+        async with self._engine() as engine:
+            await self._store_imported(engine, plan_id)
+
+    async def _store_imported(self, engine: Engine, plan_id: str) -> None:
+        """Store a chain that was imported, if it has to be."""
+        waiting = self._to_store.pop(plan_id, None)
+        if waiting is None:
+            return
+        state, by = waiting
+        known = await self._known(engine, plan_id)
+        chain = self._planned(state.plan, known, parallel=True)
+        await store_chain(engine, chain, _source(chain), state, known=known, by=by)
+
+    def _now(self) -> datetime:
+        return (self._clock or SystemClock()).now()
+
     def _engine(self) -> Engine:
         return Engine(self.store, settings=self.discovery.settings, clock=self._clock)
+
+
+def _source(chain: ChainPlan) -> RunSource:
+    return RunSource(plan=chain.plan, folder=Path.cwd(), checked=True)
 
 
 async def _run_of(engine: Engine, plan_id: str) -> RunState | None:
@@ -178,6 +259,3 @@ async def _run_of(engine: Engine, plan_id: str) -> RunState | None:
     except UnknownRunError:
         return None
     return await engine.store.load_state(plan_id) if summary.run_id == plan_id else None
-
-
-_HINT = "Write ChainExecutor(max_retries=3, default_timeout=30.0)."
