@@ -208,9 +208,10 @@ class _Answers(BaseHTTPRequestHandler):
 
     status, body, delay = 400, b"{}", 0.0
     authorizations: list[str] = []  # noqa: RUF012 - one server at a time
+    requests: list[Any] = []  # noqa: RUF012 - one server at a time
 
     def do_POST(self) -> None:
-        self.rfile.read(int(self.headers["Content-Length"]))
+        self.requests.append(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
         self.authorizations.append(self.headers["Authorization"])
         time.sleep(self.delay)
         self.send_response(self.status)
@@ -225,6 +226,7 @@ class _Answers(BaseHTTPRequestHandler):
 def scripted() -> Iterator[tuple[str, type[_Answers]]]:
     class Handler(_Answers):
         authorizations: list[str] = []  # noqa: RUF012 - of this test
+        requests: list[Any] = []  # noqa: RUF012 - of this test
 
     made = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     thread = Thread(target=made.serve_forever)
@@ -273,6 +275,87 @@ async def test_a_batch_that_is_not_taken_whole_goes_on_and_then_is_a_rate_limit(
         await ask("batch_write_item", RequestItems={"people": requests}, endpoint_url=url)
     assert caught.value.error_type is ErrorType.RATE_LIMIT
     assert len(handler.authorizations) == 2
+
+
+async def test_what_is_left_of_a_batch_goes_back_as_it_came(ask: Ask, scripted: tuple[str, type[_Answers]]) -> None:
+    """Plain values would not do: a set would go back as a list, a long number as text."""
+    url, handler = scripted
+    handler.status = 200
+    item = {"id": {"S": "b"}, "tags": {"SS": ["x", "y"]}, "n": {"N": "12345678901234567890123"}, "raw": {"B": "AP8="}}
+    left = {"people": [{"PutRequest": {"Item": item}}]}
+    handler.body = json.dumps({"UnprocessedItems": left}).encode()
+    requests = [{"PutRequest": {"Item": {"id": letter}}} for letter in "ab"]
+    with pytest.raises(AttemptError, match="1 of the batch"):
+        await ask("batch_write_item", RequestItems={"people": requests}, endpoint_url=url)
+    assert [request["RequestItems"] for request in handler.requests[1:]] == [left]
+
+
+async def test_pages_go_on_where_the_last_one_ended_whatever_its_key_is(
+    ask: Ask, scripted: tuple[str, type[_Answers]]
+) -> None:
+    url, handler = scripted
+    handler.status = 200
+    key = {"id": {"B": "AP8="}, "n": {"N": "12345678901234567890123"}}
+    handler.body = json.dumps({"Items": [key], "LastEvaluatedKey": key}).encode()
+    output = await ask("scan", TableName="people", paginate=True, max_rows=2, endpoint_url=url)
+    assert output["rows"] == [{"id": "AP8=", "n": "12345678901234567890123"}] * 2
+    assert [request.get("ExclusiveStartKey") for request in handler.requests] == [None, key]
+
+
+@pytest.mark.parametrize(
+    ("number", "expected"),
+    [
+        ("1E+400", "1E+400"),
+        ("1E9999999", "1E9999999"),
+        ("1E999999999999999999", "1E999999999999999999"),
+        ("9" * 400, "9" * 400),
+        ("sNaN", "sNaN"),
+        ("12", 12),
+        ("1.5E3", 1500),
+    ],
+)
+async def test_a_number_that_is_over_all_comes_back_as_text(
+    ask: Ask, scripted: tuple[str, type[_Answers]], number: str, expected: Any
+) -> None:
+    url, handler = scripted
+    handler.status, handler.body = 200, json.dumps({"Item": {"n": {"N": number}, "s": {"NS": [number]}}}).encode()
+    output = await ask("get_item", TableName="people", Key={"id": "a"}, endpoint_url=url)
+    assert output["rows"] == [{"n": expected, "s": [expected]}]
+
+
+@pytest.mark.parametrize("number", [10**400, -(10**126), 1e-300, {"$set": [10**400]}, {"deep": [10**127]}])
+async def test_a_number_that_dynamodb_has_no_room_for_names_its_place(ask: Ask, number: Any) -> None:
+    with pytest.raises(AttemptError, match=r"`Item\.n.*is not between 1E-130 and 1E\+126") as caught:
+        await ask("put_item", TableName="people", Item={"id": "a", "n": number})
+    assert caught.value.error_type is ErrorType.USER_ERROR
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        "[]",
+        "5",
+        "null",
+        '{"Item": 5}',
+        '{"Item": {"a": 5}}',
+        '{"Item": {"a": {}}}',
+        '{"Item": {"a": {"L": 5}}}',
+        '{"Item": {"a": {"N": [1]}}}',
+        '{"Item": {"a": {"B": 5}}}',
+        '{"Item": {"a": {"S": "\\ud800"}}}',
+        '{"Item": {"a": ' + '{"L": [' * 3000 + "]}" * 3000 + "}}",
+    ],
+    ids=range(11),
+)
+async def test_an_answer_that_is_none_of_dynamodb_is_the_servers_fault(
+    ask: Ask, scripted: tuple[str, type[_Answers]], body: str
+) -> None:
+    url, handler = scripted
+    handler.status, handler.body = 200, body.encode()
+    with pytest.raises(AttemptError, match="the answer is not one of DynamoDB") as caught:
+        await ask("get_item", TableName="people", Key={"id": "a"}, endpoint_url=url)
+    assert caught.value.error_type is ErrorType.SERVER_ERROR
+    assert "endpoint_url" in caught.value.hint
 
 
 async def test_a_call_can_be_cancelled(ask: Ask, scripted: tuple[str, type[_Answers]]) -> None:

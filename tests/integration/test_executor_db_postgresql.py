@@ -89,6 +89,38 @@ async def test_what_changes_rows_says_how_many(ask: Ask) -> None:
     await ask(["drop table u", "drop table u2"])
 
 
+@pytest.mark.parametrize("autocommit", [False, True])
+@pytest.mark.usefixtures("table")
+async def test_many_values_say_how_many_rows_whatever_the_statement_is(ask: Ask, autocommit: bool) -> None:
+    many = [{"id": n, "name": "x"} for n in range(11, 200)]
+    for sql in (
+        "insert into t values (:id, :name)",
+        "insert into t values (:id, :name) returning id",
+        "with made as (insert into t values (:id, :name) returning id) select * from made",
+    ):
+        assert (await ask("select * from t"))["rowcount"] == 5
+        output = await ask(sql, many, autocommit=autocommit)
+        assert output == {"rows": [], "rowcount": 189, "columns": []}
+        assert (await ask("delete from t where id > 10"))["rowcount"] == 189
+
+
+@pytest.mark.parametrize("value", ["soon", "", "1.5", "-1", "99999999999999999999"])
+async def test_a_connect_timeout_that_is_no_number_is_named(ask: Ask, server: PostgresServer, value: str) -> None:
+    with pytest.raises(
+        AttemptError, match=r"the `connect_timeout` in the `url`.* no whole number of seconds"
+    ) as caught:
+        await ask("select 1", url=f"{server.url()}?connect_timeout={value}")
+    assert (caught.value.error_type, caught.value.hint) == (ErrorType.USER_ERROR, "Write ?connect_timeout=30.")
+    assert PASSWORD not in str(caught.value)
+
+
+async def test_a_host_that_can_have_no_name_is_the_authors_to_mend(ask: Ask) -> None:
+    with pytest.raises(AttemptError, match="names no host that can be asked") as caught:
+        await ask("select 1", url=f"postgresql://bob:{QUOTED}@{'a' * 64}.example/x")
+    assert caught.value.error_type is ErrorType.USER_ERROR
+    assert PASSWORD not in str(caught.value)
+
+
 async def test_values_come_back_as_documented(ask: Ask) -> None:
     output = await ask(
         "select 1.50::numeric n, 'NaN'::numeric nan, 'Infinity'::float8 inf, 9223372036854775807::int8 big,"

@@ -14,6 +14,7 @@ from tools_calls import LoopWatch, until
 
 from stepchain_tui.executors.base import CallTimeoutError
 from stepchain_tui.executors.db import DbExecutorFactory, DbSteps, ToolSpec
+from stepchain_tui.executors.db import sqlite as sqlite_database
 from stepchain_tui.run.failures import AttemptError
 from stepchain_tui.run.status import ErrorType
 from tests.support.databases import db_call
@@ -62,6 +63,50 @@ async def test_what_changes_rows_says_how_many(ask: Ask) -> None:
     assert await ask("update t set name = :n where id < 3", {"n": "x"}) == {"rows": [], "rowcount": 2, "columns": []}
     assert (await ask("delete from t where id = 1 returning name"))["rows"] == [{"name": "x"}]
     assert (await ask("insert into t values (:id, :name)", []))["rowcount"] == 0
+
+
+@pytest.mark.usefixtures("table")
+async def test_what_changes_rows_says_how_many_whatever_it_begins_with(ask: Ask) -> None:
+    three = "with recursive n(i) as (select 1 union all select i + 1 from n where i < 3)"
+    assert (await ask(f"{three} insert into t select i + 100, 'x' from n"))["rowcount"] == 3
+    assert (await ask(f"{three} update t set name = 'y' where id in (select i from n)"))["rowcount"] == 3
+    assert (await ask(f"{three} delete from t where id > 1000"))["rowcount"] == 0
+    assert (await ask("create table copy as select * from t"))["rowcount"] == 0
+    assert (await ask(["update t set name = 'z'", f"{three} delete from t where id in (select i from n)"]))[
+        "rowcounts"
+    ] == [8, 3]
+
+
+@pytest.mark.parametrize("autocommit", [False, True])
+@pytest.mark.usefixtures("table")
+async def test_many_values_say_how_many_rows_whatever_the_statement_is(ask: Ask, autocommit: bool) -> None:
+    many = [{"id": n, "name": "x"} for n in (11, 12, 13)]
+    for sql in (
+        "insert into t values (:id, :name)",
+        "insert into t values (:id, :name) returning id",
+        "with v(i, n) as (select :id, :name) insert into t select i, n from v",
+    ):
+        output = await ask(sql, many, autocommit=autocommit)
+        assert output == {"rows": [], "rowcount": 3, "columns": []}
+        assert (await ask("delete from t where id > 10"))["rowcount"] == 3
+
+
+async def test_values_that_were_written_before_a_lock_came_are_not_written_twice(
+    ask: Ask, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without a transaction each stands for itself: after a wait it goes on with the value that was refused."""
+    monkeypatch.setattr(sqlite_database, "_TURN_SECONDS", 0.0)
+    await ask("create table t (id integer)")
+    many = [{"id": n} for n in range(3_000)]
+    task = asyncio.create_task(ask("insert into t values (:id)", many, url=f"{URL}?timeout=60", autocommit=True))
+    other = sqlite3.connect(tmp_path / "data.db", isolation_level=None, timeout=0)
+    await until(lambda: _count(other) > 0 and _does(other, "begin immediate"))
+    assert 0 < _count(other) < 3_000
+    await asyncio.wait({task}, timeout=0.05)
+    await until(lambda: _does(other, "commit"))
+    assert (await task)["rowcount"] == 3_000
+    assert _count(other) == 3_000
+    other.close()
 
 
 async def test_columns_of_one_name_are_told_apart(ask: Ask) -> None:
@@ -313,6 +358,21 @@ def _descriptors() -> list[str]:
 
 def _is_running(steps: DbSteps) -> bool:
     return any(executor.metrics.calls > executor.metrics.succeeded for executor in steps._made.values())  # type: ignore[attr-defined]
+
+
+def _count(connection: sqlite3.Connection) -> int:
+    try:
+        return int(connection.execute("select count(*) from t").fetchone()[0])
+    except sqlite3.OperationalError:
+        return 0
+
+
+def _does(connection: sqlite3.Connection, sql: str) -> bool:
+    try:
+        connection.execute(sql)
+    except sqlite3.OperationalError:
+        return False
+    return True
 
 
 def _is_locked(path: Path) -> bool:

@@ -7,6 +7,7 @@ from functools import lru_cache
 from urllib.parse import parse_qsl, unquote, urlsplit
 
 from stepchain_tui.core.errors import UsageError
+from stepchain_tui.executors.db.values import text_problem
 
 SQLITE, POSTGRESQL, DYNAMODB = "sqlite", "postgresql", "dynamodb"
 _SCHEMES = {
@@ -68,6 +69,8 @@ class DatabaseAddress:
         if not scheme.replace("+", "").replace("-", "").replace(".", "").isalnum():
             raise UsageError("`url` is no address of a database", hint=_HINT)
         driver = _SCHEMES.get(scheme.lower(), scheme.lower().partition("+")[0])
+        if problem := text_problem(unquote(url)):
+            raise UsageError(f"the `url` of {driver} {problem}", hint="Take the character out, also where it is %00.")
         try:
             parts = urlsplit(f"x://{rest}")
             options = tuple(parse_qsl(parts.query, keep_blank_values=True))
@@ -77,6 +80,12 @@ class DatabaseAddress:
             raise UsageError(
                 f"the `url` of {driver} cannot be read: its password has a character that ends it",
                 hint="Write special characters of the password as %XX: / is %2F, # is %23, ? is %3F.",
+            )
+        if driver == SQLITE and (parts.netloc or "#" in rest):
+            problem = "`#`, which ends a path" if "#" in rest else "two slashes before the file's path"
+            raise UsageError(
+                f"the `url` of sqlite has {problem}",
+                hint="Write sqlite:///file.db, sqlite:////srv/file.db, or sqlite:// for one in memory; # is %23.",
             )
         given = {value for key, value in options if key.lower() in _SECRET_KEYS}
         user_info, _, host = parts.netloc.rpartition("@")

@@ -1,4 +1,7 @@
-"""The databases that steps share: one pool of connections for each url, for as long as the engine process lives."""
+"""The databases that steps share: one pool of connections for each url, for as long as the engine process lives.
+
+Nobody tells when a run has ended, and it may go on later: what it has in memory is kept just as long.
+"""
 
 from __future__ import annotations
 

@@ -13,7 +13,7 @@ from stepchain_tui.executors.context import CallContext
 from stepchain_tui.executors.db.address import DYNAMODB, DatabaseAddress
 from stepchain_tui.executors.db.base import BaseDbExecutor
 from stepchain_tui.executors.db.dynamodb_clients import PLACE_KEYS, DynamoClients
-from stepchain_tui.executors.db.dynamodb_failures import dynamodb_failure, unfinished
+from stepchain_tui.executors.db.dynamodb_failures import dynamodb_failure, unfinished, unreadable
 from stepchain_tui.executors.db.dynamodb_values import UnfitValueError, convert, from_attribute, to_attribute
 from stepchain_tui.executors.db.extras import require
 from stepchain_tui.executors.db.values import json_value
@@ -31,6 +31,8 @@ _UNPROCESSED = {
     "BatchGetItem": ("UnprocessedKeys", "RequestItems"),
     "BatchWriteItem": ("UnprocessedItems", "RequestItems"),
 }
+_MALFORMED = (TypeError, AttributeError, LookupError, RecursionError)
+"""What reading an answer raises that is not of the form that the service has promised; botocore does not check it."""
 _WORD = re.compile(r"(?<!^)(?=[A-Z])")
 
 
@@ -102,10 +104,20 @@ class _Operation:
         parameters = self._parameters
         call = getattr(self._client, _WORD.sub("_", self._model.name).lower())
         while True:
-            answer = convert(await call(**parameters), self._model.output_shape, from_attribute)
-            answer.pop("ResponseMetadata", None)
-            self._take(_rows_of(answer))
-            following = self._rest(answer, parameters) or self._page(answer)
+            try:
+                answer = await call(**parameters)
+            except (*_MALFORMED, UnicodeError) as error:  # another ValueError is about the region or the endpoint
+                raise unreadable(f"{self._name}: dynamodb {self._model.name}", error) from error
+            try:
+                # Before its values are plain: what goes back has to be what came, sets and numbers too.
+                following = self._rest(answer, parameters) or self._page(answer)
+                answer = convert(answer, self._model.output_shape, from_attribute)
+                answer.pop("ResponseMetadata", None)
+                self._take(_rows_of(answer))
+            except AttemptError:
+                raise
+            except (*_MALFORMED, ValueError) as error:
+                raise unreadable(f"{self._name}: dynamodb {self._model.name}", error) from error
             enough = self._most is not None and len(self._rows) >= self._most
             if following is None or enough:
                 return self._output(answer)
@@ -146,16 +158,14 @@ class _Operation:
             return None
         if _count(left) >= _count(sent[again]):
             raise unfinished(f"{self._name}: dynamodb {self._model.name}", _count(left))
-        shape = self._model.input_shape.members[again]
-        return {again: convert(left, shape, to_attribute)}
+        return {again: left}
 
     def _page(self, answer: Mapping[str, Any]) -> dict[str, Any] | None:
         if not self._paginates:
             return None
-        members = self._model.input_shape.members
         for given, asked in _NEXT:
-            if answer.get(given) and asked in members:
-                return {asked: convert(answer[given], members[asked], to_attribute)}
+            if answer.get(given) and asked in self._model.input_shape.members:
+                return {asked: answer[given]}
         return None
 
     def _output(self, answer: dict[str, Any]) -> dict[str, Any]:

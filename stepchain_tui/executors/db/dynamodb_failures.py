@@ -85,6 +85,20 @@ def unfinished(subject: str, count: int) -> AttemptError:
     )
 
 
+def unreadable(subject: str, error: Exception) -> AttemptError:
+    """Return the failure for an answer that is not of DynamoDB's form.
+
+    Args:
+        subject: Who asked for what.
+        error: What reading it raised.
+    """
+    return AttemptError(
+        f"{subject}: the answer is not one of DynamoDB ({one_line(str(error), _LONGEST)})",
+        error_type=ErrorType.SERVER_ERROR,
+        hint="Check that `endpoint_url` is that of a DynamoDB.",
+    )
+
+
 def _refused(told: dict[str, Any], response: dict[str, Any], subject: str) -> AttemptError:
     code, said = str(told.get("Code", "")), one_line(str(told.get("Message", "")), _LONGEST)
     status = (response.get("ResponseMetadata") or {}).get("HTTPStatusCode")

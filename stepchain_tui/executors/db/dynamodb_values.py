@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import math
 from collections.abc import Callable, Mapping
-from decimal import Decimal, InvalidOperation
+from decimal import Decimal
 from typing import Any
 
 from stepchain_tui.executors.db.values import json_value
@@ -14,6 +14,8 @@ ATTRIBUTE = "AttributeValue"
 SET_KEY, BINARY_KEY = "$set", "$binary"
 """How values that JSON does not have are written: `{"$set": [1, 2]}`, `{"$binary": "base64"}`."""
 _DIGITS = 38
+_HIGHEST, _LOWEST = Decimal("1E126"), Decimal("1E-130")
+"""A number of DynamoDB is below the one and not below the other, its sign aside; or it is 0."""
 _LARGEST = 2**63 - 1
 
 
@@ -110,10 +112,12 @@ def _set(items: list[Any], place: str) -> dict[str, Any]:
 
 
 def _number(value: float | Decimal, place: str) -> str:
-    if not math.isfinite(value):
-        raise UnfitValueError(f"`{place}` is {value}, which is no number of DynamoDB")
     # A float's shortest text is the number that was meant: 0.1, not its 55 binary digits.
     found = Decimal(repr(value)) if isinstance(value, float) else Decimal(value)
+    if not found.is_finite():
+        raise UnfitValueError(f"`{place}` is {value}, which is no number of DynamoDB")
+    if found and not _LOWEST <= found.copy_abs() < _HIGHEST:
+        raise UnfitValueError(f"`{place}` is not between {_LOWEST} and {_HIGHEST}, as numbers of DynamoDB are")
     if len("".join(map(str, found.as_tuple().digits)).strip("0")) > _DIGITS:
         raise UnfitValueError(f"`{place}` has more than {_DIGITS} digits, which no number of DynamoDB may")
     return str(found)
@@ -122,11 +126,11 @@ def _number(value: float | Decimal, place: str) -> str:
 def _from_number(text: str) -> int | float | str:
     try:
         exact = Decimal(text)
-    except InvalidOperation:
+        if exact == exact.to_integral_value() and abs(exact) <= _LARGEST:
+            return int(exact)
+        near = float(exact)
+    except ArithmeticError:  # no number, or one over all that can be counted with
         return text
-    if exact == exact.to_integral_value() and abs(exact) <= _LARGEST:
-        return int(exact)
-    near = float(exact)
     return near if math.isfinite(near) and Decimal(repr(near)) == exact else text
 
 

@@ -15,17 +15,20 @@ from psycopg.types.string import TextLoader
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncConnection, create_async_engine
 
+from stepchain_tui.core.errors import UsageError
 from stepchain_tui.executors.db.address import DatabaseAddress
 from stepchain_tui.executors.db.failures import postgresql_failure
 from stepchain_tui.executors.db.statement import Statement
 from stepchain_tui.executors.db.wire import Wire
 from stepchain_tui.executors.db.work import Answer, Order, SqlDatabase, Work
 from stepchain_tui.run.failures import AttemptError
+from stepchain_tui.run.status import ErrorType
 
 MOST_CONNECTIONS = 10
 """Connections to one database; more steps wait for one."""
 CONNECT_SECONDS = 10
 """How long a connection may take to be made, where the url has no `connect_timeout`."""
+_LONGEST_CONNECT = 3600
 _STOP_SECONDS = 2.0
 """How long the server has to stop a statement before its connection is closed."""
 _ROLLBACK_SECONDS = 1.0
@@ -45,10 +48,14 @@ class PostgresqlDatabase(SqlDatabase):
 
     Args:
         address: Where it is; libpq reads the url, so whatever it knows may stand there.
+
+    Raises:
+        UsageError: Its `connect_timeout` is no whole number of seconds.
     """
 
     def __init__(self, address: DatabaseAddress) -> None:
         super().__init__(address)
+        self._connect_seconds = _connect_seconds(dict(address.options).get("connect_timeout"))
         self._engine = create_async_engine(
             "postgresql+psycopg://",
             async_creator=self._connect,
@@ -108,6 +115,7 @@ class PostgresqlDatabase(SqlDatabase):
         statement = order.statement
         if order.many is not None:
             text = statement.rendered(lambda name, _: f"%({name})s", lambda piece: piece.replace("%", "%%"))
+            await wire.take_rows_whole()
             async with driver.cursor() as cursor:
                 await cursor.executemany(text, [_converted(each) for each in order.many])
                 return Answer(max(0, cursor.rowcount))
@@ -147,11 +155,17 @@ class PostgresqlDatabase(SqlDatabase):
                 connection = await self._engine.connect()
                 driver = await _driver_of(connection)
             return connection, driver
-        except (psycopg.Error, SQLAlchemyError) as error:
+        except (psycopg.Error, SQLAlchemyError, UnicodeError) as error:
             raise self._connect_failure(error, work) from None
 
     def _connect_failure(self, error: Exception, work: Work) -> AttemptError:
         cause = getattr(error, "orig", None) or error
+        if isinstance(cause, UnicodeError):
+            return AttemptError(
+                f"{work.name}: the `url` of postgresql names no host that can be asked",
+                error_type=ErrorType.USER_ERROR,
+                hint="Check the host's name: each part of it has 1 to 63 characters.",
+            )
         if not isinstance(cause, psycopg.Error):
             cause = psycopg.OperationalError(str(cause))
         return postgresql_failure(cause, work.name, self.address)
@@ -164,7 +178,7 @@ class PostgresqlDatabase(SqlDatabase):
             autocommit=True,
             prepare_threshold=None,
             client_encoding="utf8",
-            connect_timeout=int(options.get("connect_timeout", CONNECT_SECONDS)),
+            connect_timeout=self._connect_seconds,
             application_name=options.get("application_name", "stepchain"),
         )
         try:
@@ -177,6 +191,19 @@ class PostgresqlDatabase(SqlDatabase):
             await made.close()
             raise
         return made
+
+
+def _connect_seconds(text: str | None) -> int:
+    try:
+        found = CONNECT_SECONDS if text is None else int(text)
+    except ValueError:
+        found = -1
+    if not 0 <= found <= _LONGEST_CONNECT:
+        raise UsageError(
+            "the `connect_timeout` in the `url` of postgresql is no whole number of seconds",
+            hint="Write ?connect_timeout=30.",
+        )
+    return found
 
 
 async def _driver_of(connection: AsyncConnection) -> psycopg.AsyncConnection[Any]:

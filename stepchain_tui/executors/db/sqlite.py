@@ -6,7 +6,8 @@ import asyncio
 import sqlite3
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 from urllib.parse import quote
@@ -29,6 +30,7 @@ _INTERRUPT_SECONDS = 0.02
 _MOST_AT_REST = 4
 """Connections to one file that are kept open for the next step."""
 _MODES = ("ro", "rw", "rwc")
+_COUNTED = frozenset({"insert", "update", "delete", "replace"})
 
 
 class SqliteDatabase(SqlDatabase):
@@ -181,16 +183,31 @@ class _Transaction:
     def _statement(self, connection: sqlite3.Connection, order: Order) -> Answer:
         text = order.statement.text
         if order.many is not None:
-            values = [self._converted(each) for each in order.many]
-            return Answer(self._patiently(lambda: connection.executemany(text, values)).rowcount)
-        cursor = self._patiently(lambda: connection.execute(text, self._converted(order.values)))
+            return Answer(self._many(connection, order, [self._converted(each) for each in order.many]))
+        values = self._converted(order.values)
+        before = connection.total_changes
+        cursor = self._patiently(lambda: connection.execute(text, values))
         if cursor.description is None:
-            return Answer(max(0, cursor.rowcount))
+            return Answer(_changed(connection, cursor, before))
         sink = self._work.new_sink()
         sink.begin([column[0] for column in cursor.description])
         sink.take(cursor)
         cursor.close()
         return Answer(sink.rows, sink)
+
+    def _many(self, connection: sqlite3.Connection, order: Order, many: Sequence[Mapping[str, Any]]) -> int:
+        """Carry a statement out for each of many values and return how many rows it changed or gave."""
+        text, statement = order.statement.text, order.statement
+        plain = statement.verb in _COUNTED and "returning" not in statement.words
+        if plain and connection.in_transaction:  # else what was done before a lock came would be done again
+            return self._patiently(lambda: connection.executemany(text, many)).rowcount
+        count = 0
+        for values in many:
+            before = connection.total_changes
+            cursor = self._patiently(partial(connection.execute, text, values))
+            gave = cursor.description is not None
+            count += sum(1 for _ in cursor) if gave else _changed(connection, cursor, before)
+        return count
 
     def _converted(self, values: Mapping[str, Any]) -> dict[str, Any]:
         found = {}
@@ -218,6 +235,20 @@ class _Transaction:
             except sqlite3.OperationalError as error:
                 if error.sqlite_errorname != "SQLITE_BUSY" or time.monotonic() >= deadline:
                     raise
+
+
+def _changed(connection: sqlite3.Connection, cursor: sqlite3.Cursor, before: int) -> int:
+    """Return how many rows a statement changed; the driver counts only what begins with a word of `_COUNTED`.
+
+    Args:
+        connection: The connection, on which nothing was done since.
+        cursor: Of the statement.
+        before: The connection's `total_changes` before it, which says whether it changed anything.
+    """
+    if cursor.rowcount >= 0 or connection.total_changes == before:
+        return max(0, cursor.rowcount)
+    [(count,)] = connection.execute("SELECT changes()").fetchall()
+    return int(count)
 
 
 def _text(data: bytes) -> str:

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 from stepchain_tui.executors.db.address import POSTGRESQL
+from stepchain_tui.executors.db.values import text_problem
 
 _NAME = r"[^\W\d]\w*"
 _COMMON = r"""
@@ -122,8 +123,11 @@ def read_statement(text: str, driver: str) -> Statement:
         driver: Whose dialect it is written in.
 
     Raises:
-        StatementError: It is empty, more than one statement, steers the transaction, or has places of another style.
+        StatementError: It is empty, no text, more than one statement, steers the transaction, or has places of another
+            style.
     """
+    if problem := text_problem(text):
+        raise StatementError(f"`sql` {problem}", "Take the character out; a value belongs into `params`.")
     binds: list[tuple[int, int, str]] = []
     words: list[str] = []
     inner: list[str] = []

@@ -45,13 +45,26 @@ def json_value(value: Any) -> Any:
 
 def parameter_problem(value: Any) -> str:
     """Return what keeps a value from being a parameter of any database, `is ...`, or an empty string."""
-    if isinstance(value, str):
-        if "\x00" in value:
-            return "holds a NUL character, which no text of a database may"
-        if not value.isascii() and any("\ud800" <= letter <= "\udfff" for letter in value):
-            return "holds half of a surrogate pair, which is no text"
-    if isinstance(value, int) and abs(value) > 2**1000:
-        return "is a number of more than 300 digits"
+    waiting = [value]
+    while waiting:
+        found = waiting.pop()
+        if isinstance(found, str) and (problem := text_problem(found)):
+            return problem
+        if isinstance(found, int) and abs(found) > 2**1000:
+            return f"{'is' if found is value else 'holds'} a number of more than 300 digits"
+        if isinstance(found, Mapping):
+            waiting.extend((*found.keys(), *found.values()))
+        elif isinstance(found, list | tuple):
+            waiting.extend(found)
+    return ""
+
+
+def text_problem(text: str) -> str:
+    """Return what keeps a text from being sent to any database, `holds ...`, or an empty string."""
+    if "\x00" in text:
+        return "holds a NUL character, which no text of a database may"
+    if not text.isascii() and any("\ud800" <= letter <= "\udfff" for letter in text):
+        return "holds half of a surrogate pair, which is no text"
     return ""
 
 
@@ -59,14 +72,17 @@ def for_sqlite(value: Any) -> Any:
     """Return a value as SQLite keeps it: lists and mappings as JSON text, dates and decimals as text.
 
     Raises:
-        ValueError: It is a whole number of more than 64 bits.
+        ValueError: It is a whole number of more than 64 bits, or holds what JSON cannot.
     """
     if isinstance(value, datetime):
         return value.isoformat(sep=" ")
     if isinstance(value, date | time):
         return value.isoformat()
     if isinstance(value, list | tuple | Mapping):
-        return msgspec.json.encode(value).decode()
+        try:
+            return msgspec.json.encode(value).decode()
+        except (TypeError, OverflowError) as error:
+            raise ValueError(f"cannot be written as JSON ({error})") from error
     if isinstance(value, int) and not -_LARGEST - 1 <= value <= _LARGEST:
         raise ValueError("is a whole number of more than 64 bits, which SQLite has not")
     return str(value) if isinstance(value, Decimal | UUID) else value

@@ -58,6 +58,13 @@ class Wire:
             with contextlib.suppress(errors.Error):
                 await self._connection.cancel_safe(timeout=_CANCEL_SECONDS)
 
+    async def take_rows_whole(self) -> None:
+        """Let the rows of what is sent next come as psycopg wants them.
+
+        libpq keeps to the way of the last statement when a pipeline begins, which is how psycopg sends many.
+        """
+        await self.run("")
+
     async def run(
         self,
         text: str,
@@ -71,7 +78,7 @@ class Wire:
         Args:
             text: The SQL, with `$1` for the first value.
             values: What is bound to the places.
-            new_sink: Makes what takes the rows, where there are any.
+            new_sink: Makes what takes the rows, where there are any; without it they are let go.
             may_leave: The server may be told to stop once no more rows are wanted; that ends its transaction.
 
         Returns:
@@ -87,7 +94,9 @@ class Wire:
         changed, wanted, left, failed = 0, True, False, None
         async with connection.lock:
             pgconn.send_query_params(text.encode(), dumped, transformer.types, transformer.formats)
-            if capabilities.has_stream_chunked():
+            if new_sink is None:
+                pass
+            elif capabilities.has_stream_chunked():
                 pgconn.set_chunked_rows_mode(CHUNK)
             else:
                 pgconn.set_single_row_mode()
