@@ -11,7 +11,7 @@ import asyncio
 import inspect
 import sys
 import time
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from importlib import import_module
 from pathlib import Path
@@ -29,7 +29,7 @@ from stepchain_tui.tools.remote import NotPicklableError, function_error
 from stepchain_tui.tools.threads import ThreadCall
 from stepchain_tui.tools.travel import pack, reference_of
 
-FUNCTION_MODES = ("inline", "thread", "process")
+FUNCTION_MODES = ("inline", "thread", "process", "cluster")
 
 _output = current_output()
 _loader = shared_loader()
@@ -58,7 +58,8 @@ class FunctionCall:
     Attributes:
         function: The function, or a reference to it: `./file.py:name` or `package.module:name`.
         args: Its arguments by name.
-        mode: inline, thread or process.
+        mode: inline, thread, process or cluster.
+        cluster: The scheduler's address for mode cluster; empty, or `local`, for a cluster on this machine.
         folder: What `./` in a reference is relative to.
         label: What messages call it; made from the function where it is empty.
         fallback: Whether a function that cannot be sent to a process runs in a thread instead, with a warning.
@@ -66,6 +67,8 @@ class FunctionCall:
         timeout: Seconds that the function may run, None where somebody else counts them.
         environment: The whole environment of a process for this call, or None for the worker's own.
         cwd: The folder that a process works in, or None for the worker's own.
+        cwd_needed: Whether a worker of a cluster that has no such folder refuses the call; else it gets an empty one.
+        secret_names: Secrets of `facts` and `environment` that may leave this machine, in mode cluster.
         facts: The facts of the `StepContext` that the function gets where it asks for one.
         log: Takes a stream's name and what was printed on it, on the loop; None leaves printing as it is.
         begun: Called on the loop when a worker process takes the call.
@@ -78,6 +81,7 @@ class FunctionCall:
     function: Function | str
     args: Mapping[str, Any]
     mode: str = "thread"
+    cluster: str = ""
     folder: Path | str = "/"
     label: str = ""
     fallback: bool = True
@@ -85,6 +89,8 @@ class FunctionCall:
     timeout: float | None = None
     environment: Mapping[str, str] | None = None
     cwd: Path | None = None
+    cwd_needed: bool = False
+    secret_names: Collection[str] = ()
     facts: Mapping[str, Any] = field(default_factory=dict)
     log: Log | None = None
     begun: Callable[[], None] | None = None
@@ -145,6 +151,10 @@ class FunctionCaller:
                 return await self._process(call)
             case "thread":
                 return await self._thread(call)
+            case "cluster":
+                from stepchain_tui.tools.cluster import run_on_cluster
+
+                return await run_on_cluster(self._pools, call, _teller(call))
         raise AttemptError(
             f"{call.name} cannot run in mode '{call.mode}'",
             error_type=ErrorType.USER_ERROR,

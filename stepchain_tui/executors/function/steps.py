@@ -148,10 +148,13 @@ class StepFunction(AwaitableFunction):
             function=function,
             args=args,
             mode=call.mode or "thread",
+            cluster=call.cluster,
             folder=call.plan_folder,
             fallback=call.step.fallback,
             environment=call.environment,
             cwd=call.cwd,
+            cwd_needed=call.step.cwd is not None,
+            secret_names=call.step.secrets,
             facts={
                 "run_id": call.run_id,
                 "step_id": call.step.id,

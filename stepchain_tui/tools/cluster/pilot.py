@@ -1,0 +1,255 @@
+"""What runs on a worker of the cluster: a task that holds one slot, and carries out the calls that its engine sends.
+
+A pilot tells that it is there, waits for its engine to connect, and ends when the engine lets it go or is gone. Each
+call runs in a child process, which is ended with all of its children when the call is stopped, when the engine's
+connection ends, and when the worker dies (the child holds a pipe of the worker's). Between calls the child is kept, for
+the next pilot too. Everything here runs on the worker's event loop and does nothing slow there.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import hmac
+import shutil
+import sys
+from pathlib import Path
+from typing import Any, TypedDict, cast
+
+from stepchain_tui import __version__
+from stepchain_tui.run.failures import AttemptError
+from stepchain_tui.run.status import ErrorType
+from stepchain_tui.tools import wire
+from stepchain_tui.tools.cluster.channel import OPERATION, TOPIC, Channel, ChannelClosedError
+from stepchain_tui.tools.cluster.child import CallProcess, CallRequest, describe
+from stepchain_tui.tools.cluster.placed import base_folder, code_folder, put, work_folder
+from stepchain_tui.tools.process_pool import finish
+
+ATTACH_SECONDS = 15.0
+"""How long a pilot waits for its engine to connect before it gives its slot back."""
+CHILD_IDLE_SECONDS = 30.0
+"""How long a child process is kept without a call."""
+UNREAD_LIMIT = 1_000_000
+"""Bytes of output that may be on the way; a call that prints more waits until the engine has taken them."""
+
+
+class Terms(TypedDict):
+    """What a pilot is started with.
+
+    Attributes:
+        pilot: Its name, which it tells.
+        key: What only it and its engine know.
+        version: The engine's version of StepChain.
+    """
+
+    pilot: str
+    key: str
+    version: str
+
+
+def minor_of(version: str) -> str:
+    """Return the part of a version that engine and worker must share."""
+    return ".".join(version.split(".")[:2])
+
+
+async def carry_calls(terms: Terms) -> dict[str, Any]:
+    """Hold a slot and carry out calls until the engine lets it go; this is the task that Dask sees.
+
+    Returns:
+        `{"refused": version}` where this worker's version of StepChain is another one, else an empty dict.
+    """
+    from distributed import get_worker
+
+    if minor_of(terms["version"]) != minor_of(__version__):
+        return {"refused": __version__}
+    worker = get_worker()
+    worker.handlers.setdefault(OPERATION, attach)
+    name, waiter, over = terms["pilot"], asyncio.get_running_loop().create_future(), asyncio.Event()
+    _waiting[name] = (terms["key"], waiter, over)
+    try:
+        told = {"pilot": name, "address": worker.address, "folder": str(base_folder()), "python": _python()}
+        worker.log_event(TOPIC, told)
+        with contextlib.suppress(TimeoutError):
+            comm = await asyncio.wait_for(waiter, ATTACH_SECONDS)
+            await _Pilot(Channel(comm)).serve()
+    finally:
+        del _waiting[name]
+        over.set()
+    return {}
+
+
+async def attach(comm: Any, pilot: str, key: str) -> Any:
+    """Give a connection to the pilot that it is for, and hold it until that has ended; Dask calls it on a worker."""
+    from distributed.core import Status
+
+    known = _waiting.get(pilot)
+    if known is not None and not known[1].done() and hmac.compare_digest(known[0].encode(), key.encode()):
+        known[1].set_result(comm)
+        await known[2].wait()
+    comm.abort()
+    return Status.dont_reply
+
+
+_waiting: dict[str, tuple[str, asyncio.Future[Any], asyncio.Event]] = {}
+"""The pilots of this process: the key of each, where its connection goes, and what says that it is over."""
+
+
+class _Pilot:
+    """Carries out one call at a time for one engine."""
+
+    def __init__(self, channel: Channel) -> None:
+        self._channel = channel
+        self._number = 0
+        self._task: asyncio.Task[None] | None = None
+        self._child: CallProcess | None = None
+        self._unread = 0
+        self._environment: dict[str, str] | None = None
+
+    async def serve(self) -> None:
+        """Do what the engine says until it lets go, or is gone."""
+        try:
+            with contextlib.suppress(ChannelClosedError):
+                while True:
+                    for message in await self._channel.read():
+                        if message[0] == "go":
+                            return
+                        self._obey(*message)
+        finally:
+            await self._end()
+            self._channel.abort()
+
+    def _obey(self, verb: str, *rest: Any) -> None:
+        match verb:
+            case "call":
+                self._number = rest[0]
+                self._task = asyncio.ensure_future(self._carry(*rest))
+            case "stop":
+                if rest[0] == self._number and self._task is not None:
+                    self._task.cancel()
+            case "taken":
+                self._unread -= rest[0]
+                if self._child is not None and self._unread < UNREAD_LIMIT // 2:
+                    self._child.let_go_on()
+
+    async def _end(self) -> None:
+        if self._task is not None and not self._task.done():
+            self._task.cancel()
+            await finish(_done(self._task))
+
+    async def _carry(self, number: int, request: CallRequest) -> None:
+        """Carry out a call and tell how it ended."""
+        own_folder: Path | None = None
+        try:
+            try:
+                own_folder = self._prepare(number, request)
+                label = request.pop("label")
+                self._child = await _children.take()
+                self._channel.send("begun", number, self._child.child.pid)
+                tag, body = await self._child.carry(
+                    cast("wire.Request", request), label, lambda *told: self._tell(number, *told)
+                )
+            except asyncio.CancelledError:
+                raise
+            except Exception as error:  # noqa: BLE001 - the border of the worker: whatever failed is told
+                tag, body = describe(error)
+            self._give_back()
+            self._channel.send("reply", number, tag, body)
+        except asyncio.CancelledError:
+            child, self._child = self._child, None
+            if child is not None:
+                await finish(child.end())
+            self._channel.send("ended", number)
+        finally:
+            if own_folder is not None:
+                shutil.rmtree(own_folder, ignore_errors=True)
+
+    def _prepare(self, number: int, request: CallRequest) -> Path | None:
+        """Make the request that of this machine, and return the folder that was made for it."""
+        digest, files = request.pop("code"), request.pop("files", None)
+        if digest:
+            if files is not None:
+                put(digest, files)
+            code = code_folder(digest)
+            request["folder"] = str(code / request["folder"])
+            request["reference"] = request["reference"].replace("{code}", str(code))
+        if request.pop("same_environment", False):
+            request["environment"] = self._environment
+        self._environment = request["environment"]
+        request.update(call=0, sys_path=None)
+        return self._enter(number, request)
+
+    def _enter(self, number: int, request: CallRequest) -> Path | None:
+        cwd, is_needed = request["cwd"], request.pop("cwd_needed")
+        if cwd is not None and Path(cwd).is_dir():
+            return None
+        if is_needed:
+            raise AttemptError(
+                f"there is no folder {cwd} to work in on the worker",
+                error_type=ErrorType.USER_ERROR,
+                hint="Name a folder that the workers share, or leave cwd out.",
+            )
+        folder = work_folder()
+        if cwd is not None:
+            said = f"the worker has no folder {cwd}: the step worked in an empty one, which is gone now"
+            self._channel.send("warn", number, said)
+        request["cwd"] = str(folder)
+        return folder
+
+    def _tell(self, number: int, kind: str, what: Any, data: bytes) -> None:
+        self._channel.send(kind, number, what, data)
+        if kind == "out" or len(data) > 64:  # the engine counts the same
+            self._unread += len(data)
+            if self._unread > UNREAD_LIMIT and self._child is not None:
+                self._child.hold()
+
+    def _give_back(self) -> None:
+        child, self._child = self._child, None
+        if child is not None:
+            _children.give_back(child)
+
+
+class _Children:
+    """The child processes of this worker that have no call."""
+
+    def __init__(self) -> None:
+        self._idle: list[tuple[CallProcess, asyncio.TimerHandle]] = []
+        self._ending: set[asyncio.Task[None]] = set()
+
+    async def take(self) -> CallProcess:
+        """Return a child that waits for a call; a new one where there is none."""
+        while self._idle:
+            child, timer = self._idle.pop()
+            timer.cancel()
+            if child.alive:
+                return child
+            self._end(child)
+        return await CallProcess.begin()
+
+    def give_back(self, child: CallProcess) -> None:
+        """Keep a child for the next call, for a while."""
+        if not child.alive:
+            self._end(child)
+            return
+        loop = asyncio.get_running_loop()
+        timer = loop.call_later(CHILD_IDLE_SECONDS, self._retire, child)
+        self._idle.append((child, timer))
+
+    def _retire(self, child: CallProcess) -> None:
+        self._idle = [one for one in self._idle if one[0] is not child]
+        self._end(child)
+
+    def _end(self, child: CallProcess) -> None:
+        task = asyncio.ensure_future(child.end())
+        self._ending.add(task)
+        task.add_done_callback(self._ending.discard)
+
+
+_children = _Children()
+
+
+async def _done(task: asyncio.Task[Any]) -> None:
+    await asyncio.wait([task])
+
+
+def _python() -> str:
+    return f"{sys.version_info.major}.{sys.version_info.minor}"

@@ -1,0 +1,212 @@
+"""The code that travels with a call: a function's own file and the files beside it that it imports.
+
+What is imported is read from the compiled source, not by running it: each `import` that names a file of the function's folder or
+of the plan's folder brings that file, whole packages excepted; installed packages and data files stay where they are.
+"""
+
+from __future__ import annotations
+
+import dis
+import hashlib
+import os
+import site
+import sys
+import sysconfig
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from types import CodeType
+from typing import Any
+
+from stepchain_tui.core.errors import did_you_mean
+from stepchain_tui.run.failures import AttemptError
+from stepchain_tui.run.status import ErrorType
+from stepchain_tui.tools.travel import _goes_by_name
+from stepchain_tui.tools.views import FileStamp
+
+SIZE_LIMIT = 8_000_000
+"""Bytes of code that may travel with a call."""
+CODE = "{code}"
+"""Stands in a reference for the folder that the worker puts the code in."""
+
+
+@dataclass(frozen=True, slots=True)
+class Code:
+    """A reference with the files that it needs.
+
+    Attributes:
+        reference: The reference as the worker resolves it; `CODE` stands for where the files are.
+        folder: What it is relative to, itself relative to where the files are; absolute where none travel.
+        digest: Tells these files from others; empty where none travel.
+        files: `{relative path: bytes}`.
+        root: The folder here that the paths are relative to.
+    """
+
+    reference: str
+    folder: str
+    digest: str = ""
+    files: dict[str, bytes] | None = None
+    root: str = ""
+
+
+class CodeReader:
+    """Finds the code behind references, and keeps it until a file of it changes. Safe from any one thread."""
+
+    def __init__(self) -> None:
+        self._kept: dict[tuple[str, str], tuple[Code, list[FileStamp]]] = {}
+
+    def current(self, reference: str, folder: str) -> Code | None:
+        """Return the code if it was read before and no file of it has changed since."""
+        known = self._kept.get((reference, folder))
+        return known[0] if known is not None and not any(stamp.changed() for stamp in known[1]) else None
+
+    def read(self, reference: str, folder: str) -> Code:
+        """Return the code behind a reference.
+
+        Args:
+            reference: `./file.py:name` or `package.module:name`.
+            folder: What `./` is relative to, also searched for `package.module`.
+
+        Raises:
+            AttemptError: There is no such file, or the code is too large to travel, as a `user_error`.
+        """
+        known = self.current(reference, folder)
+        if known is not None:
+            return known
+        place, _, name = reference.rpartition(":")
+        home = Path(folder).resolve()
+        if place.endswith(".py") or "/" in place:
+            path = Path(place).expanduser()
+            is_relative = not path.is_absolute()
+            path = (path if path.is_absolute() else home / path).resolve()
+            _check_file(path)
+            folders = tuple(dict.fromkeys((path.parent, home)))
+            files = _reach([path], folders)
+        else:
+            path, is_relative = None, True
+            folders = (home,)
+            files = _reach(list(_found(place, folders)), folders)
+        if not files:
+            return Code(reference, folder)
+        made = _code(reference, name, path if not is_relative else None, home, folders, files)
+        self._kept[reference, folder] = (made, [FileStamp(str(file)) for file in files])
+        return made
+
+
+def place_of(function: Callable[..., Any]) -> tuple[str, str] | None:
+    """Return `(reference, folder)` of a function whose module is the user's own file, None for all others.
+
+    Installed packages are expected on the workers; a module that is only found because of where a script was started is
+    not, so it travels as a file of the folder that it was found in.
+    """
+    if not _goes_by_name(function):
+        return None
+    module = sys.modules[function.__module__]
+    file = getattr(module, "__file__", None) or ""
+    if not file.endswith(".py") or _is_installed(file):
+        return None
+    top = Path(file).resolve()
+    for _ in range(module.__name__.count(".") + (top.name == "__init__.py")):
+        top = top.parent
+    return f"{module.__name__}:{function.__qualname__}", str(top.parent)
+
+
+def _reach(first: list[Path], folders: tuple[Path, ...]) -> dict[Path, bytes]:
+    """Return the files that can be reached by imports, with what is in them."""
+    found: dict[Path, bytes] = {}
+    ahead = list(first)
+    while ahead:
+        path = ahead.pop()
+        if path in found or not path.is_file():
+            continue
+        try:
+            found[path] = path.read_bytes()
+        except OSError as error:
+            raise _user_error(f"{path} cannot be read: {error.strerror}", "Check who may read it.") from error
+        if sum(map(len, found.values())) > SIZE_LIMIT:
+            raise _user_error(
+                f"the code of the step has more than {SIZE_LIMIT / 1e6:.0f} MB with all that it imports",
+                "Install it as a package on the workers, and name the function package.module:name.",
+            )
+        ahead += [file for name in _imports(path, found[path], folders) for file in name]
+    return found
+
+
+def _imports(path: Path, source: bytes, folders: tuple[Path, ...]) -> Iterator[Iterator[Path]]:
+    """Yield the files of each import in a file, those inside functions too.
+
+    Read from the compiled code: parsing to a tree in a thread is not safe before Python 3.12 when another thread does.
+    """
+    try:
+        code = compile(source, str(path), "exec", dont_inherit=True)
+    except (SyntaxError, ValueError, RecursionError):  # the worker's import says it, with the line
+        return
+    for name, level, names in _imported(code):
+        places = folders if not level else (path.parents[min(level, len(path.parents)) - 1],)
+        if name:
+            yield _found(name, places)
+        for each in names:
+            yield _found(f"{name}.{each}" if name else each, places)
+
+
+def _imported(code: CodeType) -> Iterator[tuple[str, int, tuple[str, ...]]]:
+    """Yield the module, the number of dots and the names of each import."""
+    before: list[Any] = [None, None]
+    for instruction in dis.get_instructions(code):
+        if instruction.opname == "IMPORT_NAME":
+            level, names = before
+            yield str(instruction.argval), int(level or 0), tuple(names or ())
+        before = [before[1], instruction.argval]
+    for constant in code.co_consts:
+        if isinstance(constant, CodeType):
+            yield from _imported(constant)
+
+
+def _found(module: str, folders: tuple[Path, ...]) -> Iterator[Path]:
+    """Yield the files that importing a module runs: those of its packages and its own."""
+    if module.partition(".")[0] == "stepchain_tui":  # workers have it
+        return
+    for folder in folders:
+        path, files = folder, []
+        for part in module.split("."):
+            path = path / part
+            files += [path / "__init__.py", path.with_name(f"{part}.py")]
+        yield from (file for file in files if file.is_file())
+
+
+def _code(
+    reference: str, name: str, absolute: Path | None, home: Path, folders: tuple[Path, ...], files: dict[Path, bytes]
+) -> Code:
+    root = os.path.commonpath([home, *folders, *(path.parent for path in files)])
+    named = {os.path.relpath(path, root): content for path, content in sorted(files.items())}
+    digest = hashlib.sha256()
+    for relative, content in named.items():
+        digest.update(f"{len(relative)} {relative} {len(content)} ".encode() + content)
+    if absolute is not None:
+        reference = f"{CODE}/{os.path.relpath(absolute, root)}:{name}"
+    return Code(reference, os.path.relpath(home, root), digest.hexdigest()[:32], named, root)
+
+
+def _check_file(path: Path) -> None:
+    if not path.is_file():
+        beside = [file.name for file in path.parent.glob("*.py")] if path.parent.is_dir() else []
+        hint = did_you_mean(path.name, beside) or "Check the path; ./ is the folder of the plan."
+        raise _user_error(f"there is no file {path}", hint)
+
+
+def _is_installed(file: str) -> bool:
+    return any(file.startswith(f"{folder}{os.sep}") for folder in _installed_folders())
+
+
+@cache
+def _installed_folders() -> tuple[str, ...]:
+    """Return where installed code is, and our own, which workers have."""
+    ours = str(Path(__file__).resolve().parents[2])
+    found = {ours, *(sysconfig.get_path(name) for name in ("stdlib", "platstdlib", "purelib", "platlib"))}
+    found.update(site.getsitepackages(), [site.getusersitepackages()])
+    return tuple(sorted(folder for folder in found if folder and folder != sys.prefix))
+
+
+def _user_error(message: str, hint: str) -> AttemptError:
+    return AttemptError(message, error_type=ErrorType.USER_ERROR, hint=hint)

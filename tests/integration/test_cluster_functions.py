@@ -1,0 +1,227 @@
+"""Function calls on a real cluster: a scheduler and two workers that are processes of their own."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import pytest_asyncio
+from tools_calls import is_gone, ports_of, read_pid, step_call, until
+
+from stepchain_tui.executors.function import FunctionExecutor
+from stepchain_tui.executors.types import StepCall
+from stepchain_tui.run.failures import AttemptError
+from stepchain_tui.run.status import ErrorType
+from stepchain_tui.tools import FunctionCall, FunctionCaller, Pools, StepContext
+from tests.support.cluster import TestCluster
+
+pytestmark = pytest.mark.timeout(180)
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[TestCluster]:
+    with TestCluster(2) as cluster:
+        yield cluster
+
+
+@pytest_asyncio.fixture
+async def pools() -> AsyncIterator[Pools]:
+    pools = Pools(process_workers=1)
+    yield pools
+    await pools.close()
+
+
+@pytest.fixture
+def executor(pools: Pools) -> FunctionExecutor:
+    return FunctionExecutor(pools)
+
+
+def cluster_call(cluster: TestCluster, function: Any, args: dict[str, Any] | None = None, **more: Any) -> StepCall:
+    return step_call(function=function, args=args, mode="cluster", cluster=cluster.address, **more)
+
+
+def add(a: int, b: int = 1) -> int:
+    return a + b
+
+
+def fail_with_value() -> None:
+    raise ValueError("the file has no header")
+
+
+async def test_a_function_runs_in_a_process_below_a_worker(executor: FunctionExecutor, cluster: TestCluster) -> None:
+    number = 5
+    call = cluster_call(cluster, lambda x: [x + number, __import__("os").getpid()], {"x": 1})
+    result, pid = (await executor.execute(call)).output
+    assert result == 6
+    assert cluster.worker_of(pid) in cluster.workers
+
+
+async def test_what_a_function_prints_is_logged_in_order(executor: FunctionExecutor, cluster: TestCluster) -> None:
+    def talk(ctx: StepContext) -> None:
+        for number in range(200):
+            print("line", number)
+        print("error", file=sys.stderr)
+        subprocess.run(["sh", "-c", "echo child"], check=True)
+        print("no end", end="")
+
+    call = cluster_call(cluster, talk)
+    await executor.execute(call)
+    assert ports_of(call).text() == "".join(f"line {number}\n" for number in range(200)) + "child\nno end"
+    assert ports_of(call).text("stderr") == "error\n"
+
+
+async def test_a_line_arrives_while_the_function_still_runs(
+    executor: FunctionExecutor, cluster: TestCluster, tmp_path: Path
+) -> None:
+    go_on = tmp_path / "go_on"
+
+    def talk() -> float:
+        print("first", flush=True)
+        while not go_on.exists():
+            time.sleep(0.005)
+        return 1.0
+
+    call = cluster_call(cluster, talk)
+    task = asyncio.create_task(executor.execute(call))
+    await asyncio.wait_for(ports_of(call).printed.wait(), 20)
+    assert not task.done()
+    go_on.touch()
+    await task
+
+
+async def test_chunks_of_a_generator_come_one_by_one(
+    executor: FunctionExecutor, cluster: TestCluster, tmp_path: Path
+) -> None:
+    go_on = tmp_path / "go_on"
+
+    def speak() -> Any:
+        yield "one "
+        while not go_on.exists():
+            time.sleep(0.005)
+        yield "two"
+
+    call = cluster_call(cluster, speak)
+    task = asyncio.create_task(executor.execute(call))
+    await asyncio.wait_for(ports_of(call).printed.wait(), 20)
+    assert ports_of(call).text("text") == "one "
+    go_on.touch()
+    assert (await task).output == "one two"
+
+
+async def test_a_raising_function_is_told_by_its_class_and_message(
+    executor: FunctionExecutor, cluster: TestCluster
+) -> None:
+    with pytest.raises(AttemptError, match="the file has no header") as caught:
+        await executor.execute(cluster_call(cluster, fail_with_value))
+    assert (caught.value.exception, caught.value.error_type) == ("ValueError", ErrorType.TOOL_ERROR)
+    assert "fail_with_value" in caught.value.remote_traceback
+
+
+async def test_the_source_of_a_file_travels_with_all_that_it_imports(
+    executor: FunctionExecutor, cluster: TestCluster, tmp_path: Path
+) -> None:
+    (tmp_path / "steps").mkdir()
+    (tmp_path / "steps/parse.py").write_text(
+        "import near\ndef parse():\n    from pack.far import far\n    return [near.VALUE, far(), __file__]\n"
+        "def fail():\n    raise RuntimeError(__file__)\n"
+    )
+    (tmp_path / "pack").mkdir()
+    (tmp_path / "pack/__init__.py").write_text("")
+    (tmp_path / "pack/far.py").write_text("from . import base\ndef far():\n    return base.NUMBER\n")
+    (tmp_path / "pack/base.py").write_text("NUMBER = 10\n")
+    for number in (1, 2):
+        (tmp_path / "steps/near.py").write_text(f"VALUE = {number}\n")
+        call = cluster_call(cluster, "./steps/parse.py:parse", folder=tmp_path)
+        value, far, file = (await executor.execute(call)).output
+        assert (value, far) == (number, 10), "mended code runs at once"
+        assert not file.startswith(str(tmp_path)), "it ran from what travelled"
+    with pytest.raises(AttemptError) as caught:
+        await executor.execute(cluster_call(cluster, "./steps/parse.py:fail", folder=tmp_path))
+    assert str(tmp_path / "steps/parse.py") in caught.value.remote_traceback, "paths read as they are here"
+
+
+@pytest.mark.parametrize(
+    ("reference", "message", "hint"),
+    [
+        ("./pares.py:parse", "there is no file", "did you mean 'parse.py'?"),
+        ("./parse.py:prase", "has no function 'prase'", "did you mean 'parse'?"),
+        ("./broken.py:f", "cannot be imported: SyntaxError", "Mend ./broken.py"),
+        ("no_such_package:f", "cannot be imported: ModuleNotFoundError", "Mend"),
+        ("./parse.py", "is no function reference", "./file.py:name"),
+    ],
+)
+async def test_a_function_that_is_not_there_is_the_plans_mistake(
+    executor: FunctionExecutor, cluster: TestCluster, tmp_path: Path, reference: str, message: str, hint: str
+) -> None:
+    (tmp_path / "parse.py").write_text("def parse():\n    return 1\n")
+    (tmp_path / "broken.py").write_text("def f(:\n")
+    with pytest.raises(AttemptError) as caught:
+        await executor.execute(cluster_call(cluster, reference, folder=tmp_path))
+    assert caught.value.error_type is ErrorType.USER_ERROR
+    assert message in str(caught.value)
+    assert hint in caught.value.hint
+
+
+async def test_cancelling_ends_the_process_on_the_worker_with_its_children(
+    executor: FunctionExecutor, cluster: TestCluster, tmp_path: Path
+) -> None:
+    def hang() -> None:
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        child = subprocess.Popen(["sleep", "600"])
+        (tmp_path / "child").write_text(str(child.pid))
+        (tmp_path / "own").write_text(str(os.getpid()))
+        time.sleep(600)
+
+    task = asyncio.create_task(executor.execute(cluster_call(cluster, hang)))
+    own = await until(lambda: read_pid(tmp_path / "own"), 20)
+    started = time.monotonic()
+    task.cancel()
+    await asyncio.wait([task])
+    assert task.cancelled()
+    assert is_gone(own)
+    assert is_gone(read_pid(tmp_path / "child"))
+    assert time.monotonic() - started < 4
+    assert (await executor.execute(cluster_call(cluster, add, {"a": 1}))).output == 2, "the slot is free again"
+
+
+async def test_a_timeout_ends_the_process_on_the_worker(pools: Pools, cluster: TestCluster, tmp_path: Path) -> None:
+    def hang() -> None:
+        (tmp_path / "own").write_text(str(os.getpid()))
+        time.sleep(600)
+
+    call = FunctionCall(hang, {}, mode="cluster", cluster=cluster.address, timeout=0.5)
+    with pytest.raises(AttemptError, match=r"ran longer than its timeout of 0\.5 s and was stopped") as caught:
+        await FunctionCaller(pools).run(call)
+    assert caught.value.error_type is ErrorType.TIMEOUT
+    assert is_gone(read_pid(tmp_path / "own"))
+
+
+async def test_only_secrets_that_the_step_names_leave_this_machine(
+    executor: FunctionExecutor, cluster: TestCluster
+) -> None:
+    def look(ctx: StepContext) -> list[Any]:
+        return [dict(ctx.secrets), sorted(name for name in os.environ if name.endswith("_TOKEN"))]
+
+    secrets = {"A_TOKEN": "aaaaaaaa", "B_TOKEN": "bbbbbbbb"}
+    call = cluster_call(cluster, look, environment={"PATH": os.environ["PATH"], **secrets}, secrets=secrets)
+    assert (await executor.execute(call)).output == [{}, []]
+    call = cluster_call(cluster, look, environment={"PATH": os.environ["PATH"], **secrets}, secrets=secrets)
+    call.step = call.step.model_copy(update={"secrets": ("B_TOKEN",)})
+    assert (await executor.execute(call)).output == [{"B_TOKEN": "bbbbbbbb"}, ["B_TOKEN"]]
+
+
+async def test_many_calls_at_once_use_both_workers_and_mix_nothing_up(
+    executor: FunctionExecutor, cluster: TestCluster
+) -> None:
+    calls = [cluster_call(cluster, lambda x: [x, __import__("os").getppid()], {"x": x}) for x in range(100)]
+    outputs = [outcome.output for outcome in await asyncio.gather(*map(executor.execute, calls))]
+    assert [value for value, _ in outputs] == list(range(100))
+    assert {parent for _, parent in outputs} == {worker.pid for worker in cluster.workers}
