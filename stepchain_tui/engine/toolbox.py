@@ -20,10 +20,9 @@ from stepchain_tui.plan.check_calls import HOSTED_TOOLS
 from stepchain_tui.plan.servers import server_entry, server_tool
 from stepchain_tui.run.failures import AttemptError
 from stepchain_tui.tools.functions import shared_loader
-from stepchain_tui.tools.health import health_rank
+from stepchain_tui.tools.health import better_mode, health_rank
 from stepchain_tui.tools.registry import BUILT_IN, Tool, shared_tools, tool_of_entry
 from stepchain_tui.tools.schema import ToolSchema, schema_of
-from stepchain_tui.tools.types import mode_hint
 
 if TYPE_CHECKING:
     from stepchain_tui.core.settings import Settings
@@ -36,7 +35,6 @@ IMPORT_SECONDS = 10.0
 """How long the import of one function may hold up the answer; servers have deadlines of their own."""
 LARGEST_SCHEMA = 64 * 1024
 """Bytes of a schema that are told."""
-_OTHER_MODE = {Mode.THREAD: Mode.PROCESS, Mode.INLINE: Mode.PROCESS, Mode.PROCESS: Mode.THREAD}
 
 
 @dataclass(frozen=True)
@@ -331,20 +329,10 @@ def _numbers(record: ToolRecord | None, mode: str) -> Row:
         "success_rate": record.success_rate if record else None,
         "mean_seconds": record.mean_seconds if record else None,
         "cpu_share": record.cpu_share if record else None,
-        "hint": _better_mode(record, mode) if record else "",
+        "hint": better_mode(mode, record.cpu_share, record.mean_seconds) if record else "",
         "last_called_at": record.last_called_at.isoformat() if record else None,
         "last_error": record.last_error if record else "",
     }
-
-
-def _better_mode(record: ToolRecord, mode: str) -> str:
-    """Return the mode that would suit a function better than the one it has, or an empty string."""
-    other = _OTHER_MODE.get(Mode(mode)) if mode else None
-    share, seconds = record.cpu_share, record.mean_seconds
-    if other is None or share is None or seconds is None:
-        return ""
-    ran = Mode.PROCESS if other is Mode.THREAD else Mode.THREAD
-    return other.value if mode_hint(ran.value, share * seconds, seconds) else ""
 
 
 def _order(row: Row) -> tuple[Any, ...]:
