@@ -20,10 +20,12 @@ from stepchain_tui.core.clock import Clock, SystemClock
 from stepchain_tui.core.errors import CommandRefusedError, RunLockedError, UnknownRunError, UsageError
 from stepchain_tui.core.settings import Settings
 from stepchain_tui.engine import Engine, RunHandle, RunSource
+from stepchain_tui.engine.toolbox import Toolbox
 from stepchain_tui.run import events as e
 from stepchain_tui.run.state import RunState
 from stepchain_tui.store import AbstractStore
 from stepchain_tui.store.importing import trust_run
+from stepchain_tui.tools.registry import shared_tools
 
 _HINT = "Write ChainExecutor(max_retries=3, default_timeout=30.0)."
 
@@ -113,7 +115,8 @@ class ChainExecutor:
             known = await self._known(engine, plan.plan_id)
             if known is not None:
                 await trust_run(engine.store, plan.plan_id)  # whoever names the calls in a script trusts them
-            chain = self._planned(plan, known, parallel=parallel)
+            tools = await self._tools_meant(engine, plan) if call_tool is None else {}
+            chain = self._planned(plan, known, parallel=parallel, tools=tools)
             if call_tool is not None:
                 engine.core.executors = ScriptExecutors(engine.core.executors, call_tool)
             handle = await engine.start(_source(chain), run_id=plan.plan_id, resume=resume, detach=True)
@@ -141,13 +144,32 @@ class ChainExecutor:
         await teller.load(engine.store)
         return teller.state
 
-    def _planned(self, plan: ExecutionPlan, known: RunState | None, *, parallel: bool) -> ChainPlan:
+    async def _tools_meant(self, engine: Engine, plan: ExecutionPlan) -> dict[str, str]:
+        """Return the tools of MCP servers that are meant by names without a server: of equal ones the healthiest."""
+        known = shared_tools()
+        names = {call.tool_name for call in plan.tools if "." not in call.tool_name and call.tool_name not in known}
+        if not names or not self.discovery.settings.mcp_servers:
+            return {}
+        rows = (await Toolbox(engine).tools(None, connect=True))["tools"]
+        await self.discovery.refresh()
+        equal: dict[str, list[str]] = {name: [] for name in names}
+        for row in rows:
+            server, _, name = row["name"].partition(".")
+            if row["kind"] == "mcp" and server and name in equal:
+                equal[name].append(row["name"])
+        found = {name: self.discovery.prefer(tools) for name, tools in equal.items()}
+        return {name: tool for name, tool in found.items() if tool is not None}
+
+    def _planned(
+        self, plan: ExecutionPlan, known: RunState | None, *, parallel: bool, tools: dict[str, str] | None = None
+    ) -> ChainPlan:
         return chain_plan(
             plan,
             parallel=parallel,
             max_attempts=self.max_retries + 1,
             default_timeout=self.default_timeout,
             known=known,
+            tools=tools,
         )
 
     async def _known(self, engine: Engine, plan_id: str) -> RunState | None:

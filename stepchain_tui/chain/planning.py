@@ -11,6 +11,7 @@ engine carries out what is new and keeps the results of the rest.
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -19,6 +20,7 @@ from typing import Any
 from stepchain_tui.chain.braces import braces_as_meant, literal_braces
 from stepchain_tui.chain.types import ExecutionPlan, ToolCall
 from stepchain_tui.core.errors import StepChainError
+from stepchain_tui.core.secrets import Redactor
 from stepchain_tui.core.values import encode_json, to_json_value
 from stepchain_tui.plan import (
     ActionKind,
@@ -32,6 +34,7 @@ from stepchain_tui.plan import (
     plan_from_json,
 )
 from stepchain_tui.run.state import RunState
+from stepchain_tui.store.gate import Gate
 
 FIRST_DELAY = 1.0
 """Seconds before the second attempt; each wait is twice the one before: `2**attempt` in document 003."""
@@ -39,6 +42,8 @@ LONGEST_DELAY = 3600.0
 MOST_AT_ONCE = 64
 """Calls of a chain that run at the same time at most."""
 _ORDER_TAG = "order:"
+_ASKED_TAG = "asked:"
+"""What a tag begins with that has the name which the call gives its tool, where the tool is called otherwise."""
 _WAITING_TAG = "order"
 _NO_NAME = re.compile(r"[^A-Za-z0-9_]+")
 _LONGEST_NAME = 40
@@ -66,7 +71,7 @@ def chain_plan(
     max_attempts: int,
     default_timeout: float,
     known: RunState | None = None,
-    tool_of: Callable[[str], str] = str,
+    tools: Mapping[str, str] | None = None,
 ) -> ChainPlan:
     """Return the plan of a chain.
 
@@ -76,10 +81,10 @@ def chain_plan(
         max_attempts: Attempts at each call, the first included.
         default_timeout: Seconds that an attempt may take where the call says nothing.
         known: The run of an earlier revision of the chain, whose results are kept where calls are the same.
-        tool_of: Gives the tool that is called for a name.
+        tools: The tools that are meant, by the names that calls give them: `server.tool` for `tool`.
     """
-    ids = _step_ids(chain, known)
-    steps = _side_by_side(chain, ids, tool_of) if parallel else _one_by_one(chain, ids, tool_of)
+    ids, meant = _step_ids(chain, known, tools or {})
+    steps = _side_by_side(chain, ids, meant) if parallel else _one_by_one(chain, ids, meant)
     plan = Plan(
         goal=chain.goal or f"chain {chain.plan_id}",
         steps=tuple(steps),
@@ -98,39 +103,42 @@ def chain_plan(
     return ChainPlan(chain, plan, ids)
 
 
-def _side_by_side(chain: ExecutionPlan, ids: Mapping[int, str], tool_of: Callable[[str], str]) -> Iterator[Step]:
+def _side_by_side(chain: ExecutionPlan, ids: Mapping[int, str], meant: Mapping[int, str]) -> Iterator[Step]:
     for call in chain.in_order:
-        yield _step(call, ids, tool_of, dependencies=tuple(ids[order] for order in call.dependencies))
+        yield _step(call, ids, meant, dependencies=tuple(ids[order] for order in call.dependencies))
 
 
-def _one_by_one(chain: ExecutionPlan, ids: Mapping[int, str], tool_of: Callable[[str], str]) -> Iterator[Step]:
+def _one_by_one(chain: ExecutionPlan, ids: Mapping[int, str], meant: Mapping[int, str]) -> Iterator[Step]:
     """Yield the steps of calls of which each waits for the end of all before it."""
     ended: tuple[str, ...] = ()  # when these have ended, all calls so far have
     last: ToolCall | None = None
     for call in chain.in_sequence:
         step_id, needed = ids[call.order], tuple(ids[order] for order in call.dependencies)
         if not needed:
-            yield _step(call, ids, tool_of, dependencies=ended, trigger_rule=TriggerRule.ALL_DONE)
+            yield _step(call, ids, meant, dependencies=ended, trigger_rule=TriggerRule.ALL_DONE)
             ended = (step_id,)
         elif last is None or last.order in call.dependencies:
-            yield _step(call, ids, tool_of, dependencies=needed)
+            yield _step(call, ids, meant, dependencies=needed)
             ended = (*ended, step_id)  # it may be blocked while others of them go on
         else:
             waiting = _waiting_step(last, ids, ended)
             yield waiting
-            yield _step(call, ids, tool_of, dependencies=(waiting.id, *needed))
+            yield _step(call, ids, meant, dependencies=(waiting.id, *needed))
             ended = (waiting.id, step_id)
         last = call
 
 
-def _step(call: ToolCall, ids: Mapping[int, str], tool_of: Callable[[str], str], **keys: Any) -> Step:
+def _step(call: ToolCall, ids: Mapping[int, str], meant: Mapping[int, str], **keys: Any) -> Step:
     if call.timeout is not None:
         keys["timeout"] = float(call.timeout)
+    tags: tuple[str, ...] = (f"{_ORDER_TAG}{call.order}",)
+    if meant[call.order] != call.tool_name:
+        tags = (*tags, f"{_ASKED_TAG}{call.tool_name}")
     return Step(
         id=ids[call.order],
-        tool=tool_of(call.tool_name),
+        tool=meant[call.order],
         args=literal_braces(call.parameters),
-        tags=(f"{_ORDER_TAG}{call.order}",),
+        tags=tags,
         on_interrupt=OnInterrupt.RERUN,
         **keys,
     )
@@ -163,7 +171,7 @@ def _calls_of(plan: Plan) -> list[tuple[ToolCall, str]]:
     return [
         (
             ToolCall(
-                tool_name=str(step.tool),
+                tool_name=_asked(step),
                 parameters=braces_as_meant(step.args or {}),
                 order=orders[step.id],
                 dependencies=_dependencies_of(step, orders),
@@ -199,33 +207,47 @@ def _is_waiting(step: Step) -> bool:
     return step.kind is ActionKind.FUNCTION and step.tags == (_WAITING_TAG,)
 
 
-def _step_ids(chain: ExecutionPlan, known: RunState | None) -> dict[int, str]:
-    """Return the id of each call's step: that of a known run where the call is the same there, else one never used."""
+def _asked(step: Step) -> str:
+    """Return the name that a step's call gives its tool."""
+    return next((tag.removeprefix(_ASKED_TAG) for tag in step.tags if tag.startswith(_ASKED_TAG)), str(step.tool))
+
+
+def _step_ids(
+    chain: ExecutionPlan, known: RunState | None, tools: Mapping[str, str]
+) -> tuple[dict[int, str], dict[int, str]]:
+    """Return the id of each call's step and the tool that is meant, by order.
+
+    A call that is the same in a known run has its id there, and its tool too once it has succeeded; any other has an
+    id that was never used.
+    """
     earlier = chain_of(known) if known is not None else None
     taken = set() if known is None else {*known.steps, *known.removed}
+    clean = Gate(Redactor.of_environment(os.environ)).value  # a known run has its parameters without secrets
     ids: dict[int, str] = {}
+    meant: dict[int, str] = {}
     kept: set[int] = set()
-    for order in (order for level in chain.levels() for order in level):
-        call = chain.call(order)
-        if earlier is not None and order in earlier.steps and _is_same(call, earlier.chain.call(order), kept):
-            ids[order] = earlier.steps[order]
-            kept.add(order)
-        else:
+    calls_before = {call.order: call for call in earlier.chain.tools} if earlier is not None else {}
+    for call in chain.in_sequence:
+        order, before = call.order, calls_before.get(call.order)
+        meant[order] = tools.get(call.tool_name, call.tool_name)
+        if known is None or earlier is None or before is None or not _is_same(call, before, kept, clean):
             ids[order] = _new_id(call, taken)
             taken.add(ids[order])
-    return ids
+            continue
+        ids[order] = earlier.steps[order]
+        kept.add(order)
+        step = earlier.plan.step(ids[order])
+        if step is not None and step.tool is not None and known.steps[step.id].done:
+            meant[order] = step.tool
+    return ids, meant
 
 
-def _is_same(call: ToolCall, earlier: ToolCall, kept: set[int]) -> bool:
+def _is_same(call: ToolCall, earlier: ToolCall, kept: set[int], clean: Callable[[Any], Any]) -> bool:
     """Return whether a call does what an earlier one did, on results that were kept."""
     if call.uses_chain_result and (not earlier.dependencies or call.dependencies[-1] != earlier.dependencies[-1]):
         return False
-    same = call.tool_name == earlier.tool_name and _as_kept(call.parameters) == _as_kept(earlier.parameters)
-    return same and all(order in kept for order in call.dependencies)
-
-
-def _as_kept(parameters: dict[str, Any]) -> Any:
-    return to_json_value(parameters)
+    given, before = clean(to_json_value(call.parameters)), clean(to_json_value(earlier.parameters))
+    return call.tool_name == earlier.tool_name and given == before and all(order in kept for order in call.dependencies)
 
 
 def _new_id(call: ToolCall, taken: set[str]) -> str:

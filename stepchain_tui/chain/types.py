@@ -6,6 +6,7 @@ made, as a `ValueError` that names the calls.
 
 from __future__ import annotations
 
+import heapq
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
@@ -215,27 +216,22 @@ class ExecutionPlan:
     def in_sequence(self) -> list[ToolCall]:
         """The calls as they follow each other in sequence: by their order, a dependency before what needs it."""
         calls = {call.order: call for call in self.tools}
-        found: dict[int, ToolCall] = {}
-        while len(found) < len(calls):
-            ready = (
-                order
-                for order, call in calls.items()
-                if order not in found and all(needed in found for needed in call.dependencies)
-            )
-            order = min(ready)
-            found[order] = calls[order]
-        return list(found.values())
-
-    def call(self, order: int) -> ToolCall:
-        """Return the call of that order.
-
-        Raises:
-            UsageError: There is none.
-        """
-        for call in self.tools:
-            if call.order == order:
-                return call
-        raise _wrong(self._name, f"has no call {order}")
+        missing = {order: len(call.dependencies) for order, call in calls.items()}
+        followers: dict[int, list[int]] = {order: [] for order in calls}
+        for order, call in calls.items():
+            for needed in call.dependencies:
+                followers[needed].append(order)
+        ready = [order for order, count in missing.items() if not count]
+        heapq.heapify(ready)
+        found: list[ToolCall] = []
+        while ready:
+            order = heapq.heappop(ready)
+            found.append(calls[order])
+            for follower in followers[order]:
+                missing[follower] -= 1
+                if not missing[follower]:
+                    heapq.heappush(ready, follower)
+        return found
 
     def levels(self) -> list[list[int]]:
         """Return the orders by level: those of one level depend on earlier levels only.
@@ -243,16 +239,12 @@ class ExecutionPlan:
         For looking at: in parallel a call starts when its own dependencies are done, not when a level is.
         """
         depth: dict[int, int] = {}
-        waiting = self.in_order
-        while waiting:
-            for call in waiting:
-                if all(order in depth for order in call.dependencies):
-                    depth[call.order] = 1 + max((depth[order] for order in call.dependencies), default=-1)
-            waiting = [call for call in waiting if call.order not in depth]
-        return [
-            [call.order for call in self.in_order if depth[call.order] == level]
-            for level in range(1 + max(depth.values()))
-        ]
+        for call in self.in_sequence:
+            depth[call.order] = 1 + max((depth[order] for order in call.dependencies), default=-1)
+        levels: list[list[int]] = [[] for _ in range(1 + max(depth.values()))]
+        for order in sorted(depth):
+            levels[depth[order]].append(order)
+        return levels
 
     def to_dict(self) -> dict[str, Any]:
         """Return the chain as a JSON-able dict."""
