@@ -46,10 +46,10 @@ class ScriptTools:
         began = time.monotonic()
         try:
             value = await self._value(call, name, dict(arguments))
+            self._tell(call, name, arguments, began, result=value)  # fails where the value is too large to be kept
         except BaseException as error:
             self._tell(call, name, arguments, began, error=_failure_of(error, call, time.monotonic() - began))
             raise
-        self._tell(call, name, arguments, began, result=value)
         return Outcome(value)
 
     def provider(self, call: StepCall) -> str:

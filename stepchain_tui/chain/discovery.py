@@ -47,8 +47,8 @@ class ToolDiscovery:
 
     def bind(self, store: AbstractStore | None, settings: Settings | None) -> None:
         """Count the runs of a store, and know the servers of settings, where nothing else was said."""
-        self._store = self._store or store
-        self._settings = self._settings or settings
+        self._store = store if self._store is None else self._store
+        self._settings = settings if self._settings is None else self._settings
 
     # --- what tools there are
 

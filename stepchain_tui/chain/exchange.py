@@ -125,15 +125,15 @@ def exported(state: ExecutionState, *, program: str, now: datetime) -> dict[str,
         program: The version of StepChain.
         now: The moment.
     """
-    found = {
-        "format": FORMAT,
-        "version": VERSION,
-        "program": program,
-        "exported_at": now.isoformat(),
-        **to_json_value(state.to_dict()),
-    }
-    cleaned: dict[str, Any] = Gate(Redactor.of_environment(os.environ)).value(found)
-    return cleaned
+    clean = Gate(Redactor.of_environment(os.environ)).value
+    told: dict[str, Any] = to_json_value(state.to_dict())
+    told["plan"]["goal"] = clean(told["plan"]["goal"])
+    results = told["results"].values()
+    for call in (*told["plan"]["tools"], *(result["tool_call"] for result in results)):
+        call["parameters"] = clean(call["parameters"])
+    for result in results:
+        result["output"], result["error"] = clean(result["output"]), clean(result["error"])
+    return {"format": FORMAT, "version": VERSION, "program": program, "exported_at": now.isoformat(), **told}
 
 
 def imported(given: Any) -> tuple[ExecutionState, ExportedState]:

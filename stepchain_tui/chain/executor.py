@@ -111,7 +111,9 @@ class ChainExecutor:
         """
         plan.check()
         async with self._engine() as engine:
-            await self._store_imported(engine, plan.plan_id)
+            if (waiting := self._to_store.get(plan.plan_id)) is not None:
+                await self._store_imported(engine, *waiting)
+                del self._to_store[plan.plan_id]
             known = await self._known(engine, plan.plan_id)
             if known is not None:
                 await trust_run(engine.store, plan.plan_id)  # whoever names the calls in a script trusts them
@@ -135,11 +137,8 @@ class ChainExecutor:
             self.discovery.note(events)
             teller.tell({step_id for event in events if (step_id := getattr(event, "step_id", None))})
 
-        unsubscribe = handle.subscribe(take)
-        try:
-            await handle.wait()
-        finally:
-            unsubscribe()
+        handle.subscribe(take)  # for as long as the engine lives: it tells, too, how a chain is cut off
+        await handle.wait()
         teller.tell(chain.steps.values())
         await teller.load(engine.store)
         return teller.state
@@ -243,23 +242,20 @@ class ChainExecutor:
         name = found.plan.plan_id
         if name in self._live:
             raise RunLockedError(name, os.getpid())
-        self._to_store[name] = (found, f"an import of {header.exported_at.astimezone(UTC):%Y-%m-%d %H:%M} UTC")
-        if not self._live:
-            result_here(lambda: self._store_now(name), f"import of {name}")
+        by = f"an import of {header.exported_at.astimezone(UTC):%Y-%m-%d %H:%M} UTC"
+        if self._live:
+            self._to_store[name] = (found, by)
+        else:
+            result_here(lambda: self._store_now(found, by), f"import of {name}")
         self._states[name] = found
         return found
 
-    async def _store_now(self, plan_id: str) -> None:
+    async def _store_now(self, state: ExecutionState, by: str) -> None:
         async with self._engine() as engine:
-            await self._store_imported(engine, plan_id)
+            await self._store_imported(engine, state, by)
 
-    async def _store_imported(self, engine: Engine, plan_id: str) -> None:
-        """Store a chain that was imported, if it has to be."""
-        waiting = self._to_store.pop(plan_id, None)
-        if waiting is None:
-            return
-        state, by = waiting
-        known = await self._known(engine, plan_id)
+    async def _store_imported(self, engine: Engine, state: ExecutionState, by: str) -> None:
+        known = await self._known(engine, state.plan.plan_id)
         chain = self._planned(state.plan, known, parallel=True)
         await store_chain(engine, chain, _source(chain), state, known=known, by=by)
 

@@ -15,6 +15,7 @@ from typing import Any
 from stepchain_tui.chain.braces import uses_chain_result
 from stepchain_tui.core.errors import UsageError
 from stepchain_tui.core.ids import check_run_id
+from stepchain_tui.core.values import to_json_value
 from stepchain_tui.plan import find_cycle
 from stepchain_tui.run.status import RunStatus, StepStatus
 
@@ -133,6 +134,10 @@ class ToolCall:
         where = f"call {self.label}"
         if not isinstance(parameters, dict) or not all(isinstance(key, str) for key in parameters):
             raise _wrong(where, "parameters must be a dict of names to values", "Write {'query': 'what to look for'}.")
+        try:
+            to_json_value(parameters)
+        except UsageError as error:
+            raise _wrong(where, f"parameters cannot be kept: {error}", error.hint) from None
         if not isinstance(dependencies, list | tuple) or not all(_is_order(order) for order in dependencies):
             raise _wrong(where, "dependencies must be a list of orders", "Write dependencies=[1, 2].")
         if len(set(dependencies)) < len(dependencies):
