@@ -36,7 +36,8 @@ from stepchain_tui.store.references import remove_unused
 from stepchain_tui.store.rows import BatchRows
 from stepchain_tui.store.run_files import RunFiles
 from stepchain_tui.store.shared import SharedRows
-from stepchain_tui.store.shared_file import SharedFile, hashes_in
+from stepchain_tui.store.shared_file import SharedFile
+from stepchain_tui.store.shared_memory import hashes_in
 
 
 class JSONLStore(IndexedStore):
@@ -55,6 +56,7 @@ class JSONLStore(IndexedStore):
         self._real = Path(os.path.realpath(Path(folder).expanduser()))
         self._locks = self._real / ".locks"
         self._mark = self._real / ".changed"
+        self._shared_path = self._real / ".shared.jsonl"
         self._sync = durability == "power"
         self._file_blobs = FileBlobs(self._real / "files", sync=self._sync)
         super().__init__(str(Path(folder).expanduser().absolute()), self._file_blobs)
@@ -64,7 +66,7 @@ class JSONLStore(IndexedStore):
         self.index = RunIndex(self.owner_alive)
         self._commands.clear()
         self._files = RunFiles(self._real, self.index, self._take_command, self._forget, sync=self._sync)
-        self._shared_file = SharedFile(self._real / ".shared.jsonl", sync=self._sync)
+        self._shared_file = SharedFile(self._shared_path, sync=self._sync)
 
     @property
     def folder(self) -> Path | None:
@@ -228,9 +230,10 @@ class JSONLStore(IndexedStore):
         return await asyncio.to_thread(self._file_blobs.remove, unused)
 
     def _hashes(self) -> set[str]:
-        """Return the hashes of all files that a run or the cache refers to."""
-        shared = self._hashes_of(self._real / ".shared.jsonl")
-        return shared.union(*map(self._hashes_of, self._files.paths()))
+        """Return the hashes of all files that a run or the cache refers to; called off the event loop's thread."""
+        shared = SharedFile(self._shared_path, sync=False)
+        shared.refresh()
+        return shared.memory.hashes().union(*map(self._hashes_of, self._files.paths()))
 
     @staticmethod
     def _hashes_of(path: Path) -> set[str]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,8 +12,6 @@ from stepchain_tui.store.journal import Appender, Place, appending, framed, read
 from stepchain_tui.store.shared import CacheRow, SharedRows
 from stepchain_tui.store.shared_memory import SharedMemory
 from stepchain_tui.store.tool_records import ToolRow
-
-_HASH = re.compile(rb'\\?"sha256\\?":\\?"([0-9a-f]{64})')
 
 
 class SharedLine(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -36,11 +33,6 @@ class SharedLine(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 _lines = msgspec.json.Decoder(SharedLine)
-
-
-def hashes_in(lines: list[bytes]) -> set[str]:
-    """Return the hashes of all files that lines refer to."""
-    return {found.decode() for line in lines for found in _HASH.findall(line)}
 
 
 class SharedFile:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Iterable
 from typing import Any
 
 from stepchain_tui.core.values import decode_json
@@ -9,6 +11,13 @@ from stepchain_tui.run.values import BlobReference
 from stepchain_tui.store.records import CACHE_LIMIT, CacheEntry, ToolRecord
 from stepchain_tui.store.shared import CacheRow, SharedRows, cache_entry
 from stepchain_tui.store.tool_records import ToolRow, added, tool_record
+
+_HASH = re.compile(rb'\\?"sha256\\?":\\?"([0-9a-f]{64})')
+
+
+def hashes_in(lines: Iterable[bytes]) -> set[str]:
+    """Return the hashes of all files that lines refer to."""
+    return {found.decode() for line in lines for found in _HASH.findall(line)}
 
 
 class SharedMemory:
@@ -56,6 +65,10 @@ class SharedMemory:
         """Return all there is; entries of the cache in the order of use."""
         cache: list[tuple[CacheRow, tuple[BlobReference, ...]]] = [(self._cache[key], ()) for key in self._used]
         return SharedRows(cache, [], sorted(self._breakers.items()), sorted(self._tools))
+
+    def hashes(self) -> set[str]:
+        """Return the hashes of all files that entries of the cache refer to."""
+        return hashes_in(row[5].encode() for row in self._cache.values())
 
     def clear(self) -> int:
         """Forget all entries and return how many there were."""
