@@ -12,6 +12,7 @@ from stepchain_tui.executors.base import IExecutor
 from stepchain_tui.executors.context import CallContext
 from stepchain_tui.executors.function.awaitable import AwaitableFunction, Calling
 from stepchain_tui.executors.function.cached import CachedFunctionExecutor
+from stepchain_tui.executors.function.calls import function_call_of
 from stepchain_tui.executors.function.executor import FunctionToolExecutor
 from stepchain_tui.executors.function.factory import FunctionExecutorFactory
 from stepchain_tui.executors.registry import ExecutorFactory
@@ -20,7 +21,7 @@ from stepchain_tui.executors.steps import KindSteps
 from stepchain_tui.executors.types import Outcome, StepCall
 from stepchain_tui.plan.executor_types import FIXED_TYPES
 from stepchain_tui.tools.chunks import OnChunk
-from stepchain_tui.tools.function_calls import FunctionCall, FunctionCaller
+from stepchain_tui.tools.function_calls import FunctionCaller
 from stepchain_tui.tools.pools import Pools
 from stepchain_tui.tools.process_pool import finish
 
@@ -142,32 +143,9 @@ class StepFunction(AwaitableFunction):
             args: What the function gets.
             on_chunk: Takes the chunks of a function that yields; without it they go to the log.
         """
-        function, ports = call.step.function, call.ports
+        function = call.step.function
         assert function is not None
-        made = FunctionCall(
-            function=function,
-            args=args,
-            mode=call.mode or "thread",
-            cluster=call.cluster,
-            folder=call.plan_folder,
-            fallback=call.step.fallback,
-            environment=call.environment,
-            cwd=call.cwd,
-            cwd_needed=call.step.cwd is not None,
-            secret_names=call.step.secrets,
-            facts={
-                "run_id": call.run_id,
-                "step_id": call.step.id,
-                "attempt": call.attempt,
-                "item": call.item,
-                "idempotency_key": call.idempotency_key,
-                "secrets": call.secrets,
-            },
-            log=ports.log,
-            begun=ports.begun,
-            warn=ports.warn,
-            on_chunk=on_chunk,
-        )
+        made = function_call_of(call, function, args, on_chunk)
         try:
             return await self._caller.run(made)
         except asyncio.CancelledError:

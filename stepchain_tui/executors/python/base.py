@@ -5,19 +5,20 @@ from __future__ import annotations
 from abc import abstractmethod
 from typing import Any, ClassVar
 
-from stepchain_tui.executors.base import BaseExecutor
 from stepchain_tui.executors.context import CallContext
+from stepchain_tui.executors.pooled import PooledExecutor
 from stepchain_tui.executors.python.sandboxes import Sandboxes
 from stepchain_tui.executors.spec import ToolSpec
+from stepchain_tui.tools.pools import Pools
 
 
-class BasePythonExecutor(BaseExecutor):
+class BasePythonExecutor(PooledExecutor):
     """Runs code in a sandbox; an implementation overrides `_execute_python`."""
 
     kind: ClassVar[str] = "python"
 
-    def __init__(self, spec: ToolSpec) -> None:
-        super().__init__(spec)
+    def __init__(self, spec: ToolSpec, pools: Pools | None = None) -> None:
+        super().__init__(spec, pools)
         self._sandboxes: Sandboxes | None = None
         self._owns_sandboxes = False
 
@@ -34,6 +35,7 @@ class BasePythonExecutor(BaseExecutor):
 
     async def close(self) -> None:
         """End the sandboxes' processes, where they are its own; may be called twice."""
+        await super().close()
         if self._owns_sandboxes:
             await self.sandboxes.close()
 

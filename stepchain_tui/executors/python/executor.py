@@ -6,7 +6,8 @@ from typing import Any
 
 from stepchain_tui.executors.context import CallContext
 from stepchain_tui.executors.python.base import BasePythonExecutor
-from stepchain_tui.executors.types import SkipStep
+from stepchain_tui.executors.python.remote import NO_SANDBOX, REFERENCE
+from stepchain_tui.executors.types import SkipStep, StepCall
 from stepchain_tui.plan import PythonEngine
 from stepchain_tui.run import AttemptError
 from stepchain_tui.sandbox import find_bubblewrap
@@ -24,7 +25,11 @@ class PythonToolExecutor(BasePythonExecutor):
         """
         code, names = str(args.get("code", "")), args.get("args") or {}
         name = self.spec.tool_name if ctx.call is None else ctx.call.step.id
-        if (args.get("engine") or PythonEngine.MONTY) != PythonEngine.BWRAP:
+        engine = str(args.get("engine") or PythonEngine.MONTY)
+        if ctx.call is not None and ctx.call.mode == "cluster":
+            remote = {"code": code, "names": dict(names), "engine": engine, "name": name, "timeout": timeout}
+            return await self._on_cluster(remote, ctx.call)
+        if engine != PythonEngine.BWRAP:
             return await self.sandboxes.monty.run(
                 code, names, name=name, timeout=timeout, on_print=ctx.ports.log_from_thread
             )
@@ -37,3 +42,15 @@ class PythonToolExecutor(BasePythonExecutor):
         return await self.sandboxes.bwrap.run(
             code, names, name=name, timeout=timeout, on_print=ctx.ports.log, on_spawned=ctx.ports.spawned
         )
+
+    async def _on_cluster(self, args: dict[str, Any], call: StepCall) -> Any:
+        """Run the code on a worker of the step's cluster; the output is the same as here."""
+        from stepchain_tui.executors.function.calls import function_call_of
+        from stepchain_tui.tools.function_calls import FunctionCaller
+
+        try:
+            return await FunctionCaller(self.pools).run(function_call_of(call, REFERENCE, args))
+        except AttemptError as error:
+            if error.exception == NO_SANDBOX and call.step.optional:
+                raise SkipStep(error.message) from error
+            raise

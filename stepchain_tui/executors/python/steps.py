@@ -13,6 +13,7 @@ from stepchain_tui.executors.spec import ToolSpec
 from stepchain_tui.executors.steps import KindSteps
 from stepchain_tui.executors.types import StepCall
 from stepchain_tui.sandbox import BwrapRunner, MontyRunner
+from stepchain_tui.tools.pools import Pools
 
 
 class PythonExecutor(KindSteps):
@@ -21,12 +22,16 @@ class PythonExecutor(KindSteps):
     Args:
         runner: The engine's sandbox monty; a new one where none is given. `close` ends it either way.
         bwrap: The engine's sandbox bwrap; the same holds.
+        pools: The pools of this engine process, which lead to the clusters of steps in mode cluster.
     """
 
     factory: ClassVar[type[ExecutorFactory]] = PythonExecutorFactory
 
-    def __init__(self, runner: MontyRunner | None = None, bwrap: BwrapRunner | None = None) -> None:
+    def __init__(
+        self, runner: MontyRunner | None = None, bwrap: BwrapRunner | None = None, pools: Pools | None = None
+    ) -> None:
         super().__init__()
+        self._pools = pools
         self._sandboxes = Sandboxes(runner, bwrap)
 
     @property
@@ -49,6 +54,7 @@ class PythonExecutor(KindSteps):
         made = super().make(executor_type, spec, call)
         if isinstance(made, BasePythonExecutor):
             made.sandboxes = self._sandboxes
+            made._pools = self._pools
         return made
 
     async def close(self) -> None:

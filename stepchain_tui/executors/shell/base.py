@@ -5,12 +5,18 @@ from __future__ import annotations
 from abc import abstractmethod
 from typing import Any, ClassVar
 
-from stepchain_tui.executors.base import BaseExecutor
 from stepchain_tui.executors.context import CallContext
+from stepchain_tui.executors.pooled import PooledExecutor
 
 
-class BaseShellExecutor(BaseExecutor):
-    """Runs commands; an implementation overrides `_execute_shell`."""
+class BaseShellExecutor(PooledExecutor):
+    """Runs commands; an implementation overrides `_execute_shell`.
+
+    Args:
+        spec: What is called.
+        pools: What leads to the clusters of steps in mode cluster; pools of its own, which end with `close`, where none
+            are given.
+    """
 
     kind: ClassVar[str] = "shell"
 

@@ -1,7 +1,7 @@
 """The code that travels with a call: a function's own file and the files beside it that it imports.
 
-What is imported is read from the compiled source, not by running it: each `import` that names a file of the function's folder or
-of the plan's folder brings that file, whole packages excepted; installed packages and data files stay where they are.
+What is imported is read from the compiled source, not by running it: each `import` that names a file of the function's
+folder or of the plan's folder brings that file. Installed packages and data files stay where they are.
 """
 
 from __future__ import annotations
