@@ -99,6 +99,32 @@ async def test_files_and_fields_arrive_as_parts(server: HttpServer, steps: HttpS
     assert parts["n"][2] == b"3"
 
 
+@pytest.mark.parametrize("kind", ["files", "body"])
+async def test_a_server_may_answer_before_it_has_the_whole_body(steps: HttpSteps, tmp_path: Path, kind: str) -> None:
+    size = 8_000_000
+    (tmp_path / "large.bin").write_bytes(b"x" * size)
+    fields = {"files": {"f": "large.bin"}} if kind == "files" else {"body": "x" * size}
+    arrived = 0
+
+    async def answer_at_once(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal arrived
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n")
+        while arrived < size and (data := await reader.read(65_536)):
+            arrived += len(data)
+        writer.write(b"4\r\ndone\r\n0\r\n\r\n")
+        writer.close()
+
+    listening = await asyncio.start_server(answer_at_once, "127.0.0.1", 0)
+    async with listening:
+        url = f"http://127.0.0.1:{listening.sockets[0].getsockname()[1]}/"
+        call = call_for({"url": url, "method": "POST", **fields}, tmp_path)
+        outcome = await asyncio.wait_for(steps.execute(call), PATIENCE)
+
+    assert outcome.output["body"] == "done"
+    assert arrived >= size
+
+
 async def test_parameters_and_headers_arrive(server: HttpServer, executor: HttpToolExecutor) -> None:
     await executor.execute(
         {
@@ -185,6 +211,13 @@ async def test_an_address_without_a_scheme_is_under_the_base(server: HttpServer)
         ({"expect_status": [200, 7]}, "expect_status: must be statuses"),
         ({"save_to": "/nowhere/at/all/x"}, "save_to: there is no folder /nowhere/at/all"),
         ({"save_to": "."}, "is a folder"),
+        ({"save_to": "a" * 256}, "cannot be a file (File name too long)"),
+        ({"save_to": "a/" * 3000 + "b"}, "cannot be a file (File name too long)"),
+        ({"save_to": "a\ud800"}, "save_to: "),
+        ({"save_to": "a\udc80"}, "cannot be a file (it holds half of a character)"),
+        ({"save_to": "/nowhere\x1b[2J\n/x"}, "save_to: there is no folder /nowhere?[2J"),
+        ({"files": {"f": "a" * 256}}, "cannot be read (File name too long)"),
+        ({"url": "http://xn--a/"}, "is no address"),
         ({"jsn": {}}, "unknown field 'jsn'"),
     ],
 )
@@ -197,6 +230,16 @@ async def test_what_cannot_be_sent_is_told_before_anything_is(
     assert str(error).startswith("fetch: ")
     assert words in str(error)
     assert "\n" not in str(error)
+    assert not server.seen
+
+
+async def test_a_path_of_an_output_that_cannot_be_one_is_told(
+    server: HttpServer, steps: HttpSteps, tmp_path: Path
+) -> None:
+    (tmp_path / "circle").symlink_to("circle")
+    for made in ("a" * 256, "a\ud800", "circle/x"):
+        call = call_for({"url": server.url(), "save_to": made}, tmp_path, written={"url": "x", "save_to": "{{ item }}"})
+        assert "fetch: save_to: " in str(await failure_of(steps.execute(call)))
     assert not server.seen
 
 
@@ -417,6 +460,17 @@ async def test_an_answer_is_saved_whole_whatever_its_size(server: HttpServer, st
     }
     assert (tmp_path / "a.png").read_bytes() == content
     assert [path.name for path in tmp_path.iterdir()] == ["a.png"]
+
+
+@pytest.mark.parametrize("name", ["a" * 255, "é" * 127, "😀" * 63, ".part"])
+async def test_a_file_may_have_as_long_a_name_as_a_file_can(
+    server: HttpServer, executor: HttpToolExecutor, tmp_path: Path, name: str
+) -> None:
+    server.answers["/"] = answer("text")
+
+    await executor.execute({"url": server.url(), "save_to": str(tmp_path / name)})
+
+    assert [(path.name, path.read_text()) for path in tmp_path.iterdir()] == [(name, "text")]
 
 
 @pytest.mark.parametrize(

@@ -122,6 +122,16 @@ async def test_a_wait_that_the_server_asks_for_is_known(server: HttpServer) -> N
     assert waits == {"/seconds": 7.0, "/date": 90.0, "/past": 0.0, "/junk": None, "/long": 365 * 86_400.0}
 
 
+@pytest.mark.parametrize("status", ["101 Switching Protocols", "099 Odd"])
+async def test_a_status_under_200_is_no_success(server: HttpServer, executor: HttpToolExecutor, status: str) -> None:
+    server.answers["/"] = raw(f"HTTP/1.1 {status}\r\nUpgrade: x\r\nContent-Length: 0\r\n\r\n".encode())
+
+    error = await failure_of(executor.execute({"url": server.url()}))
+
+    assert error.error_type is ErrorType.TOOL_ERROR
+    assert error.details["status"] == int(status[:3])
+
+
 async def test_expect_status_says_which_answers_are_fine(server: HttpServer, executor: HttpToolExecutor) -> None:
     server.answers["/gone"] = answer("none", status="404 Not Found", kind="text/plain")
     server.answers["/moved"] = redirect("/elsewhere")
@@ -166,7 +176,9 @@ async def test_a_redirect_loop_ends(server: HttpServer, executor: HttpToolExecut
     assert len(server.seen) == 6
 
 
-@pytest.mark.parametrize("target", ["file:///etc/passwd", "ftp://h/x", "http://[::1", "javascript:alert(1)"])
+@pytest.mark.parametrize(
+    "target", ["file:///etc/passwd", "ftp://h/x", "http://[::1", "http://xn--a/", "javascript:alert(1)"]
+)
 async def test_redirects_lead_to_http_only(server: HttpServer, executor: HttpToolExecutor, target: str) -> None:
     server.answers["/"] = redirect(target)
 

@@ -16,7 +16,8 @@ from urllib.parse import urlencode
 
 from stepchain_tui.core.values import to_json_value
 from stepchain_tui.executors.context import CallContext
-from stepchain_tui.executors.http.fields import bad_request, pairs
+from stepchain_tui.executors.http.fields import UnusablePath, bad_request, pairs, path_problem
+from stepchain_tui.executors.http.words import shown_path
 from stepchain_tui.executors.words import one_line
 
 _KINDS = ("json", "body", "form")
@@ -70,9 +71,31 @@ class Body:
         for field, value in self.fields:
             form.add_field(field, value)
         for part in self.parts:
-            source = io.BytesIO(part.content) if part.path is None else files.enter_context(part.path.open("rb"))
+            source = io.BytesIO(part.content) if part.path is None else _SentFile.of(part.path, files)
             form.add_field(part.field, source, filename=part.filename, content_type=part.content_type)
         return form
+
+
+class _SentFile(io.BufferedReader):
+    """A file that is open until we close it.
+
+    aiohttp closes a file as soon as an answer begins; a server that answers before it has the whole body would then
+    wait for the rest of it for ever.
+    """
+
+    @classmethod
+    def of(cls, path: Path, files: ExitStack) -> _SentFile:
+        """Return the file at `path`, closed with `files`."""
+        made = cls(io.FileIO(path))
+        files.callback(made.end)
+        return made
+
+    def close(self) -> None:
+        """Leave it open."""
+
+    def end(self) -> None:
+        """Close it."""
+        super().close()
 
 
 async def body_of(name: str, given: Mapping[str, Any], ctx: CallContext, check_path: CheckPath) -> Body | None:
@@ -168,14 +191,18 @@ def _part(name: str, field: str, item: Any, raw: Any, ctx: CallContext, check_pa
     if "content" in options:
         return Part(field, filename, content_type, content=_content(name, shown, options["content"]))
     path = ctx.plan_folder / str(options["path"])
-    check_path(raw.get("path") if isinstance(raw, Mapping) else raw, path, shown)
-    if not path.is_file():
-        problem = "is no file" if path.exists() else "is not there"
-        raise bad_request(name, f"{shown}: {path} {problem}", "Check the path; it is relative to the plan's folder.")
+    told = shown_path(path)
     try:
+        check_path(raw.get("path") if isinstance(raw, Mapping) else raw, path, shown)
+        if not path.is_file():
+            problem = "is no file" if path.exists() else "is not there"
+            hint = "Check the path; it is relative to the plan's folder."
+            raise bad_request(name, f"{shown}: {told} {problem}", hint)
         path.open("rb").close()
-    except OSError as error:
-        raise bad_request(name, f"{shown}: {path} cannot be read ({error.strerror})", "Check its rights.") from None
+    except UnusablePath as error:
+        raise bad_request(
+            name, f"{shown}: {told} cannot be read ({path_problem(error)})", "Check the path and its rights."
+        ) from None
     return Part(field, filename, content_type, path=path)
 
 

@@ -59,15 +59,16 @@ class HttpToolExecutor(BaseHttpExecutor):
         cookies = None
         for _ in range(self._max_redirects + 1):
             begun = self._clock.monotonic()
-            response = await self._send(session, request, hop, ctx, timeout, cookies)
-            try:
-                following = self._following(request, hop, response)
-                if following is None:
-                    return await self._answer(request, hop, response, ctx, timeout, begun)
-                cookies = _cookies_along(cookies, response)
-                response.release()
-            finally:
-                response.close()
+            with ExitStack() as files:  # a server may answer before it has all of a body: they are open until then
+                response = await self._send(session, request, hop, ctx, timeout, cookies, files)
+                try:
+                    following = self._following(request, hop, response)
+                    if following is None:
+                        return await self._answer(request, hop, response, ctx, timeout, begun)
+                    cookies = _cookies_along(cookies, response)
+                    response.release()
+                finally:
+                    response.close()
             if following.left_behind:
                 ctx.ports.warn(
                     f"{request.name}: {address(hop.url)} redirects to another host, {address(following.url)}: "
@@ -84,31 +85,31 @@ class HttpToolExecutor(BaseHttpExecutor):
         ctx: CallContext,
         timeout: float | None,
         cookies: aiohttp.CookieJar | None,
+        files: ExitStack,
     ) -> aiohttp.ClientResponse:
-        """Return an answer whose body is still to be read."""
+        """Return an answer whose body is still to be read; `files` takes those that are being sent."""
         import aiohttp
 
         facts: dict[str, bool] = {}
         for again in (False, True):
             facts.clear()
-            with ExitStack() as files:
-                options = self._options(request, hop, ctx, timeout, cookies)
-                if hop.with_body and request.body is not None:
-                    options["data"] = request.body.open(files)
-                try:
-                    return await session.request(hop.method, hop.url, trace_request_ctx=facts, **options)
-                except (aiohttp.ServerDisconnectedError, aiohttp.ClientOSError) as error:
-                    # A kept connection may be closed by the server just when it is used: then nobody saw the request.
-                    if again or "reused" not in facts or hop.method not in _REPEATABLE:
-                        raise self._lost(error, request, hop, ctx, timeout) from None
-                except (aiohttp.ClientError, TimeoutError) as error:
+            options = self._options(request, hop, ctx, timeout, cookies)
+            if hop.with_body and request.body is not None:
+                options["data"] = request.body.open(files)
+            try:
+                return await session.request(hop.method, hop.url, trace_request_ctx=facts, **options)
+            except (aiohttp.ServerDisconnectedError, aiohttp.ClientOSError) as error:
+                # A kept connection may be closed by the server just when it is used: then nobody saw the request.
+                if again or "reused" not in facts or hop.method not in _REPEATABLE:
                     raise self._lost(error, request, hop, ctx, timeout) from None
-                except UnicodeError:
-                    raise bad_request(
-                        ctx.step_id or self.spec.tool_name,
-                        f"url: {address(hop.url)} names no host that can be asked",
-                        "Check the host's name: each part of it has 1 to 63 characters.",
-                    ) from None
+            except (aiohttp.ClientError, TimeoutError) as error:
+                raise self._lost(error, request, hop, ctx, timeout) from None
+            except UnicodeError:
+                raise bad_request(
+                    ctx.step_id or self.spec.tool_name,
+                    f"url: {address(hop.url)} names no host that can be asked",
+                    "Check the host's name: each part of it has 1 to 63 characters.",
+                ) from None
         raise AssertionError("the second time either returns or raises")
 
     def _options(

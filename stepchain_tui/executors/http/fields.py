@@ -9,6 +9,16 @@ from stepchain_tui.executors.words import one_line
 from stepchain_tui.run.failures import AttemptError
 from stepchain_tui.run.status import ErrorType
 
+UnusablePath = (OSError, UnicodeError, RuntimeError)
+"""What looking at a path raises that cannot be one: too long, half a character in it, links that lead in a circle."""
+
+
+def path_problem(error: Exception) -> str:
+    """Return what is wrong with a path, for one of `UnusablePath`."""
+    if isinstance(error, UnicodeError):
+        return "it holds half of a character"
+    return one_line((error.strerror if isinstance(error, OSError) else "") or str(error), 100)
+
 
 def bad_request(name: str, problem: str, hint: str) -> AttemptError:
     """Return the failure of a request that cannot be sent as it is written.

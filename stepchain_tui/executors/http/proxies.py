@@ -49,9 +49,10 @@ def proxy_for(url: URL, environment: Mapping[str, str], name: str) -> Proxy | No
     hint = f"Write {variable.upper()}=http://host:port."
     try:
         proxy = URL(written if "://" in written else f"http://{written}")
+        host = proxy.host
     except ValueError:
         raise bad_request(name, f"{variable.upper()} is no address", hint) from None
-    if proxy.scheme not in ("http", "https") or not proxy.host:
+    if proxy.scheme not in ("http", "https") or not host:
         raise bad_request(name, f"{variable.upper()}={address(proxy)} is no http proxy", hint)
     if proxy.user is None:
         return Proxy(proxy, {})

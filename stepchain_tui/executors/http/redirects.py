@@ -76,13 +76,13 @@ class Hop:
         shown = one_line(location.partition("?")[0].rpartition("@")[2], 100)
         try:
             url = self.url.join(URL(location))
-            port = url.port
+            host, port = url.host, url.port
         except ValueError:
             raise bad_request(name, f"{address(self.url)} redirects to '{shown}', which is no address", hint) from None
         if url.scheme not in ("http", "https"):
             problem = f"redirects to '{shown}', and only http and https are followed"
             raise bad_request(name, f"{address(self.url)} {problem}", hint)
-        if not url.host or port == 0:
+        if not host or port == 0:
             raise bad_request(name, f"{address(self.url)} redirects to '{shown}', which is no address", hint)
         # Credentials in a redirect are the server's, not the user's: nobody asked us to log in with them.
         return url.with_user(None)

@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING, Any
 from stepchain_tui.core.errors import did_you_mean
 from stepchain_tui.executors.context import CallContext
 from stepchain_tui.executors.http.bodies import Body, body_of
-from stepchain_tui.executors.http.fields import bad_request, mapping, pairs, plain
+from stepchain_tui.executors.http.fields import UnusablePath, bad_request, mapping, pairs, path_problem, plain
+from stepchain_tui.executors.http.words import shown_path
 from stepchain_tui.executors.spec import ToolSpec
 from stepchain_tui.executors.words import one_line
 from stepchain_tui.plan.expressions import walk_text
@@ -42,7 +43,7 @@ class Request:
         url: With the parameters in it, and with user and password where they are written.
         headers: What the user wrote and what the body needs.
         body: What is sent, None for nothing.
-        expect: The statuses that are fine; None for all under 400.
+        expect: The statuses that are fine; None for all from 200 to 399.
         save_to: The file that takes the answer's body.
     """
 
@@ -55,8 +56,8 @@ class Request:
     save_to: Path | None
 
     def is_expected(self, status: int) -> bool:
-        """Whether an answer with this status is a success."""
-        return status < 400 if self.expect is None else status in self.expect
+        """Whether an answer with this status is a success; under 200 nothing was asked for that could end so."""
+        return 200 <= status < 400 if self.expect is None else status in self.expect
 
     @property
     def expected(self) -> str:
@@ -128,13 +129,13 @@ def url_of(name: str, written: Any, base: str | None = None) -> URL:
         raise bad_request(name, f"url: '{shown}' has line ends, blanks at its ends or control characters", hint)
     try:
         url = URL(text)
-        port = url.port
+        host, port = url.host, url.port
     except ValueError as error:
         raise bad_request(name, f"url: '{shown}' is no address ({one_line(str(error), 100)})", hint) from None
     if url.scheme not in ("http", "https"):
         problem = f"scheme '{one_line(url.scheme, 30)}' is not known" if url.scheme else "it has no scheme"
         raise bad_request(name, f"url: '{shown}' cannot be asked, {problem}", hint)
-    if not url.host or port == 0:
+    if not host or port == 0:
         raise bad_request(name, f"url: '{shown}' names no host that can be asked", hint)
     return url
 
@@ -200,15 +201,22 @@ def _save_to(name: str, written: Any, ctx: CallContext) -> Path:
         raise bad_request(name, "save_to: must be the path of a file", "Write save_to: data.json.")
     raw = None if ctx.call is None or ctx.call.step.http is None else ctx.call.step.http.save_to
     path = ctx.cwd / written
-    _contained(name, raw, path, "save_to", ctx.cwd)
-    if path.is_dir() or str(written).endswith("/"):
-        raise bad_request(name, f"save_to: {path} is a folder", "Name a file in it.")
-    if path.exists() and not path.is_file():
-        raise bad_request(name, f"save_to: {path} is no file", "Name another file.")
-    if not path.parent.is_dir():
-        raise bad_request(name, f"save_to: there is no folder {path.parent}", "Make it before, or name another.")
-    if not os.access(path.parent, os.W_OK):
-        raise bad_request(name, f"save_to: the folder {path.parent} may not be written to", "Name another.")
+    shown, folder = shown_path(path), shown_path(path.parent)
+    try:
+        _contained(name, raw, path, "save_to", ctx.cwd)
+        if path.is_dir() or str(written).endswith("/"):
+            raise bad_request(name, f"save_to: {shown} is a folder", "Name a file in it.")
+        if path.exists() and not path.is_file():
+            raise bad_request(name, f"save_to: {shown} is no file", "Name another file.")
+        if not path.parent.is_dir():
+            raise bad_request(name, f"save_to: there is no folder {folder}", "Make it before, or name another.")
+        if not os.access(path.parent, os.W_OK):
+            raise bad_request(name, f"save_to: the folder {folder} may not be written to", "Name another.")
+        str(path).encode()
+    except UnusablePath as error:
+        raise bad_request(
+            name, f"save_to: {shown} cannot be a file ({path_problem(error)})", "Write a shorter or plainer path."
+        ) from None
     return path
 
 
@@ -227,6 +235,6 @@ def _contained(name: str, raw: Any, path: Path, field: str, folder: Path) -> Non
     if not path.resolve().is_relative_to(folder.resolve()):
         raise bad_request(
             name,
-            f"{field}: {one_line(str(path), 200)} is outside of {folder}, and a step's output led there",
+            f"{field}: {shown_path(path)} is outside of {folder}, and a step's output led there",
             "A path that is made from outputs or items must lie in the step's folder.",
         )

@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import IO, Any
 
+from stepchain_tui.executors.http.words import shown_path
 from stepchain_tui.run.failures import AttemptError
 from stepchain_tui.run.status import ErrorType
 from stepchain_tui.tools.process_pool import finish
@@ -58,7 +59,8 @@ class _Writer:
         self.digest = hashlib.sha256()
         self._path = path
         self._name = name
-        self._unfinished = path.with_name(f".{path.name[:64]}.{secrets.token_hex(4)}.part")
+        # Not after the file's own name, which may be as long as a name can be.
+        self._unfinished = path.with_name(f".stepchain-{secrets.token_hex(8)}.part")
         self._file: IO[bytes] | None = None
 
     def open(self) -> None:
@@ -98,7 +100,7 @@ class _Writer:
             yield
         except OSError as error:
             raise AttemptError(
-                f"{self._name}: save_to: {self._path} cannot be written ({error.strerror or error})",
+                f"{self._name}: save_to: {shown_path(self._path)} cannot be written ({error.strerror or error})",
                 error_type=ErrorType.USER_ERROR,
                 hint="Check the folder's rights and the room on its disk.",
             ) from None

@@ -30,6 +30,11 @@ def address(url: Any) -> str:
     return one_line(f"{parts.scheme}://{host}{parts.path}", _LONGEST_ADDRESS)
 
 
+def shown_path(path: object) -> str:
+    """Return a file's path as messages show it; an output may have made it."""
+    return one_line(str(path), _LONGEST_ADDRESS)
+
+
 def redactor_of(
     ctx: CallContext, headers: Mapping[str, str] | None = None, urls: Iterable[Any] = (), parameters: Any = ()
 ) -> Redactor:
