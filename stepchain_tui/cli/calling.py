@@ -33,7 +33,9 @@ _DEEPEST = 16
 @click.option("--args", "given", metavar="JSON", help="Give arguments as a JSON object; @FILE reads it, @- from stdin.")
 @click.option("--plan", metavar="PLAN", help="Find the tool, or its server, in PLAN.")
 @input_option
-@click.option("--timeout", type=click.FloatRange(0, min_open=True), metavar="S", help="Give it S seconds at most.")
+@click.option(
+    "--timeout", type=click.FloatRange(0, 86_400 * 365, min_open=True), metavar="S", help="Give it S seconds at most."
+)
 @click.option("--mode", type=click.Choice(("thread", "inline", "process", "cluster")), help="Where a function runs.")
 @json_option
 @store_option
@@ -54,6 +56,7 @@ def call_command(
     function as in a plan: ./file.py:name. The call is a run of one step, `call`: it is in the history, and a tool that
     needs a person's word waits for `stepchain approve`.
     """
+    import math
     from pathlib import Path
 
     from stepchain_tui.cli.user_settings import user_settings
@@ -61,6 +64,8 @@ def call_command(
     from stepchain_tui.engine.single_call import SingleCall
     from stepchain_tui.plan import load_plan
 
+    if timeout is not None and math.isnan(timeout):
+        raise UsageError("--timeout is no number of seconds", hint="Write --timeout 30.")
     settings = user_settings()
     loaded = load_plan(Path(plan)) if plan is not None else None
     call = SingleCall.of(tool, settings, loaded=loaded)
@@ -92,13 +97,18 @@ class _Typed:
         self._given = given
 
     def arguments(self, parameters: Mapping[str, Any]) -> dict[str, Any]:
-        """Return the arguments for a tool with this JSON schema."""
+        """Return the arguments for a tool with this JSON schema, as JSON values.
+
+        Raises:
+            UsageError: One is nested too deeply, or is no text that can be kept.
+        """
+        from stepchain_tui.core.values import to_json_value
+
         properties = parameters.get("properties")
         known = properties if isinstance(properties, Mapping) else {}
-        return {
-            **self._given,
-            **{name: _value(text, known.get(name), parameters) for name, text in self._words.items()},
-        }
+        typed = {name: _value(name, text, known.get(name), parameters) for name, text in self._words.items()}
+        found: dict[str, Any] = to_json_value({**self._given, **typed})
+        return found
 
 
 def _object(given: str | None) -> Mapping[str, Any]:
@@ -107,23 +117,39 @@ def _object(given: str | None) -> Mapping[str, Any]:
     if given is None:
         return {}
     at = given.startswith("@")
-    value = json_value(None if at else given, given[1:] if at else None, "--args")["args"]
+    try:
+        value = json_value(None if at else given, given[1:] if at else None, "--args")["args"]
+    except RecursionError:
+        raise _too_deep("--args") from None
     if not isinstance(value, dict):
         raise UsageError("--args is no JSON object", hint='Write --args \'{"name": "value"}\'.')
     return value
 
 
-def _value(text: str, schema: Any, root: Mapping[str, Any]) -> Any:
+def _value(name: str, text: str, schema: Any, root: Mapping[str, Any]) -> Any:
     import msgspec
 
+    from stepchain_tui.core.errors import UsageError
     from stepchain_tui.core.values import decode_json
 
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise UsageError(f"the argument '{name}' is not UTF-8 text", hint="Give it with --args @FILE.") from None
     if _takes_text(schema, root):
         return text
     try:
         return decode_json(text)
-    except (msgspec.DecodeError, UnicodeEncodeError):
+    except msgspec.DecodeError:
         return text
+    except RecursionError:
+        raise _too_deep(f"the argument '{name}'") from None
+
+
+def _too_deep(what: str) -> Exception:
+    from stepchain_tui.core.errors import UsageError
+
+    return UsageError(f"{what} is nested too deeply", hint="Give a flatter value, or the path of a file.")
 
 
 def _takes_text(schema: Any, root: Mapping[str, Any], depth: int = 0) -> bool:
@@ -229,6 +255,7 @@ def _carry_out(order: _Order, tool: str, store: str | None, *, as_json: bool) ->
     from stepchain_tui.cli.progress import Progress
     from stepchain_tui.cli.stores import read_run
     from stepchain_tui.cli.text import clean_block, clean_line, put_json, say, to_type
+    from stepchain_tui.engine.single_call import STEP_ID
     from stepchain_tui.run import RunStatus
     from stepchain_tui.tui.calls import call_time
 
@@ -240,6 +267,8 @@ def _carry_out(order: _Order, tool: str, store: str | None, *, as_json: bool) ->
         return await _record(opened, outcome, tool)
 
     record = read_run(store, run_id, read)
+    if status is RunStatus.WAITING:
+        record["hint"] = f"`{to_type(store, 'approve', run_id, STEP_ID)}` allows it."
     if as_json:
         put_json(record)
     if status is RunStatus.SUCCEEDED:
@@ -272,7 +301,7 @@ async def _record(store: SQLiteStore, outcome: Outcome, tool: str) -> dict[str, 
         "tool": tool,
         "status": step.status,
         "result": None if step.output is None else await store.load_value(step.output),
-        "error": error.message if error is not None else (step.reason or None),
+        "error": error.message if error is not None else (step.reason or None) if step.ended else None,
         "error_type": error.error_type if error is not None else None,
         "hint": error.hint if error is not None else "",
         "execution_time": seconds,

@@ -111,6 +111,7 @@ class SingleCall:
             InputError: Such an input is missing or badly typed.
         """
         step = {"id": STEP_ID, "tool": self.name, "args": literal(dict(args)), "timeout": timeout, "mode": mode}
+        step["retry"] = {"max_attempts": 1}  # who calls a tool by hand wants one call, and can make another
         plan = Plan.model_validate(
             {
                 "goal": f"call {self.name}",
@@ -124,6 +125,7 @@ class SingleCall:
             folder=self.folder,
             working_folder=base,
             inputs=resolve_inputs(plan, inputs or {}, base, self.folder),
+            checked=True,  # the tool was found, and what is the plan's was checked with the plan
         )
 
     def _shared_keys(self) -> dict[str, Any]:

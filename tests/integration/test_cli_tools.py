@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+import signal
+import time
 from pathlib import Path
 
 import pytest
 
-from tests.support.command_line import Answer, CommandLine
+from tests.support.command_line import PATIENCE, Answer, CommandLine
+from tests.support.mcp_servers import stdio_entry
 
 CODE = '''
 print("imported")
@@ -51,6 +54,13 @@ def line(tmp_path: Path) -> CommandLine:
     found.write("code.py", CODE)
     found.write("plan.yaml", PLAN)
     return found
+
+
+def _wait_for(path: Path) -> None:
+    deadline = time.monotonic() + PATIENCE
+    while not path.exists():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
 
 
 def _rows(answer: Answer) -> dict[str, dict[str, object]]:
@@ -116,6 +126,13 @@ def test_arguments_come_as_one_object_too_from_a_file_or_standard_input(line: Co
         (("./code.py:add",), "needs 'a'"),
         (("./code.py:add", "--arg", "a=one"), "argument 'a'"),
         (("./code.py:add", "--arg", "a"), "is not K=V"),
+        (("./code.py:give", "--arg", "value=" + "[" * 3000 + "]" * 3000), "nested too deeply"),
+        (("./code.py:give", "--arg", "value=" + "[" * 300 + "]" * 300), "nested deeper than 200 levels"),
+        (("./code.py:give", "--args", "[" * 3000 + "]" * 3000), "nested too deeply"),
+        (("./code.py:give", "--arg", "value=\udcff"), "'value' is not UTF-8 text"),
+        (("./code.py:give", "--timeout", "nan"), "--timeout is no number"),
+        (("./code.py:give", "--timeout", "1e300"), "not in the range"),
+        (("./code.py:give", "--mode", "clustr"), "'clustr' is not one of"),
     ],
 )
 def test_what_cannot_be_called_is_told_before_there_is_a_run(
@@ -165,6 +182,153 @@ def test_a_secret_of_the_environment_is_not_shown(line: CommandLine) -> None:
 
     assert "hunter2hunter2" not in answer.out + answer.err
     assert answer.json["result"] == "[secret MY_TOKEN]"
+
+
+def test_a_failed_call_is_made_once(line: CommandLine) -> None:
+    line.write("stepchain.toml", "[retry]\nmax_attempts = 5\n")
+    called = line("call", "./code.py:fail", "--json", env={"STEPCHAIN_SETTINGS": str(line.folder / "stepchain.toml")})
+
+    assert len(line.show(called.json["run_id"])["steps"][0]["attempts"]) == 1
+
+
+def test_a_call_that_is_interrupted_leaves_a_run_that_can_be_resumed(line: CommandLine) -> None:
+    line.write("code.py", CODE.replace("time.sleep(600)", "open('begun', 'w').close(); time.sleep(600)"))
+    calling = line.start("call", "./code.py:hang", "--mode", "process", "--json")
+    _wait_for(line.folder / "begun")
+    calling.send_signal(signal.SIGINT)
+    out, _ = calling.communicate(timeout=PATIENCE)
+
+    assert calling.returncode == 130
+    assert [run["status"] for run in line("runs", "--json").json] == ["interrupted"]
+    assert json.loads(out)["result"] is None
+
+
+# --- servers
+
+
+@pytest.fixture
+def servers(line: CommandLine) -> CommandLine:
+    """A plan with a server that misbehaves on request."""
+    plan = {
+        "secrets": ["SERVICE_TOKEN"],
+        "mcp_servers": {
+            "odd": stdio_entry(env={"SERVICE": "{{ secrets.SERVICE_TOKEN }}"}),
+            "asks": stdio_entry(require_approval=["echo"]),
+            "gone": {"command": "no-such-program"},
+            "dead": {"url": "http://127.0.0.1:1/mcp"},
+        },
+        "tools": {"sum": "odd.add"},
+        "steps": [{"id": "a", "tool": "sum", "args": {"a": 1, "b": 2}}],
+    }
+    line.write("plan.yaml", json.dumps(plan))
+    return line
+
+
+TOKEN = {"SERVICE_TOKEN": "hunter2hunter2"}
+
+
+def test_a_tool_of_a_server_is_called(servers: CommandLine) -> None:
+    named = servers("call", "odd.add", "--plan", "plan.yaml", "--arg", "a=1", "--arg", "b=2", env=TOKEN)
+    other = servers("call", "sum", "--plan", "plan.yaml", "--arg", "a=1.5", "--arg", "b=2", env=TOKEN)
+    text = servers("call", "odd.echo", "--plan", "plan.yaml", "--arg", "message=12", "--arg", "times=2", env=TOKEN)
+
+    assert named.json == {"sum": 3}
+    assert other.json == {"sum": 3.5}
+    assert text.json == ["12", "12"]
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "told"),
+    [
+        (("odd.ad",), 2, "did you mean 'add'?"),
+        (("od.add",), 2, "did you mean 'odd'?"),
+        (("odd.add", "--arg", "a=1"), 2, "'b' is missing"),
+        (("odd.add", "--arg", "a=one", "--arg", "b=2"), 2, "argument 'a'"),
+        (("odd.add", "--mode", "process"), 2, "--mode is for functions"),
+        (("gone.anything",), 2, "no-such-program"),
+        (("dead.anything",), 1, "cannot be reached"),
+    ],
+)
+def test_what_a_server_cannot_do_is_told_before_there_is_a_run(
+    servers: CommandLine, words: tuple[str, ...], code: int, told: str
+) -> None:
+    answer = servers("call", *words, "--plan", "plan.yaml", env=TOKEN)
+
+    assert (answer.code, answer.out) == (code, "")
+    assert told in answer.err
+    assert servers("runs", "--json").json == []
+
+
+def test_a_server_that_dies_in_the_middle_of_a_call_fails_it_once(servers: CommandLine) -> None:
+    answer = servers("call", "odd.die", "--plan", "plan.yaml", "--json", env=TOKEN)
+
+    assert answer.code == 1
+    assert (answer.json["status"], answer.json["error_type"]) == ("failed", "server_error")
+    assert len(servers.show(answer.json["run_id"])["steps"][0]["attempts"]) == 1
+
+
+def test_a_tool_that_needs_a_persons_word_waits_for_it_and_is_called_then(servers: CommandLine) -> None:
+    asked = servers("call", "asks.echo", "--plan", "plan.yaml", "--arg", "message=hello", "--json")
+    run_id = asked.json["run_id"]
+
+    assert (asked.code, asked.json["status"], asked.json["error"]) == (3, "waiting", None)
+    assert f"stepchain approve {run_id} call" in asked.json["hint"]
+    assert servers("approve", run_id, "call").code == 0
+    assert servers("resume", run_id).code == 0
+    assert "hello" in json.dumps(servers.show(run_id)["steps"][0]["output"])
+
+
+def test_a_server_of_the_settings_is_there_without_a_plan_and_its_secret_is_not_shown(line: CommandLine) -> None:
+    entry = stdio_entry()
+    line.write(
+        "stepchain.toml",
+        f"[mcp_servers.own]\ncommand = {json.dumps(entry['command'])}\nargs = {json.dumps(entry['args'])}\n"
+        'env = {SERVICE = "{{ secrets.SERVICE_TOKEN }}"}\n',
+    )
+    env = {"STEPCHAIN_SETTINGS": str(line.folder / "stepchain.toml"), **TOKEN}
+    called = line("call", "own.environment", "--json", env=env)
+    listed = line("tools", "--json", env=env)
+
+    assert called.code == 0, called.err
+    assert "SERVICE" in called.out
+    assert "hunter2hunter2" not in called.out + called.err + listed.out + listed.err
+    assert _rows(listed)["own.environment"]["calls"] == 1
+    assert [(row["from"], row["state"]) for row in listed.json["servers"]] == [("settings", "ready")]
+    missing = line("call", "own.environment", env={"STEPCHAIN_SETTINGS": str(line.folder / "stepchain.toml")})
+    assert (missing.code, "SERVICE_TOKEN" in missing.err) == (2, True)
+
+
+def test_servers_are_listed_with_their_state_and_error(servers: CommandLine) -> None:
+    answer = servers("tools", "--plan", "plan.yaml", env=TOKEN)
+    states = {words[0]: words[1] for line in answer.out.splitlines() if (words := line.split()) and len(words) > 3}
+
+    assert answer.code == 0
+    assert {name: states[name] for name in ("odd", "asks", "gone", "dead")} == {
+        "odd": "ready",
+        "asks": "ready",
+        "gone": "failed",
+        "dead": "failed",
+    }
+    assert "there is no command 'no-such-program'" in answer.out
+
+
+def test_without_connecting_no_server_is_started(servers: CommandLine) -> None:
+    answer = servers("tools", "--plan", "plan.yaml", "--no-connect", "--json", env=TOKEN)
+
+    assert {row["name"]: row["state"] for row in answer.json["servers"]} == dict.fromkeys(
+        ("asks", "dead", "gone", "odd"), "idle"
+    )
+    assert "odd.add" not in _rows(answer)
+
+
+@pytest.mark.needs("mcp-server-everything")
+def test_a_server_written_with_the_other_sdk_is_listed_and_called(line: CommandLine) -> None:
+    line.write("plan.yaml", "mcp_servers: {all: {command: mcp-server-everything}}\nsteps: [{id: a, tool: all.echo}]\n")
+    rows = _rows(line("tools", "--plan", "plan.yaml", "--json"))
+    answer = line("call", "all.echo", "--plan", "plan.yaml", "--arg", "message=hello")
+
+    assert rows["all.echo"]["kind"] == "mcp"
+    assert (answer.code, answer.out) == (0, "Echo: hello\n")
 
 
 # --- tools
