@@ -28,7 +28,7 @@ class TestCluster:
     Args:
         workers: How many workers to start.
         threads: Slots of each.
-        environment: Variables that the processes get beside ours.
+        worker_path: Where workers find StepChain.
 
     Attributes:
         address: The scheduler's address.
@@ -37,12 +37,10 @@ class TestCluster:
 
     __test__ = False
 
-    def __init__(self, workers: int = 2, *, threads: int = 1, environment: dict[str, str] | None = None) -> None:
+    def __init__(self, workers: int = 2, *, threads: int = 1, worker_path: Path = _REPOSITORY) -> None:
         self._count = workers
         self._threads = threads
-        found = os.pathsep.join([str(_REPOSITORY), os.environ.get("PYTHONPATH", "")])
-        self._environment = {**os.environ, **(environment or {})}
-        self._worker_environment = {**self._environment, "PYTHONPATH": found}
+        self._environment = {**os.environ, "PYTHONPATH": str(worker_path)}
         self._folder = tempfile.TemporaryDirectory(prefix="test-cluster-", ignore_cleanup_errors=True)
         self.folder = Path(self._folder.name)
         self.address = ""
@@ -114,11 +112,11 @@ class TestCluster:
         number = "" if kind == "scheduler" else str(len(self.workers))
         with (self.folder / f"{kind}{number}.log").open("ab") as log:
             return subprocess.Popen(
-                [sys.executable, "-m", f"distributed.cli.dask_{kind}", *arguments],
+                [sys.executable, "-P", "-m", f"distributed.cli.dask_{kind}", *arguments],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
-                env=self._worker_environment if kind == "worker" else self._environment,
+                env=self._environment,
                 cwd="/",
                 start_new_session=True,
             )

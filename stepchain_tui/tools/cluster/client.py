@@ -9,7 +9,6 @@ from collections import deque
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from stepchain_tui import __version__
 from stepchain_tui.run.failures import AttemptError
 from stepchain_tui.tools.cluster.channel import TOPIC
 from stepchain_tui.tools.cluster.failures import (
@@ -23,7 +22,7 @@ from stepchain_tui.tools.cluster.failures import (
     worker_unreachable,
 )
 from stepchain_tui.tools.cluster.lane import ClusterCall, Lane
-from stepchain_tui.tools.cluster.pilot import Terms
+from stepchain_tui.tools.cluster.pilot import Terms, own_version
 from stepchain_tui.tools.cluster.quiet import quiet_library
 from stepchain_tui.tools.process_pool import finish
 
@@ -154,6 +153,7 @@ class Cluster:
             address, security = self._local.address, self._local.security()
         client = None
         try:
+            await _knock(address)
             client = distributed.Client(
                 address,
                 asynchronous=True,
@@ -205,7 +205,7 @@ class Cluster:
         most = min(len(self._waiting) + len(self._lanes), self._slots + AHEAD)
         for _ in range(most - len(self._lanes) - len(self._coming)):
             name, key = f"stepchain-{secrets.token_hex(8)}", secrets.token_hex(16)
-            terms = Terms(pilot=name, key=key, version=__version__)
+            terms = Terms(pilot=name, key=key, version=own_version())
             future = self._client.submit(_begin_pilot, terms, key=name, pure=False, retries=0)
             self._keys[name] = key
             self._coming[name] = future
@@ -231,7 +231,7 @@ class Cluster:
         elif status == "finished" and was_coming:
             answer = await future
             if "refused" in answer:
-                self._fail_waiting(other_version(self.address, str(answer["refused"]), __version__))
+                self._fail_waiting(other_version(self.address, str(answer["refused"]), own_version()))
         future.release()
         self._give_out()
 
@@ -343,6 +343,18 @@ class Cluster:
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
         return task
+
+
+async def _knock(address: str) -> None:
+    """Raise OSError at once where nobody listens; the library would try for all of its timeout."""
+    scheme, _, place = address.partition("://")
+    if scheme == "tcp":
+        host, _, port = place.rpartition(":")
+        async with asyncio.timeout(CONNECT_SECONDS):
+            _, writer = await asyncio.open_connection(host.strip("[]"), int(port))
+        writer.close()
+        with contextlib.suppress(OSError):
+            await writer.wait_closed()
 
 
 async def _begin_pilot(terms: Terms) -> dict[str, Any]:

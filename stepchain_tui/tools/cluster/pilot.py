@@ -16,7 +16,6 @@ import sys
 from pathlib import Path
 from typing import Any, TypedDict, cast
 
-from stepchain_tui import __version__
 from stepchain_tui.run.failures import AttemptError
 from stepchain_tui.run.status import ErrorType
 from stepchain_tui.tools import wire
@@ -47,6 +46,11 @@ class Terms(TypedDict):
     version: str
 
 
+def own_version() -> str:
+    """Return this StepChain's version; asked of the loaded package, whose rooms this one may not import."""
+    return str(sys.modules["stepchain_tui"].__version__)
+
+
 def minor_of(version: str) -> str:
     """Return the part of a version that engine and worker must share."""
     return ".".join(version.split(".")[:2])
@@ -60,8 +64,8 @@ async def carry_calls(terms: Terms) -> dict[str, Any]:
     """
     from distributed import get_worker
 
-    if minor_of(terms["version"]) != minor_of(__version__):
-        return {"refused": __version__}
+    if minor_of(terms["version"]) != minor_of(own_version()):
+        return {"refused": own_version()}
     worker = get_worker()
     worker.handlers.setdefault(OPERATION, attach)
     name, waiter, over = terms["pilot"], asyncio.get_running_loop().create_future(), asyncio.Event()
