@@ -148,10 +148,14 @@ def imported(given: Any) -> tuple[ExecutionState, ExportedState]:
         told = f"it has version {str(given.get('version'))[:20]} of the format, and this one knows {VERSION}"
         raise ChainStateError(told, "Upgrade StepChain, then import it.")
     try:
-        found = msgspec.convert(to_json_value(given), ExportedState)
+        plain = to_json_value(given)
+        _check_results(plain.get("results"))
+        found = msgspec.convert(plain, ExportedState)
         plan = ExecutionPlan(found.plan.plan_id, [_call(call) for call in found.plan.tools], found.plan.goal)
     except msgspec.ValidationError as error:
         raise ChainStateError(str(error)) from None
+    except ChainStateError:
+        raise
     except (StepChainError, RecursionError) as error:
         raise ChainStateError(str(error)) from None
     orders = {str(call.order): call for call in plan.tools}
@@ -168,6 +172,17 @@ def imported(given: Any) -> tuple[ExecutionState, ExportedState]:
         status=found.status,
     )
     return state, found
+
+
+def _check_results(results: Any) -> None:
+    """Check results one by one, so that what is wrong is said with the order of its call. Raises ChainStateError."""
+    for order, result in results.items() if isinstance(results, dict) else ():
+        try:
+            msgspec.convert(result, ExportedResult)
+        except msgspec.ValidationError as error:
+            place = f"`$.results.{order}"
+            told = str(error).replace("`$", place) if "`$" in str(error) else f"{error} - at {place}`"
+            raise ChainStateError(told) from None
 
 
 def _call(call: ExportedCall) -> ToolCall:

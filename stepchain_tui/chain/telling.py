@@ -79,6 +79,8 @@ class ChainTeller:
             return f"{UNSATISFIED}: {self._unsatisfied(result.tool_call) or step.reason}"
         if step.done:
             return None
+        if step.status is StepStatus.SKIPPED:
+            return step.reason  # not the error of an attempt before somebody left it out
         return (step.error.message if step.error is not None else step.reason if step.ended else None) or None
 
     def _unsatisfied(self, call: ToolCall) -> str:

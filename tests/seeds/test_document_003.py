@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import inspect
 import json
-import os
 import signal
 import subprocess
 import sys
@@ -19,7 +18,7 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any, get_type_hints
 
-import jsonschema
+import jsonschema  # type: ignore[import-untyped]
 import pytest
 
 import stepchain_tui.chain as chain_room
@@ -38,7 +37,7 @@ from stepchain_tui.core.clock import FakeClock
 from stepchain_tui.core.settings import Settings
 from stepchain_tui.run import StepStatus
 from stepchain_tui.store import AbstractStore
-from tests.support.command_line import ROOT
+from tests.support.command_line import ROOT, CommandLine, environment
 
 SUCCESS, FAILED, TIMEOUT, SKIPPED = (
     ExecutionStatus.SUCCESS,
@@ -295,7 +294,7 @@ async def test_the_state_follows_each_event() -> None:  # D06, D13, D35
     second.set()
     ended = await asyncio.wait_for(work, PATIENCE)
     assert ended is state
-    assert (state.current_step, state.status, state.is_complete()) == (None, SUCCESS, True)
+    assert (ended.current_step, ended.status, ended.is_complete()) == (None, SUCCESS, True)
     assert state.total_execution_time >= 1.0
 
 
@@ -591,8 +590,7 @@ print(state.status.value, state.get_successful_outputs())
 def test_a_script_that_was_killed_goes_on_when_it_is_run_again(tmp_path: Path) -> None:  # D07, D36
     script, calls = tmp_path / "script.py", tmp_path / "calls"
     script.write_text(_KILLED)
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    first = subprocess.Popen([sys.executable, str(script), str(calls), "hangs"], env=environment, cwd=tmp_path)
+    first = subprocess.Popen([sys.executable, str(script), str(calls), "hangs"], env=environment(), cwd=tmp_path)
     deadline = time.monotonic() + PATIENCE
     while not (calls.exists() and "second" in calls.read_text()):
         assert time.monotonic() < deadline
@@ -602,7 +600,7 @@ def test_a_script_that_was_killed_goes_on_when_it_is_run_again(tmp_path: Path) -
 
     second = subprocess.run(
         [sys.executable, str(script), str(calls), "works"],
-        env=environment,
+        env=environment(),
         cwd=tmp_path,
         capture_output=True,
         text=True,
@@ -612,3 +610,111 @@ def test_a_script_that_was_killed_goes_on_when_it_is_run_again(tmp_path: Path) -
 
     assert calls.read_text().split() == ["first", "second", "second"]
     assert second.stdout.strip() == "succeeded {1: 'FIRST', 2: 'SECOND'}"
+
+
+# --- the example
+
+
+@pytest.mark.parametrize("workflow", ["simple", "parallel", "both"])
+def test_the_sample_plan_carries_both_workflows_out(tmp_path: Path, workflow: str) -> None:  # D25, D26, D27
+    line = CommandLine(tmp_path)
+    answer = line(
+        "run", str(ROOT / "sample_plans" / "tool_chain.yaml"), "--run-id", "r", "--input", f"workflow={workflow}"
+    )
+    assert answer.code == 0, answer.err
+    outputs = {step["id"]: step["output"] for step in line.show("r")["steps"]}
+    assert [tool["name"] for tool in outputs["discover"]][:2] == ["search", "read"]
+    simple = "Barley is sown in spring. It is cut in July.\nRye is sown in autumn. It stands the frost."
+    assert outputs["summarise"] == (None if workflow == "parallel" else simple)
+    assert outputs["advise"] == (None if workflow == "simple" else "wait: 6.3 mm of rain, 210 EUR a tonne")
+
+
+_OFFLINE = """
+import runpy, socket, sys
+
+def refuse(*_, **__):
+    raise OSError("there is no network")
+
+socket.socket.connect = socket.socket.connect_ex = socket.getaddrinfo = refuse
+runpy.run_path(sys.argv[1], run_name="__main__")
+"""
+
+
+def test_the_sample_script_discovers_plans_and_carries_out_without_a_network(tmp_path: Path) -> None:  # D25, D26, D27
+    script = str(ROOT / "sample_plans" / "tool_chain.py")
+    done = subprocess.run(
+        [sys.executable, "-c", _OFFLINE, script],
+        env=environment(),
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=True,
+    )
+    assert "search     Find articles by a word." in done.stdout
+    assert "What is sown when? succeeded, levels [[1], [2], [3]]" in done.stdout
+    assert "Harvest or wait? succeeded, levels [[1], [2, 3], [4]]" in done.stdout
+    assert "3 price: 210, tried again 1x" in done.stdout
+    assert "price      2 calls, 50% succeeded" in done.stdout
+    assert not list(tmp_path.iterdir())
+
+
+# --- tools that StepChain knows
+
+
+def time_servers(*names: str) -> Settings:
+    entry = {"command": sys.executable, "args": ["-m", "mcp_server_time"]}
+    return Settings(mcp_servers={name: dict(entry) for name in names})
+
+
+async def test_without_a_function_the_tools_of_servers_are_called() -> None:  # D28
+    running = ChainExecutor(store=MemoryStore(), max_retries=0, settings=time_servers("clock"))
+    noon: dict[str, Any] = {"source_timezone": "UTC", "time": "12:00", "target_timezone": "Asia/Tokyo"}
+    plan = chain(
+        call(1, name="clock.convert_time", **noon), call(2, 1, name="python_code", code="'CHAIN_RESULT'.count('Tokyo')")
+    )
+    state = await running.execute_plan(plan)
+    assert state.results[1].error is None
+    assert "T21:00:00+09:00" in state.results[1].output["target"]["datetime"]
+    assert running.discovery.success_rate("clock.convert_time") == 1.0
+
+
+async def test_a_name_without_a_server_means_the_healthiest_of_equal_tools() -> None:  # D32
+    store, settings = MemoryStore(), time_servers("a", "b")
+    running = ChainExecutor(store=store, max_retries=0, settings=settings)
+    wrong: dict[str, Any] = {"timezone": "Nowhere/At_All"}
+    right: dict[str, Any] = {"timezone": "UTC"}
+    learned = chain(
+        call(1, name="a.get_current_time", **wrong), call(2, name="b.get_current_time", **right), plan_id="l"
+    )
+    await running.execute_plan(learned)
+
+    plan = chain(call(1, name="get_current_time", **right), call(2, name="no_such_tool"))
+    state = await running.execute_plan(plan)
+
+    assert state.results[1].status is SUCCESS
+    assert running.discovery.metrics()["b.get_current_time"]["calls"] == 2
+    assert "there is no tool 'no_such_tool'" in str(state.results[2].error)
+    again = ChainExecutor(store=store, settings=settings).get_execution_state("a_chain")
+    assert again is not None
+    assert again.plan == plan
+
+
+async def test_discovery_finds_tools_by_words() -> None:  # D25, D32
+    discovery = ToolDiscovery(MemoryStore(), settings=time_servers("clock"))
+    names = [tool["name"] for tool in await discovery.discover()]
+    assert {"python_code", "clock.convert_time", "clock.get_current_time"} <= set(names)
+    (found,) = await discovery.discover("TIMEZONES convert")
+    assert (found["name"], found["kind"], found["server"]) == ("clock.convert_time", "mcp", "clock")
+    assert "source_timezone" in found["arguments"]["properties"]
+    assert await discovery.discover("no such words at all") == []
+
+
+def test_what_a_script_calls_is_in_the_tools_of_the_command_line(tmp_path: Path) -> None:  # D08
+    line = CommandLine(tmp_path)
+    tools = Tools(search=["a", "b", "c", RuntimeError("no")])
+    plan = chain(*(call(order, name="search") for order in range(4)))
+    asyncio.run(executor(SQLiteStore(line.store), max_retries=0).execute_plan(plan, tools))
+    rows = {row["name"]: row for row in line("tools", "--json", "--no-connect").json["tools"]}
+    assert (rows["search"]["calls"], rows["search"]["success_rate"]) == (4, 0.75)
+    assert line.statuses("a_chain")["search_3"] == "failed"
