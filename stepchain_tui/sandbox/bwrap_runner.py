@@ -32,6 +32,8 @@ DEFAULT_BWRAP_MEMORY_LIMIT = 512 * 1024 * 1024
 PROCESS_LIMIT = 32
 """Processes and threads of a snippet, all together."""
 DESCRIPTOR_LIMIT = 64
+READ_IN_THREAD = 256 * 1024
+"""Bytes above which an answer is read in a thread: the event loop has others to serve."""
 _PROBE_LIMIT = 10.0
 _COMPLAINT_LIMIT = 2_000
 _ADVICE = (
@@ -185,7 +187,9 @@ class _Snippet:
                 timer.cancel()
             self.ended.set_result(None)
         self._finish_prints()
-        return self._outcome(code)
+        if len(self._result) <= READ_IN_THREAD:
+            return self._outcome(code)
+        return await asyncio.to_thread(self._outcome, code)
 
     def stop(self, why: str) -> None:
         """End the snippet; `why` is that of `stopped_failure`, or `result`."""

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import os
 import socket
+import threading
 import time
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
@@ -17,7 +18,8 @@ import pytest
 from stepchain_tui.core.values import encode_json
 from stepchain_tui.run import AttemptError, ErrorType
 from stepchain_tui.run.values import OUTPUT_LIMIT
-from stepchain_tui.sandbox import BwrapRunner, MontyRunner
+from stepchain_tui.sandbox import BwrapRunner, MontyRunner, bwrap_runner
+from stepchain_tui.sandbox.answers import value_of
 from stepchain_tui.sandbox.bubblewrap import Bubblewrap, candidate
 
 MARK = "this-must-stay-inside"
@@ -630,6 +632,20 @@ async def test_the_size_of_a_value_is_that_of_its_utf_8(inside, fits, too_many):
     assert (error.exception, "10.0 MB or more" in str(error)) == ("ResultLimit", True)
 
 
+@pytest.mark.needs("bwrap")
+@pytest.mark.parametrize(("size", "on_the_loop"), [(1_000, True), (1_000_000, False)])
+async def test_a_large_value_is_read_beside_the_loop(inside, monkeypatch, size, on_the_loop):
+    threads = []
+
+    def watched(answer: bytes, memory_limit: int) -> Any:
+        threads.append(threading.current_thread())
+        return value_of(answer, memory_limit)
+
+    monkeypatch.setattr(bwrap_runner, "value_of", watched)
+    assert len(await inside.value(f"'x' * {size}")) == size
+    assert [thread is threading.current_thread() for thread in threads] == [on_the_loop]
+
+
 @in_bwrap
 async def test_a_key_that_is_half_a_character_is_told_as_that(inside):
     error = await inside.failure("{'whole': 1, '\\ud800': 2}")
@@ -776,9 +792,7 @@ async def test_an_error_whose_parts_are_odd_is_still_told(inside, code):
 
 
 @in_both
-@pytest.mark.parametrize(
-    "kind", ["RecursionError", "ModuleNotFoundError", "NameError", "PermissionError"]
-)
+@pytest.mark.parametrize("kind", ["RecursionError", "ModuleNotFoundError", "NameError", "PermissionError"])
 async def test_an_error_without_words_is_told_by_its_name(inside, kind):
     assert str(await inside.failure(f"raise {kind}")).startswith(kind)
 
