@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import math
 import os
 import re
+import sys
 
 from stepchain_tui.core.errors import UsageError
 
@@ -61,6 +61,6 @@ def seconds(timeout: object) -> float:
     Raises:
         UsageError: It is no number over 0.
     """
-    if isinstance(timeout, bool) or not isinstance(timeout, int | float) or not (0 < timeout < math.inf):
+    if isinstance(timeout, bool) or not isinstance(timeout, int | float) or not 0 < timeout <= sys.float_info.max:
         raise UsageError(f"timeout {timeout!r} is not a number of seconds", hint="Write a number over 0, such as 5.0.")
     return float(timeout)

@@ -56,6 +56,7 @@ _ERRORS: dict[str, type[SandboxError]] = {
     "RecursionError": SandboxRecursionError,
     "SyntaxError": SandboxSyntaxError,
     "IndentationError": SandboxSyntaxError,
+    "TabError": SandboxSyntaxError,
     "PermissionError": SandboxPermissionError,
 }
 
