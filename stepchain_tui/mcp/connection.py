@@ -6,8 +6,8 @@ import asyncio
 import importlib.metadata
 import json
 import logging
-from collections.abc import Callable, Mapping
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from functools import cache
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -98,24 +98,25 @@ class Connection:
             await asyncio.wait([child.exited], timeout=0.5)
         return self.end_words()
 
-    async def list_tools(self) -> list[Tool]:
-        """Ask for all tools, page by page."""
+    async def list_tools(self, record: CallRecord) -> list[Tool]:
+        """Ask for all tools, page by page; errors come as the SDK raises them."""
         from mcp import MCPError
         from mcp_types import METHOD_NOT_FOUND, PaginatedRequestParams
 
         session, cursor = self._session(), None
         found: list[Tool] = []
-        for _ in range(MOST_PAGES):
-            try:
-                page = await session.list_tools(params=PaginatedRequestParams(cursor=cursor) if cursor else None)
-            except MCPError as error:
-                if error.code == METHOD_NOT_FOUND and not found:
-                    return []
-                raise
-            found += page.tools
-            cursor = page.next_cursor
-            if not cursor or len(found) >= MOST_TOOLS:
-                break
+        with self._in_flight(record):
+            for _ in range(MOST_PAGES):
+                try:
+                    page = await session.list_tools(params=PaginatedRequestParams(cursor=cursor) if cursor else None)
+                except MCPError as error:
+                    if error.code == METHOD_NOT_FOUND and not found:
+                        return []
+                    raise
+                found += page.tools
+                cursor = page.next_cursor
+                if not cursor or len(found) >= MOST_TOOLS:
+                    break
         return found[:MOST_TOOLS]
 
     async def call(
@@ -137,21 +138,13 @@ class Connection:
                 on_progress(done, total, message)
 
         params = CallToolRequestParams(name=tool, arguments=dict(arguments), _meta=dict(meta) if meta else None)
-        token = current_record.set(record)
-        self._calls.append(record)
-        self._quiet.clear()
-        try:
+        with self._in_flight(record):
             result: CallToolResult | InputRequiredResult = await self._session().send_request(
                 CallToolRequest(params=params),
                 _call_result(),
                 progress_callback=progress if on_progress is not None else None,
             )
             return result
-        finally:
-            self._calls.remove(record)
-            if not self._calls:
-                self._quiet.set()
-            current_record.reset(token)
 
     async def close(self, patience: float = 3.0) -> None:
         """End the connection, and the server where we started it; a client that does not leave is cancelled."""
@@ -167,6 +160,19 @@ class Connection:
         """End a connection that is still being opened, at once."""
         self._owner.cancel()
         await self.ended.wait()
+
+    @contextmanager
+    def _in_flight(self, record: CallRecord) -> Iterator[None]:
+        token = current_record.set(record)
+        self._calls.append(record)
+        self._quiet.clear()
+        try:
+            yield
+        finally:
+            self._calls.remove(record)
+            if not self._calls:
+                self._quiet.set()
+            current_record.reset(token)
 
     def _session(self) -> Any:
         if self._client is None:

@@ -15,13 +15,11 @@ from stepchain_tui.run.failures import AttemptError
 from stepchain_tui.run.status import ErrorType
 
 _LONGEST_TEXT = 2_000
-_INVALID_PARAMS = -32602
-_METHOD_NOT_FOUND = -32601
-_HEADER_MISMATCH = -32020
 _CONNECTION_CLOSED = -32000
-_INVALID_REQUEST = -32600
-_INTERNAL_ERROR = -32603
-_PARSE_ERROR = -32700
+_OF_THE_CALL = (-32602, -32601)
+"""Codes of wrong parameters and an unknown method."""
+_OF_THE_SERVER = (-32020, -32600, -32603, -32700)
+"""Codes of a stale header, an invalid request, an internal error and a parse error."""
 
 
 def tool_error(tool: str, what: str, hint: str) -> AttemptError:
@@ -86,15 +84,23 @@ def server_failure(spec: ServerSpec, what: str, hint: str) -> AttemptError:
 
 
 def failure_of(
-    error: BaseException, spec: ServerSpec, doing: str, record: CallRecord, ended: str = "", last_line: str = ""
+    error: BaseException,
+    spec: ServerSpec,
+    record: CallRecord,
+    *,
+    tool: str = "",
+    doing: str = "",
+    ended: str = "",
+    last_line: str = "",
 ) -> AttemptError:
     """Return what the SDK raised as the error that the engine, the log and the screen understand.
 
     Args:
         error: What was raised.
         spec: The server.
-        doing: What was asked of it, such as `calling 'now'`.
         record: What the transport saw of the exchange.
+        tool: The tool that was called, where one was.
+        doing: What else was asked of it, such as `connecting`.
         ended: How the server's process ended, empty where it did not.
         last_line: The last line of its log, which often says why.
     """
@@ -102,21 +108,22 @@ def failure_of(
 
     if isinstance(error, AttemptError):
         return error
+    doing = doing or f"calling '{tool}'"
     if record.too_large or (isinstance(error, MCPError) and error.message == TOO_LARGE):
-        return server_failure(
-            spec,
-            f"answered with more than {MOST_OF_A_MESSAGE // 1024**2} MB ({doing})",
-            "Ask it for less, or have it write a file.",
+        return AttemptError(
+            f"MCP server '{spec.name}' answered with more than {MOST_OF_A_MESSAGE // 1024**2} MB ({doing})",
+            error_type=ErrorType.USER_ERROR,
+            hint="Ask it for less, or have it write a file.",
         )
     if (refused := _refused(spec, doing, record)) is not None:
         return refused
     if record.problem:
-        return server_failure(
-            spec, f"cannot be reached ({doing}): {record.problem}", f"Check that it runs at {spec.where}."
-        )
-    if isinstance(error, MCPError):
-        return _protocol_failure(error.code, error.message, spec, doing, ended, last_line)
-    if ended:
+        what = "broke off" if record.was_sent else "cannot be reached"
+        return server_failure(spec, f"{what} ({doing}): {record.problem}", f"Check that it runs at {spec.where}.")
+    if isinstance(error, MCPError) and error.code != _CONNECTION_CLOSED:
+        said = spec.redactor.text(error.message)[:_LONGEST_TEXT]
+        return _protocol_failure(error.code, said, spec, tool, doing)
+    if ended or isinstance(error, MCPError):
         return _dead(spec, doing, ended, last_line)
     words = f"{type(error).__name__}: {error}".splitlines()[0][:300]
     return server_failure(spec, f"does not answer as the protocol wants ({doing}): {words}", _look_at(spec))
@@ -143,21 +150,16 @@ def _refused(spec: ServerSpec, doing: str, record: CallRecord) -> AttemptError |
     )
 
 
-def _protocol_failure(
-    code: int, message: str, spec: ServerSpec, doing: str, ended: str, last_line: str
-) -> AttemptError:
-    said = spec.redactor.text(message)[:_LONGEST_TEXT]
-    if code == _CONNECTION_CLOSED:
-        return _dead(spec, doing, ended, last_line)
-    if code in (_INVALID_PARAMS, _METHOD_NOT_FOUND):
+def _protocol_failure(code: int, said: str, spec: ServerSpec, tool: str, doing: str) -> AttemptError:
+    if not tool or code in _OF_THE_SERVER:
+        return server_failure(spec, f"could not carry out the request ({doing}): {said}", _look_at(spec))
+    if code in _OF_THE_CALL:
         return AttemptError(
             f"MCP server '{spec.name}' refused ({doing}): {said}",
             error_type=ErrorType.USER_ERROR,
             hint="Check the tool's name and arguments: `stepchain tools` shows what it takes.",
         )
-    if code in (_HEADER_MISMATCH, _INVALID_REQUEST, _PARSE_ERROR, _INTERNAL_ERROR):
-        return server_failure(spec, f"could not carry out the request ({doing}): {said}", _look_at(spec))
-    return tool_error(spec.name, f"{said} ({doing}, code {code})", "The server says so; its documentation may help.")
+    return tool_error(f"{spec.name}.{tool}", f"{said} (code {code})", "The server says so; its documentation may help.")
 
 
 def _dead(spec: ServerSpec, doing: str, ended: str, last_line: str) -> AttemptError:

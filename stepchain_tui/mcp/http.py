@@ -73,17 +73,18 @@ def _client(spec: ServerSpec, lost: asyncio.Event) -> httpx2.AsyncClient:
         """Signals an answer that ended in the middle."""
 
     class Body(httpx2.AsyncByteStream):
-        """The body of an answer in JSON, up to a limit."""
+        """The body of an answer: one in JSON up to a limit, one in events as it comes."""
 
-        def __init__(self, inner: httpx2.AsyncByteStream) -> None:
+        def __init__(self, inner: httpx2.AsyncByteStream, is_json: bool) -> None:
             self._inner = inner
+            self._is_json = is_json
 
         async def __aiter__(self) -> AsyncIterator[bytes]:
             size, record = 0, current_record.get()
             try:
                 async for piece in self._inner:
                     size += len(piece)
-                    if size > MOST_OF_A_MESSAGE:
+                    if self._is_json and size > MOST_OF_A_MESSAGE:
                         if record is not None:
                             record.too_large = True
                         raise TooLargeError("the answer is too large")
@@ -92,6 +93,8 @@ def _client(spec: ServerSpec, lost: asyncio.Event) -> httpx2.AsyncClient:
                 if record is not None:
                     record.problem = _words(error)
                 lost.set()
+                if not self._is_json:
+                    raise
                 raise CutError("the answer ended in the middle") from error
 
         async def aclose(self) -> None:
@@ -119,11 +122,12 @@ def _client(spec: ServerSpec, lost: asyncio.Event) -> httpx2.AsyncClient:
                 if record is not None:
                     record.status = response.status_code
                     record.headers = response.headers
-                if response.status_code == 404:
-                    lost.set()
-            if response.headers.get("content-type", "").lower().startswith("application/json"):
+                if response.status_code == 404 and "mcp-session-id" in request.headers:
+                    lost.set()  # it forgot our session
+            if request.method == "POST":
                 assert isinstance(response.stream, httpx2.AsyncByteStream)
-                response.stream = Body(response.stream)
+                kind = response.headers.get("content-type", "").lower()
+                response.stream = Body(response.stream, is_json=not kind.startswith("text/event-stream"))
             return response
 
     class _Empty(httpx2.AsyncByteStream):

@@ -119,14 +119,14 @@ class McpServer:
         limit = asyncio.timeout(self._connect_timeout)
         try:
             async with limit:
-                found = await connection.list_tools()
+                found = await connection.list_tools(record)
         except asyncio.CancelledError:
             raise
         except Exception as error:  # whatever a server's answer made the SDK raise
             if limit.expired():
                 hint = "Restart the server; its log may say why it hangs."
                 raise timed_out(self.spec, "did not list its tools", self._connect_timeout, hint) from error
-            raise await self._failure(error, connection, "listing its tools", record) from error
+            raise await self._failure(error, connection, record, doing="listing its tools") from error
         return tuple(McpTool.of(self.spec.name, tool) for tool in found)
 
     # --- calls
@@ -190,7 +190,7 @@ class McpServer:
             except Exception as error:  # whatever a server's answer made the SDK raise
                 if not record.was_sent and not is_last:
                     continue  # the connection was lost before: a new one is made for this call
-                raise await self._failure(error, connection, f"calling '{tool}'", record) from error
+                raise await self._failure(error, connection, record, tool=tool) from error
             finally:
                 self.last_used = self._clock.monotonic()
             if not isinstance(result, CallToolResult):
@@ -283,7 +283,7 @@ class McpServer:
             self._end(connection.abandon())
             raise
         except Exception as error:  # whatever a server's answer made the SDK raise
-            failure = await self._failure(error, connection, "connecting", connection.record)
+            failure = await self._failure(error, connection, connection.record, doing="connecting")
             self._end(connection.abandon())
             self._is("failed", failure)
             raise failure from error
@@ -331,12 +331,13 @@ class McpServer:
         self._since = self._clock.now().isoformat()
 
     async def _failure(
-        self, error: BaseException, connection: Connection, doing: str, record: CallRecord
+        self, error: BaseException, connection: Connection, record: CallRecord, *, tool: str = "", doing: str = ""
     ) -> AttemptError:
         if isinstance(error, AttemptError):
             return error
         ended = "" if connection.is_usable else await connection.wait_for_end_words()
-        failure = failure_of(error, self.spec, doing, record, ended, self._log.last_line)
+        words = {"tool": tool, "doing": doing, "ended": ended, "last_line": self._log.last_line}
+        failure = failure_of(error, self.spec, record, **words)
         if not connection.is_usable and connection is self._connection:
             self._is("failed", failure)
         return failure
