@@ -23,7 +23,7 @@ while read -r sign pid; do
   esac
 done
 for pid in $pids; do
-  case $pid in -*) kill -9 -- "$pid" 2>/dev/null; continue ;; esac
+  case $pid in -*) kill -s KILL -- "$pid" 2>/dev/null; continue ;; esac
   if [ -r "/proc/$pid/comm" ]; then read -r name < "/proc/$pid/comm"; else name=$(ps -o comm= -p "$pid" 2>/dev/null); fi
   case $name in *monty*) kill -9 "$pid" 2>/dev/null ;; esac
 done

@@ -196,3 +196,20 @@ def test_the_guard_forgets_what_has_ended(tmp_path):
     assert forgotten.poll() is None
     forgotten.kill()
     forgotten.wait()
+
+
+def test_the_guard_ends_a_whole_group_whose_leader_has_gone():
+    from stepchain_tui.sandbox.guard import WorkerGuard
+
+    leader = subprocess.Popen(
+        ["/bin/sh", "-c", "trap '' TERM; sleep 60 & echo $!"], stdout=subprocess.PIPE, text=True, start_new_session=True
+    )
+    guard = WorkerGuard()
+    guard.watch(-leader.pid)
+    assert leader.stdout is not None
+    left = psutil.Process(int(leader.stdout.readline()))
+    leader.wait()
+    leader.stdout.close()
+    guard.close()
+    _, alive = psutil.wait_procs([left], timeout=10)
+    assert alive == []
