@@ -12,6 +12,7 @@ from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 import pytest_asyncio
 from tools_calls import is_gone, ports_of, read_pid, step_call, until
@@ -225,3 +226,79 @@ async def test_many_calls_at_once_use_both_workers_and_mix_nothing_up(
     outputs = [outcome.output for outcome in await asyncio.gather(*map(executor.execute, calls))]
     assert [value for value, _ in outputs] == list(range(100))
     assert {parent for _, parent in outputs} == {worker.pid for worker in cluster.workers}
+
+
+@pytest.mark.parametrize("how", ["print", "chunks"])
+async def test_a_flood_of_output_waits_for_its_reader_and_fills_no_memory(
+    executor: FunctionExecutor, cluster: TestCluster, how: str
+) -> None:
+    def shout() -> None:
+        for _ in range(3_000):
+            print("x" * 9_999)
+
+    def speak() -> Any:
+        for _ in range(1_000):
+            yield "x" * 9_000
+
+    call = cluster_call(cluster, shout if how == "print" else speak, keep=False)
+    ports, most = ports_of(call), 0
+    workers = [psutil.Process(worker.pid) for worker in cluster.workers]
+    before = sum(worker.memory_info().rss for worker in workers)
+
+    def slow(stream: str, text: str) -> None:
+        nonlocal most
+        ports.characters += len(text)
+        if ports.characters % 20 == 0:
+            most = max(most, sum(worker.memory_info().rss for worker in workers))
+        time.sleep(len(text) / 50_000_000)  # a reader that is slower than the function
+
+    ports.log = slow  # type: ignore[method-assign]
+    await executor.execute(call)
+    assert ports.characters == (30_000_000 if how == "print" else 9_000_000)
+    assert most - before < 20_000_000
+
+
+async def test_a_flood_does_not_hold_up_a_cancel(executor: FunctionExecutor, cluster: TestCluster) -> None:
+    def shout() -> None:
+        while True:
+            print("x" * 9_999)
+
+    call = cluster_call(cluster, shout, keep=False)
+    task = asyncio.create_task(executor.execute(call))
+    await until(lambda: ports_of(call).characters > 5_000_000, 20)
+    started = time.monotonic()
+    task.cancel()
+    await asyncio.wait([task])
+    assert time.monotonic() - started < 4
+
+
+async def test_how_busy_the_cluster_is_can_be_read(pools: Pools, cluster: TestCluster, tmp_path: Path) -> None:
+    def wait() -> None:
+        while not (tmp_path / "go").exists():
+            time.sleep(0.005)
+
+    assert [row["name"] for row in pools.rows()] == ["threads", "processes"], "clusters come when they are used"
+    caller = FunctionCaller(pools)
+    calls = [FunctionCall(wait, {}, mode="cluster", cluster=cluster.address) for _ in range(5)]
+    tasks = [asyncio.create_task(caller.run(call)) for call in calls]
+    await until(lambda: (rows := pools.rows()) and rows[-1]["name"] == "cluster" and rows[-1]["busy"] == 2, 20)
+    row = pools.rows()[-1]
+    assert row == {"name": "cluster", "size": 2, "busy": 2, "idle": 0, "waiting": 3, "address": cluster.address}
+    (tmp_path / "go").touch()
+    await asyncio.gather(*tasks)
+    assert pools.rows()[-1]["busy"] == 0
+
+
+async def test_slots_are_given_back_when_nothing_is_to_do(executor: FunctionExecutor, cluster: TestCluster) -> None:
+    from distributed import Client
+
+    await asyncio.gather(*(executor.execute(cluster_call(cluster, add, {"a": n})) for n in range(20)))
+    async with Client(cluster.address, asynchronous=True, set_as_default=False) as other:
+        assert await asyncio.wait_for(other.gather(other.map(lambda n: n + 1, range(4))), 20) == [1, 2, 3, 4]
+
+        async def processing() -> int:
+            return sum(len(keys) for keys in (await other.processing()).values())
+
+        async with asyncio.timeout(10):
+            while await processing():
+                await asyncio.sleep(0.05)

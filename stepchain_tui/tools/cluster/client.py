@@ -36,6 +36,7 @@ IDLE_SECONDS = 0.5
 """How long a pilot without a call is kept: its slot is somebody else's to use."""
 AHEAD = 8
 """Pilots that are asked for beyond the cluster's slots, so that one that grows by demand sees the demand."""
+_CLOSE_SECONDS = 2.0
 _FAILED_PILOTS = 4
 """Pilots in a row that end before they could be reached, until the calls that wait fail."""
 
@@ -103,6 +104,10 @@ class Cluster:
 
     async def close(self) -> None:
         """End what runs, give all slots back and let go of the cluster; a local one ends. May be called again."""
+        if self._client is not None and self._coming:
+            # Before the slots are free: a pilot that then begins would wait for an engine that is gone.
+            with contextlib.suppress(Exception):
+                await asyncio.wait_for(self._client.cancel(list(self._coming.values())), _CLOSE_SECONDS)
         for lane in list(self._lanes):
             lane.let_go()
             if lane.call is not None:
@@ -168,7 +173,7 @@ class Cluster:
         except Exception as error:
             if client is not None:
                 with contextlib.suppress(Exception):
-                    await client.close(timeout=1)
+                    await client._close(fast=True)
             raise unreachable(address, error) from error
         self._client = client
         self._connection += 1

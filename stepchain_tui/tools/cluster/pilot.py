@@ -24,8 +24,10 @@ from stepchain_tui.tools.cluster.child import CallProcess, CallRequest, describe
 from stepchain_tui.tools.cluster.placed import base_folder, code_folder, put, work_folder
 from stepchain_tui.tools.process_pool import finish
 
-ATTACH_SECONDS = 15.0
+ATTACH_SECONDS = 5.0
 """How long a pilot waits for its engine to connect before it gives its slot back."""
+_LOOK_SECONDS = 0.2
+"""How often a pilot that waits looks whether its engine still wants it."""
 CHILD_IDLE_SECONDS = 30.0
 """How long a child process is kept without a call."""
 UNREAD_LIMIT = 1_000_000
@@ -73,13 +75,26 @@ async def carry_calls(terms: Terms) -> dict[str, Any]:
     try:
         told = {"pilot": name, "address": worker.address, "folder": str(base_folder()), "python": _python()}
         worker.log_event(TOPIC, told)
-        with contextlib.suppress(TimeoutError):
-            comm = await asyncio.wait_for(waiter, ATTACH_SECONDS)
+        comm = await _connection(worker, name, waiter)
+        if comm is not None:
             await _Pilot(Channel(comm)).serve()
     finally:
         del _waiting[name]
         over.set()
     return {}
+
+
+async def _connection(worker: Any, name: str, waiter: asyncio.Future[Any]) -> Any:
+    """Return the connection of the pilot's engine; None where it does not come, or took the pilot back."""
+    for _ in range(int(ATTACH_SECONDS / _LOOK_SECONDS)):
+        await asyncio.wait([waiter], timeout=_LOOK_SECONDS)
+        if waiter.done():
+            return waiter.result()
+        task = worker.state.tasks.get(name)
+        if task is None or task.state == "cancelled":
+            break
+    waiter.cancel()
+    return None
 
 
 async def attach(comm: Any, pilot: str, key: str) -> Any:
