@@ -164,7 +164,7 @@ def _protocol_failure(code: int, said: str, spec: ServerSpec, tool: str, doing: 
 
 def _dead(spec: ServerSpec, doing: str, ended: str, last_line: str) -> AttemptError:
     how = ended or "closed the connection"
-    why = f"; its last words: {last_line}" if last_line and not last_line.startswith("---") else ""
+    why = f"; its last words: {last_line}" if last_line else ""
     hint = "The next call starts it anew." if spec.command else f"Check that it runs at {spec.where}."
     return server_failure(spec, f"{how} ({doing}){why}", hint)
 

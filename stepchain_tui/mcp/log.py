@@ -36,7 +36,7 @@ class ServerLog:
 
     @property
     def last_line(self) -> str:
-        """The last line that says something, cut to a length that fits into a message."""
+        """The last line of the server's own that says something, cut to a length that fits into a message."""
         for line in reversed(self._last):
             if line.strip():
                 return line.strip()[:300]
@@ -52,8 +52,8 @@ class ServerLog:
         self._keep([line[:_LONGEST_LINE].decode("utf-8", "replace") for line in lines])
 
     def say(self, text: str) -> None:
-        """Keep some lines."""
-        self._keep([line[:_LONGEST_LINE] for line in text.splitlines() or [""]])
+        """Keep some lines that are ours."""
+        self._keep([line[:_LONGEST_LINE] for line in text.splitlines() or [""]], ours=True)
 
     def flush(self) -> None:
         """Keep what has no line end yet."""
@@ -71,11 +71,12 @@ class ServerLog:
             os.close(self._descriptor)
             self._descriptor = None
 
-    def _keep(self, lines: list[str]) -> None:
+    def _keep(self, lines: list[str], *, ours: bool = False) -> None:
         if not lines:
             return
         shown = [self._redactor.text(line) for line in lines]
-        self._last.extend(shown)
+        if not ours:
+            self._last.extend(shown)
         data = "".join(f"{line}\n" for line in shown).encode("utf-8", "replace")
         with contextlib.suppress(OSError):
             self._write(data)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -42,6 +42,7 @@ class McpServer:
         connect_timeout: Seconds that connecting may take; more where the spec's own timeout was raised over the
             default, for programs that install themselves at their first start.
         clock: Tells since when it is how it is.
+        on_connected: Told when there is a new connection.
     """
 
     def __init__(
@@ -52,7 +53,9 @@ class McpServer:
         guard: WorkerGuard | None = None,
         connect_timeout: float = CONNECT_SECONDS,
         clock: Clock | None = None,
+        on_connected: Callable[[], None] | None = None,
     ) -> None:
+        self._on_connected = on_connected
         self.spec = spec
         name = _NOT_IN_A_FILE_NAME.sub("_", spec.name)[:60]
         path = None if log_folder is None else log_folder / f"{name}-{spec.key[:12]}.log"
@@ -290,6 +293,8 @@ class McpServer:
         self._connection = connection
         self._connected_times += 1
         self._is("ready")
+        if self._on_connected is not None:
+            self._on_connected()
         return connection
 
     def _opened(self, task: asyncio.Task[Connection]) -> None:

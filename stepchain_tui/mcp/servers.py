@@ -52,9 +52,8 @@ class McpServers:
                 guard=self._guard,
                 connect_timeout=self._connect_timeout,
                 clock=self._clock,
+                on_connected=self._watch_over,
             )
-        if self._keeper is None or self._keeper.done():
-            self._keeper = asyncio.create_task(self._keep(), name="mcp-keeper")
         return found
 
     def find(self, name: str) -> McpServer | None:
@@ -75,6 +74,10 @@ class McpServers:
         self._servers.clear()
         await asyncio.to_thread(self._guard.close)
         self._guard = WorkerGuard()
+
+    def _watch_over(self) -> None:
+        if self._keeper is None or self._keeper.done():
+            self._keeper = asyncio.create_task(self._keep(), name="mcp-keeper")
 
     async def _keep(self) -> None:
         """Let servers rest that nobody has called for long."""

@@ -50,7 +50,7 @@ class ServerSpec:
 
     name: str
     command: str = ""
-    args: tuple[str, ...] = ()
+    args: tuple[str, ...] = field(default=(), repr=False)
     env: Mapping[str, str] = field(default_factory=dict, repr=False)
     cwd: str = ""
     url: str = field(default="", repr=False)
