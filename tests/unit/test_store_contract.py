@@ -816,3 +816,11 @@ async def test_nothing_is_written_without_its_gate(store: AbstractStore) -> None
     assert [line.text for line in await store.read_log("run-1")] == ["token=[secret API_TOKEN]"]
     store.set_redactor("run-1", None)
     assert store.keep("correct-horse").value == "correct-horse"
+
+
+async def test_a_row_has_no_part_of_a_secret_where_its_error_is_cut(store: AbstractStore) -> None:
+    store.set_redactor("run-1", Redactor({"API_TOKEN": "correct-horse"}))
+    run = Run(store).started().add(e.StepStarted, step_id="s0", attempt=1)
+    failure = Failure(error_type=ErrorType.UNKNOWN, message="x" * 492 + "correct-horse")
+    await run.add(e.StepFailed, step_id="s0", attempt=1, error=failure).commit()
+    assert (await store.list_steps("run-1"))[0].error == "x" * 492 + "[secret "
