@@ -19,7 +19,7 @@ from stepchain_tui.plan import LoadedPlan, Mode, Plan, compile_template, load_pl
 from stepchain_tui.plan.check_calls import HOSTED_TOOLS
 from stepchain_tui.plan.servers import server_entry, server_tool
 from stepchain_tui.run.failures import AttemptError
-from stepchain_tui.tools.functions import shared_loader
+from stepchain_tui.tools.functions import Function, shared_loader
 from stepchain_tui.tools.health import better_mode, health_rank
 from stepchain_tui.tools.registry import BUILT_IN, Tool, shared_tools, tool_of_entry
 from stepchain_tui.tools.schema import ToolSchema, schema_of
@@ -90,7 +90,7 @@ class Toolbox:
             PlanError: The plan has mistakes.
         """
         scope = _Scope.of(await self._load(plan_path, anew=connect) if plan_path is not None else None)
-        found = _Found()
+        found, pools = _Found(), self._engine.core.executors.pools.rows()  # before our own looks take a thread
         looks = [self._functions(scope, connect), *self._servers(scope, connect, found)]
         for part in await asyncio.gather(*looks):
             found.add(part)
@@ -100,7 +100,7 @@ class Toolbox:
         return {
             "tools": sorted(rows, key=_order),
             "servers": sorted(found.servers, key=lambda row: (row["name"], row["where"])),
-            "pools": self._engine.core.executors.pools.rows(),
+            "pools": pools,
             "problems": found.problems,
         }
 
@@ -176,11 +176,17 @@ class Toolbox:
 
     async def _schema(self, tool: Tool, connect: bool) -> ToolSchema | str | None:
         """Return what a tool takes, None where that is not known yet, or in words why nobody can know."""
-        function = tool.function
-        if isinstance(function, str):
-            known = shared_loader().current(function, tool.folder)
-            if known is None and not connect:
-                return None
+        loaded = _loaded_function(tool)
+        if loaded is None and not connect:
+            return None
+        try:
+            if loaded is not None:
+                return schema_of(loaded)
+            return await self._import(tool)
+        except StepChainError as error:
+            return _told(error)
+
+    async def _import(self, tool: Tool) -> ToolSchema | str:
         call = self._engine.core.executors.pools.threads.submit(lambda _: schema_of(tool.load()))
         try:
             async with asyncio.timeout(IMPORT_SECONDS):
@@ -189,8 +195,6 @@ class Toolbox:
         except TimeoutError:
             call.cancel()
             return f"its module was not imported within {IMPORT_SECONDS:g}s"
-        except StepChainError as error:
-            return _told(error)
 
     # --- servers
 
@@ -275,6 +279,14 @@ def server_spec(
             raise UsageError(f"MCP server '{name}': needs {what} '{key}'", hint="Set it, then try again.")
     resolved = template.resolve(values)
     return ServerSpec.of_entry(name, resolved, folder, source, secrets=secrets)
+
+
+def _loaded_function(tool: Tool) -> Function | None:
+    """Return the function of a tool where no code has to be run for it."""
+    if not isinstance(tool.function, str):
+        return tool.function
+    known = shared_loader().current(tool.function, tool.folder)
+    return None if known is None else known.function
 
 
 def _shared_kind(tool: Tool) -> str:

@@ -9,6 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from stepchain_tui.core.settings import Settings
+from stepchain_tui.tui.host import ChildHost, EngineHost, HostError
+from stepchain_tui.tui.thread_host import ThreadHost
 from tests.support.command_line import PATIENCE, Answer, CommandLine
 from tests.support.mcp_servers import stdio_entry
 
@@ -329,6 +332,40 @@ def test_a_server_written_with_the_other_sdk_is_listed_and_called(line: CommandL
 
     assert rows["all.echo"]["kind"] == "mcp"
     assert (answer.code, answer.out) == (0, "Echo: hello\n")
+
+
+# --- what the app asks its engine
+
+
+@pytest.mark.parametrize("kind", ["child", "thread"])
+async def test_the_app_gets_the_same_from_an_engine_beside_it_and_within_it(servers: CommandLine, kind: str) -> None:
+    one = {"mcp_servers": {"asks": stdio_entry()}, "steps": [{"id": "s", "shell": "true"}]}
+    servers.write("one.yaml", json.dumps(one))
+    servers.write("failing.yaml", "steps: [{id: s, function: './code.py:fail', on_failure: continue}]\n")
+    servers("run", "failing.yaml")
+    log = servers.folder / "engine.log"
+    host: EngineHost = (
+        ChildHost(servers.store, log, print) if kind == "child" else ThreadHost(servers.store, Settings())
+    )
+    try:
+        known = await host.tools(None, False)
+        (breaker,) = known["breakers"]
+        await host.reset_breaker(breaker["name"])
+        found = await host.tools(str(servers.folder / "one.yaml"), True)
+        restarted = await host.restart_server("asks")
+        with pytest.raises(HostError, match="no MCP server 'nobody'"):
+            await host.restart_server("nobody")
+        with pytest.raises(HostError, match="there is no such file") as missing:
+            await host.tools(str(servers.folder / "missing.yaml"), True)
+        closed = (await host.tools(None, False))["breakers"]
+    finally:
+        await host.end("keep")
+
+    assert breaker["failures"] == 1
+    assert [row["failures"] for row in closed] == [0]
+    assert {"asks.echo", "python_code"} <= {row["name"] for row in found["tools"]}
+    assert (restarted["state"], restarted["restarts"]) == ("ready", 1)
+    assert missing.value.of_kind == "plan"
 
 
 # --- tools

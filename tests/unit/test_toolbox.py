@@ -12,7 +12,7 @@ import pytest
 
 from stepchain_tui.core.errors import PlanError, UsageError
 from stepchain_tui.core.settings import Settings
-from stepchain_tui.engine import EngineService
+from stepchain_tui.engine import EngineService, toolbox
 from stepchain_tui.engine.single_call import SingleCall, literal
 from stepchain_tui.plan import Plan, compile_template, load_plan
 from stepchain_tui.run import RunStatus
@@ -178,6 +178,23 @@ async def test_pools_and_breakers_are_told_too(folder: Path) -> None:
     assert pools["processes"]["size"] >= 1
     assert pools["threads"]["busy"] == 0
     assert found["breakers"] == []
+
+
+async def test_a_module_whose_import_never_ends_does_not_hold_up_the_answer(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(toolbox, "IMPORT_SECONDS", 0.2)
+    (folder / "slow.py").write_text(
+        f"import pathlib, time\nwhile not pathlib.Path({str(folder / 'go')!r}).exists(): time.sleep(0.02)\n"
+        "def never(): pass\n"
+    )
+    path = _plan(folder, "tools: {slow: './slow.py:never'}\nsteps: [{id: s, shell: 'true'}]\n")
+    async with Bench(folder=folder) as bench:
+        found = await EngineService(bench.engine).tools(path)
+    (folder / "go").touch()
+
+    assert found["problems"] == ["tool 'slow': its module was not imported within 0.2s"]
+    assert _by_name(found["tools"])["python_code"]["arguments"]
 
 
 # --- servers
