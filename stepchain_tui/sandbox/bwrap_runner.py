@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import codecs
+import errno
 import json
 import shutil
 import textwrap
@@ -36,6 +37,8 @@ READ_IN_THREAD = 256 * 1024
 """Bytes above which an answer is read in a thread: the event loop has others to serve."""
 _PROBE_LIMIT = 10.0
 _COMPLAINT_LIMIT = 2_000
+_OF_THE_MOMENT = frozenset({errno.EMFILE, errno.ENFILE, errno.EAGAIN, errno.ENOMEM})
+"""What keeps a process from being started that may be over soon."""
 _ADVICE = (
     "Some systems forbid user namespaces: see docs/sandbox.md. Or leave `engine` out for the sandbox monty, "
     "or use a `function:` step for code that you trust."
@@ -147,7 +150,7 @@ class _Snippet:
         code: str,
         inputs: dict[str, Any],
         name: str,
-        time_limit: float = _PROBE_LIMIT,
+        time_limit: float,
         memory_limit: int = DEFAULT_BWRAP_MEMORY_LIMIT,
         print_limit: int = DEFAULT_PRINT_LIMIT,
         cpu_limit: float | None = None,
@@ -207,7 +210,9 @@ class _Snippet:
                 on_result=self._take_result,
             )
         except OSError as error:
-            raise unavailable(f"it cannot be started: {error}", _ADVICE) from error
+            if error.errno not in _OF_THE_MOMENT:
+                raise unavailable(f"it cannot be started: {error}", _ADVICE) from error
+            raise _busy(f"cannot be started: {error.strerror}") from error
 
     def _request(self, way: Bubblewrap) -> dict[str, Any]:
         return {
@@ -281,6 +286,19 @@ class _Snippet:
         raise unavailable(said or f"bubblewrap ended with exit code {code}", _ADVICE)
 
 
+_BUSY = "SandboxBusy"
+
+
+def _busy(problem: str) -> AttemptError:
+    """Return the failure of a step whose sandbox does not begin, on a machine that may have one all the same."""
+    return AttemptError(
+        f"the sandbox 'bwrap' {problem}",
+        error_type=ErrorType.TOOL_ERROR,
+        hint="The machine is busy: lower `max_concurrent`, or let the step be tried again (`retry:`).",
+        exception=_BUSY,
+    )
+
+
 _found: dict[str | None, Bubblewrap | AttemptError] = {}
 """What was found out, by the path of bwrap: a machine's answer does not change while we run."""
 
@@ -289,12 +307,13 @@ async def find_bubblewrap() -> Bubblewrap:
     """Return the way to start bubblewrap that works here; found out once, by running a snippet.
 
     Raises:
-        AttemptError: There is none, as `user_error`, with the reason.
+        AttemptError: There is none, as `user_error`, with the reason; or the machine is too busy to tell.
     """
     program = shutil.which("bwrap")
-    if program not in _found:
-        _found[program] = await _probe()
-    found = _found[program]
+    found = _found.get(program) or await _probe()
+    if isinstance(found, AttemptError) and found.exception == _BUSY:
+        raise found
+    _found[program] = found
     if isinstance(found, AttemptError):
         raise unavailable(found.details.get("reason", found.message), found.hint)
     return found
@@ -304,9 +323,9 @@ async def _probe() -> Bubblewrap | AttemptError:
     guard = WorkerGuard()
     try:
         way = candidate()
-        value = await _Snippet(code="6 * 7", inputs={}, name="probe").run(way, guard)
+        value = await _Snippet(code="6 * 7", inputs={}, name="probe", time_limit=_PROBE_LIMIT).run(way, guard)
     except AttemptError as error:
-        return error
+        return error if error.error_type is not ErrorType.TIMEOUT else _busy(f"took over {_PROBE_LIMIT:g} s to begin")
     finally:
         guard.close()
     return way if value == 42 else unavailable(f"a first snippet gave {value!r}", _ADVICE)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import resource
 import socket
 import threading
 import time
@@ -21,6 +22,7 @@ from stepchain_tui.run.values import OUTPUT_LIMIT
 from stepchain_tui.sandbox import BwrapRunner, MontyRunner, bwrap_runner
 from stepchain_tui.sandbox.answers import value_of
 from stepchain_tui.sandbox.bubblewrap import Bubblewrap, candidate
+from stepchain_tui.sandbox.bwrap_process import BwrapProcess
 
 MARK = "this-must-stay-inside"
 MEMORY = 100 * 1024 * 1024
@@ -603,6 +605,41 @@ found
     for name in ("ptrace", "unshare", "mount", "memfd_create", "chroot", "setns"):
         assert found.pop(name) == [-1, 1]
     assert all(type(value) is int for value in found.values()), found
+
+
+# --- a machine that is busy
+
+
+@pytest.mark.needs("bwrap")
+@pytest.mark.usefixtures("unknown_machine")
+async def test_a_machine_without_a_free_descriptor_has_the_sandbox_later(inside):
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (3, hard))
+    try:
+        error = await inside.failure("1")
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    assert (error.exception, error.error_type) == ("SandboxBusy", ErrorType.TOOL_ERROR)
+    assert "Too many open files" in str(error)
+    assert await inside.value("1 + 1") == 2
+
+
+@pytest.mark.needs("bwrap")
+@pytest.mark.usefixtures("unknown_machine")
+async def test_a_machine_that_is_slow_to_begin_has_the_sandbox_later(inside, monkeypatch):
+    with monkeypatch.context() as patch:
+        patch.setattr(BwrapProcess, "send", lambda *_: None)  # nothing begins
+        patch.setattr(bwrap_runner, "_PROBE_LIMIT", 0.1)
+        error = await inside.failure("1")
+    assert (error.exception, error.error_type) == ("SandboxBusy", ErrorType.TOOL_ERROR)
+    assert "to begin" in str(error)
+    assert await inside.value("1 + 1") == 2
+
+
+@pytest.fixture
+def unknown_machine(inside: Inside, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing is known yet of what this machine has."""
+    monkeypatch.setattr(bwrap_runner, "_found", {})
 
 
 # --- what comes back
