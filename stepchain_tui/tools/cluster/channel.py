@@ -61,16 +61,14 @@ class Channel:
             raise ChannelClosedError("it does not speak as we do")
         return [tuple(one) for one in found]
 
-    async def drained(self) -> None:
-        """Return when all messages are handed to the connection, or the other side is gone."""
-        while self._outgoing and not self._writer.done():
-            self._wake.set()
-            await asyncio.sleep(0)
-
     def abort(self) -> None:
         """Close at once; may be called again."""
         self._writer.cancel()
         self._comm.abort()
+
+    async def closed(self) -> None:
+        """Return when nothing is written any more, after `abort`."""
+        await asyncio.wait([self._writer])
 
     async def _write(self) -> None:
         from distributed.comm.core import CommClosedError

@@ -6,7 +6,8 @@ import asyncio
 import re
 from typing import TYPE_CHECKING, Any
 
-from stepchain_tui.tools.cluster.client import LOCAL, Cluster
+from stepchain_tui.tools.cluster.client import Cluster
+from stepchain_tui.tools.cluster.connection import LOCAL
 from stepchain_tui.tools.cluster.failures import bad_address
 
 if TYPE_CHECKING:

@@ -68,6 +68,7 @@ class Lane:
 
     Args:
         channel: The connection to it.
+        pilot: Its name.
         worker: Its worker's address.
         folder: Where it puts code.
         python: Its Python, such as `3.12`.
@@ -78,12 +79,14 @@ class Lane:
     def __init__(
         self,
         channel: Channel,
+        pilot: str,
         worker: str,
         folder: str,
         python: str,
         on_free: Callable[[Lane], None],
         on_over: Callable[[Lane], None],
     ) -> None:
+        self.pilot = pilot
         self.worker = worker
         self.call: ClusterCall | None = None
         self._channel = channel
@@ -117,8 +120,12 @@ class Lane:
         from distributed.comm.core import connect
 
         comm = await connect(worker, deserialize=False, timeout=10, **connection)  # type: ignore[no-untyped-call]
-        await comm.write({"op": OPERATION, "pilot": pilot, "key": key, "reply": False})
-        return cls(Channel(comm), worker, folder, python, on_free, on_over)
+        try:
+            await comm.write({"op": OPERATION, "pilot": pilot, "key": key, "reply": False})
+        except BaseException:
+            comm.abort()
+            raise
+        return cls(Channel(comm), pilot, worker, folder, python, on_free, on_over)
 
     @property
     def is_free(self) -> bool:
@@ -158,6 +165,11 @@ class Lane:
         self._channel.abort()
         self._reader.cancel()
         self._end()
+
+    async def closed(self) -> None:
+        """Return when the connection is closed and nothing here works on any more."""
+        await asyncio.wait([self._reader])
+        await self._channel.closed()
 
     def _request_of(self, call: ClusterCall) -> CallRequest:
         request, code = dict(call.request), call.code

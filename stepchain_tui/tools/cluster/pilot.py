@@ -162,7 +162,7 @@ class _Pilot:
             try:
                 own_folder = self._prepare(number, request)
                 label = request.pop("label")
-                self._child = await _children.take()
+                self._child = await _child()
                 self._channel.send("begun", number, self._child.child.pid)
                 tag, body = await self._child.carry(
                     cast("wire.Request", request), label, lambda *told: self._tell(number, *told)
@@ -264,6 +264,17 @@ class _Children:
 
 
 _children = _Children()
+
+
+async def _child() -> CallProcess:
+    try:
+        return await _children.take()
+    except OSError as error:
+        raise AttemptError(
+            f"the worker cannot start a process: {error}",
+            error_type=ErrorType.SERVER_ERROR,
+            hint="Look at the memory and the processes that the worker's machine has left.",
+        ) from error
 
 
 async def _done(task: asyncio.Task[Any]) -> None:
