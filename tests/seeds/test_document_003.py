@@ -36,7 +36,7 @@ from stepchain_tui.chain.exchange import state_schema
 from stepchain_tui.core.clock import FakeClock
 from stepchain_tui.core.settings import Settings
 from stepchain_tui.run import StepStatus
-from stepchain_tui.store import AbstractStore
+from tests.support.chains import QuickClock, call, executor
 from tests.support.command_line import ROOT, CommandLine, environment
 
 SUCCESS, FAILED, TIMEOUT, SKIPPED = (
@@ -46,21 +46,6 @@ SUCCESS, FAILED, TIMEOUT, SKIPPED = (
     ExecutionStatus.SKIPPED,
 )
 PATIENCE = 20.0
-
-
-class QuickClock(FakeClock):
-    """A clock that is at once where somebody waits for it to be; keeps how long the waits would have been."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.waits: list[float] = []
-
-    async def sleep_until(self, moment: datetime) -> None:
-        seconds = (moment - self.now()).total_seconds()
-        if seconds > 0:
-            self.waits.append(seconds)
-            self.advance(seconds)
-        await asyncio.sleep(0)
 
 
 class Tools:
@@ -96,18 +81,8 @@ class Tools:
             self.ended.append(name)
 
 
-def executor(store: AbstractStore | None = None, **keys: Any) -> ChainExecutor:
-    """Return an executor whose waits take no time."""
-    keys.setdefault("clock", QuickClock())
-    return ChainExecutor(store=store or MemoryStore(), settings=Settings(), **keys)
-
-
 def chain(*calls: ToolCall, plan_id: str = "a_chain", goal: str = "") -> ExecutionPlan:
     return ExecutionPlan(plan_id, list(calls), goal)
-
-
-def call(order: int, *needed: int, name: str = "", timeout: float | None = None, **parameters: Any) -> ToolCall:
-    return ToolCall(name or f"tool{order}", parameters, order, list(needed), timeout)
 
 
 def diamond() -> ExecutionPlan:

@@ -14,17 +14,14 @@ from stepchain_tui.chain import ChainExecutor, ExecutionPlan, ExecutionState, Ex
 from stepchain_tui.chain.braces import braces_as_meant, literal_braces
 from stepchain_tui.chain.planning import chain_of, chain_plan
 from stepchain_tui.core.clock import FakeClock
-from stepchain_tui.core.settings import Settings
 from stepchain_tui.engine import Engine, RunSource
 from stepchain_tui.run import RunState
 from stepchain_tui.store import AbstractStore
+from tests.support.chains import call
+from tests.support.chains import executor as without_settings
 from tests.support.engines import plan_of, shell
 
 SUCCESS, FAILED, SKIPPED = ExecutionStatus.SUCCESS, ExecutionStatus.FAILED, ExecutionStatus.SKIPPED
-
-
-def call(order: int, *needed: int, name: str = "", **parameters: Any) -> ToolCall:
-    return ToolCall(name or f"tool{order}", parameters, order, list(needed))
 
 
 class Recorder:
@@ -50,9 +47,8 @@ class Recorder:
         return order
 
 
-def executor(store: AbstractStore | None = None, **keys: Any) -> ChainExecutor:
-    keys.setdefault("max_retries", 0)
-    return ChainExecutor(store=store or MemoryStore(), settings=Settings(), clock=FakeClock(), **keys)
+def executor(store: AbstractStore | None = None) -> ChainExecutor:
+    return without_settings(store, max_retries=0)
 
 
 # --- what is refused

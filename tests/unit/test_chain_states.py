@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from stepchain_tui import JSONLStore, MemoryStore, SQLiteStore
-from stepchain_tui.chain import ChainExecutor, ExecutionPlan, ExecutionStatus, ToolCall
+from stepchain_tui.chain import ChainExecutor, ExecutionPlan, ExecutionStatus
 from stepchain_tui.chain.exchange import ChainStateError
 from stepchain_tui.core.clock import FakeClock
 from stepchain_tui.core.errors import CommandRefusedError, RunLockedError
@@ -21,13 +21,11 @@ from stepchain_tui.engine import Engine
 from stepchain_tui.run import RunStatus
 from stepchain_tui.store import AbstractStore, Command, RunSummary
 from stepchain_tui.store.imports import UntrustedRunError
+from tests.support.chains import call
+from tests.support.chains import executor as without_settings
 
 SUCCESS, FAILED, SKIPPED = ExecutionStatus.SUCCESS, ExecutionStatus.FAILED, ExecutionStatus.SKIPPED
 PATIENCE = 20.0
-
-
-def call(order: int, *needed: int, name: str = "", **parameters: Any) -> ToolCall:
-    return ToolCall(name or f"tool{order}", parameters, order, list(needed))
 
 
 def plan_named(plan_id: str = "p") -> ExecutionPlan:
@@ -53,9 +51,8 @@ class Tools:
         return {"of": name}
 
 
-def executor(store: AbstractStore | None = None, **keys: Any) -> ChainExecutor:
-    keys.setdefault("max_retries", 0)
-    return ChainExecutor(store=store or MemoryStore(), settings=Settings(), clock=FakeClock(), **keys)
+def executor(store: AbstractStore | None = None) -> ChainExecutor:
+    return without_settings(store, max_retries=0)
 
 
 async def exported(*failing: str, plan: ExecutionPlan | None = None) -> dict[str, Any]:
