@@ -104,6 +104,24 @@ async def test_many_values_say_how_many_rows_whatever_the_statement_is(ask: Ask,
         assert (await ask("delete from t where id > 10"))["rowcount"] == 189
 
 
+@pytest.mark.parametrize(
+    "value",
+    [
+        "(repeat('[', 900) || repeat(']', 900))::jsonb",
+        "(repeat('[', 3000) || repeat(']', 3000))::json",
+        "repeat('9', 5000)::json",
+        "'\"\\ud83d\"'::json",
+    ],
+    ids=["deep", "deeper", "long", "half"],
+)
+async def test_json_that_no_value_holds_is_told_and_can_be_had_as_text(ask: Ask, value: str) -> None:
+    with pytest.raises(AttemptError, match="a value in the rows cannot be read") as caught:
+        await ask(f"select {value} as v")
+    assert caught.value.error_type is ErrorType.USER_ERROR
+    assert "cast(column as text)" in caught.value.hint
+    assert (await ask(f"select cast({value} as text) as v"))["rowcount"] == 1
+
+
 @pytest.mark.parametrize("value", ["soon", "", "1.5", "-1", "99999999999999999999"])
 async def test_a_connect_timeout_that_is_no_number_is_named(ask: Ask, server: PostgresServer, value: str) -> None:
     with pytest.raises(

@@ -21,6 +21,7 @@ from stepchain_tui.executors.db.failures import postgresql_failure
 from stepchain_tui.executors.db.statement import Statement
 from stepchain_tui.executors.db.wire import Wire
 from stepchain_tui.executors.db.work import Answer, Order, SqlDatabase, Work
+from stepchain_tui.executors.words import one_line
 from stepchain_tui.run.failures import AttemptError
 from stepchain_tui.run.status import ErrorType
 
@@ -29,6 +30,7 @@ MOST_CONNECTIONS = 10
 CONNECT_SECONDS = 10
 """How long a connection may take to be made, where the url has no `connect_timeout`."""
 _LONGEST_CONNECT = 3600
+_LONGEST_WORDS = 200
 _STOP_SECONDS = 2.0
 """How long the server has to stop a statement before its connection is closed."""
 _ROLLBACK_SECONDS = 1.0
@@ -122,7 +124,16 @@ class PostgresqlDatabase(SqlDatabase):
         values = _converted(order.values)
         text = statement.rendered(lambda _, number: f"${number}")
         ordered = [values[name] for name in statement.names]
-        return Answer(*await wire.run(text, ordered, work.new_sink, may_leave=work.is_query))
+        try:
+            return Answer(*await wire.run(text, ordered, work.new_sink, may_leave=work.is_query))
+        except AttemptError:
+            raise
+        except (ValueError, RecursionError) as error:  # the server has JSON that Python has no values for
+            raise AttemptError(
+                f"{work.name}: a value in the rows cannot be read ({one_line(str(error), _LONGEST_WORDS)})",
+                error_type=ErrorType.USER_ERROR,
+                hint="Take it as text: cast(column as text), or a part of it.",
+            ) from error
 
     @asynccontextmanager
     async def _connection(self, work: Work) -> AsyncIterator[psycopg.AsyncConnection[Any]]:
