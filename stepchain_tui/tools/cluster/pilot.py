@@ -23,6 +23,7 @@ from stepchain_tui.tools.cluster.channel import OPERATION, TOPIC, Channel, Chann
 from stepchain_tui.tools.cluster.child import CallProcess, CallRequest, describe
 from stepchain_tui.tools.cluster.placed import base_folder, code_folder, put, work_folder
 from stepchain_tui.tools.process_pool import finish
+from stepchain_tui.tools.process_worker import WORKER_GRACE
 
 ATTACH_SECONDS = 5.0
 """How long a pilot waits for its engine to connect before it gives its slot back."""
@@ -123,6 +124,7 @@ class _Pilot:
         self._child: CallProcess | None = None
         self._unread = 0
         self._environment: dict[str, str] | None = None
+        self._grace = WORKER_GRACE
 
     async def serve(self) -> None:
         """Do what the engine says until it lets go, or is gone."""
@@ -152,6 +154,7 @@ class _Pilot:
 
     async def _end(self) -> None:
         if self._task is not None and not self._task.done():
+            self._grace = 0.0  # the engine is gone: its successor may make the attempt again at any moment
             self._task.cancel()
             await finish(_done(self._task))
 
@@ -176,7 +179,7 @@ class _Pilot:
         except asyncio.CancelledError:
             child, self._child = self._child, None
             if child is not None:
-                await finish(child.end())
+                await finish(child.end(self._grace))
             self._channel.send("ended", number)
         finally:
             if own_folder is not None:
