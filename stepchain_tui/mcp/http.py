@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     import httpx2
     from mcp.client._transport import TransportStreams
 
+_END_OF_EVENT = b"\r\n\r\n"
 CONNECT_SECONDS = 5.0
 """Seconds that opening a connection may take."""
 
@@ -83,12 +84,14 @@ def _client(spec: ServerSpec, lost: asyncio.Event) -> httpx2.AsyncClient:
             size, record = 0, current_record.get()
             try:
                 async for piece in self._inner:
-                    size += len(piece)
-                    if self._is_json and size > MOST_OF_A_MESSAGE:
+                    ended = -1 if self._is_json else piece.rfind(_END_OF_EVENT)
+                    size = size + len(piece) if ended < 0 else len(piece) - ended
+                    if size > MOST_OF_A_MESSAGE:
                         if record is not None:
                             record.too_large = True
-                        raise TooLargeError("the answer is too large")
-                    yield piece
+                        if self._is_json:
+                            raise TooLargeError("the answer is too large")
+                    yield piece  # of too large an event the SDK takes no more
             except httpx2.TransportError as error:
                 if record is not None:
                     record.problem = _words(error)
