@@ -90,6 +90,55 @@ async def test_a_worker_that_dies_fails_its_call_at_once_and_nothing_is_begun_ag
     assert again[0] == victim, "another try goes to the worker that lives"
 
 
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+async def test_a_worker_that_is_shut_down_in_order_ends_its_call_and_nothing_is_begun_again(
+    pools: Pools, cluster: TestCluster, tmp_path: Path, number: signal.Signals
+) -> None:
+    caller = FunctionCaller(pools)
+    task = asyncio.create_task(caller.run(waiting_call(cluster, tmp_path)))
+    ((_, process),) = await until(lambda: begun(tmp_path), 20)
+    cluster.worker_of(process).send_signal(number)
+    with pytest.raises(AttemptError, match="its worker died") as caught:
+        await asyncio.wait_for(task, 20)
+    assert caught.value.error_type is ErrorType.SERVER_ERROR
+    await until(lambda: is_gone(process), 20)
+    (tmp_path / "go").touch()
+    assert (await caller.run(waiting_call(cluster, tmp_path, 1)))[0] == 1
+    assert [call for call, _ in begun(tmp_path)] == [0, 1]
+
+
+async def test_a_scheduler_that_moves_work_on_does_not_begin_a_call_again(
+    pools: Pools, cluster: TestCluster, tmp_path: Path
+) -> None:
+    from distributed import Client
+
+    caller = FunctionCaller(pools)
+    tasks = [asyncio.create_task(caller.run(waiting_call(cluster, tmp_path, call))) for call in range(4)]
+    running = await until(lambda: len(found := begun(tmp_path)) == 2 and found, 20)
+    async with Client(cluster.address, asynchronous=True, set_as_default=False) as administrator:
+        retired = await administrator.retire_workers(workers=list(await administrator.nthreads())[:1])
+    assert len(retired) == 1
+    (tmp_path / "go").touch()
+    found = await asyncio.gather(*tasks, return_exceptions=True)
+    counts = [call for call, _ in begun(tmp_path)]
+    assert sorted(counts) == [0, 1, 2, 3]
+    failed = [call for call, result in enumerate(found) if isinstance(result, AttemptError)]
+    assert set(failed) <= {call for call, _ in running}, "only what was on the retired worker may have failed"
+
+
+async def test_a_worker_with_three_threads_carries_out_three_calls_at_once(
+    pools: Pools, empty_cluster: TestCluster, tmp_path: Path
+) -> None:
+    empty_cluster._threads = 3
+    empty_cluster.start_worker()
+    caller = FunctionCaller(pools)
+    tasks = [asyncio.create_task(caller.run(waiting_call(empty_cluster, tmp_path, call))) for call in range(5)]
+    running = await until(lambda: len(found := begun(tmp_path)) == 3 and found, 20)
+    assert len({process for _, process in running}) == 3
+    (tmp_path / "go").touch()
+    assert sorted(call for call, _ in await asyncio.gather(*tasks)) == list(range(5))
+
+
 async def test_a_call_that_ends_its_own_process_is_the_functions_failure(pools: Pools, cluster: TestCluster) -> None:
     def crash() -> None:
         os.kill(os.getpid(), signal.SIGKILL)
@@ -235,4 +284,20 @@ async def test_closing_the_pools_ends_what_runs(cluster: TestCluster, tmp_path: 
     await pools.close()
     with pytest.raises(AttemptError):
         await task
+    await until(lambda: is_gone(process))
+
+
+async def test_a_worker_that_hangs_does_not_hold_up_a_cancel(
+    pools: Pools, cluster: TestCluster, tmp_path: Path
+) -> None:
+    task = asyncio.create_task(FunctionCaller(pools).run(waiting_call(cluster, tmp_path)))
+    ((_, process),) = await until(lambda: begun(tmp_path), 20)
+    worker = cluster.worker_of(process)
+    worker.send_signal(signal.SIGSTOP)
+    started = time.monotonic()
+    task.cancel()
+    await asyncio.wait([task])
+    assert time.monotonic() - started < 4.5
+    assert task.cancelled()
+    worker.send_signal(signal.SIGCONT)
     await until(lambda: is_gone(process))

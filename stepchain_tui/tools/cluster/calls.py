@@ -40,6 +40,7 @@ async def run_on_cluster(pools: Pools, call: FunctionCall, on_chunk: OnChunk | N
     function, folder, args = call.function, str(call.folder), call.args
     if isinstance(function, str) and function.startswith("__main__:"):
         function = shared_loader().load(function, folder).function
+    is_validated = not isinstance(function, str)
     if not isinstance(function, str):
         if call.validate:
             from stepchain_tui.tools.schema import schema_of
@@ -63,7 +64,7 @@ async def run_on_cluster(pools: Pools, call: FunctionCall, on_chunk: OnChunk | N
         "folder": code.folder,
         "payload": payload,
         "by_value": by_value,
-        "validate": call.name if call.validate and isinstance(call.function, str) else "",
+        "validate": call.name if call.validate and not is_validated else "",
         "context": StepContext(**facts).facts(),
         "environment": environment,
         "cwd": None if call.cwd is None else str(call.cwd),

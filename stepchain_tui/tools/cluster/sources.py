@@ -14,7 +14,7 @@ import sys
 import sysconfig
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, lru_cache
 from pathlib import Path
 from types import CodeType
 from typing import Any
@@ -102,14 +102,20 @@ def place_of(function: Callable[..., Any]) -> tuple[str, str] | None:
     """
     if not _goes_by_name(function):
         return None
-    module = sys.modules[function.__module__]
-    file = getattr(module, "__file__", None) or ""
-    if not file.endswith(".py") or _is_installed(file):
-        return None
+    name = function.__module__
+    home = _home_of(name, getattr(sys.modules[name], "__file__", None) or "")
+    return (f"{name}:{function.__qualname__}", home) if home else None
+
+
+@lru_cache(maxsize=256)
+def _home_of(module: str, file: str) -> str:
+    """Return the folder in which a user's module is found by its name; empty for modules that are installed."""
+    if not file.endswith(".py") or any(file.startswith(f"{folder}{os.sep}") for folder in _installed_folders()):
+        return ""
     top = Path(file).resolve()
-    for _ in range(module.__name__.count(".") + (top.name == "__init__.py")):
+    for _ in range(module.count(".") + (top.name == "__init__.py")):
         top = top.parent
-    return f"{module.__name__}:{function.__qualname__}", str(top.parent)
+    return str(top.parent)
 
 
 def _reach(first: list[Path], folders: tuple[Path, ...]) -> dict[Path, bytes]:
@@ -193,10 +199,6 @@ def _check_file(path: Path) -> None:
         beside = [file.name for file in path.parent.glob("*.py")] if path.parent.is_dir() else []
         hint = did_you_mean(path.name, beside) or "Check the path; ./ is the folder of the plan."
         raise _user_error(f"there is no file {path}", hint)
-
-
-def _is_installed(file: str) -> bool:
-    return any(file.startswith(f"{folder}{os.sep}") for folder in _installed_folders())
 
 
 @cache
