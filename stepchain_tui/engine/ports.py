@@ -7,6 +7,7 @@ import threading
 from typing import TYPE_CHECKING, Any
 
 from stepchain_tui.core.values import to_json_value
+from stepchain_tui.engine.body import timed_out
 from stepchain_tui.run import events as e
 from stepchain_tui.run.failures import Failure
 from stepchain_tui.run.values import Kept
@@ -130,6 +131,9 @@ class AttemptPorts:
         cpu_time: float | None = None,
     ) -> None:
         """Keep as an event how a tool's call ended."""
+        work = self._work
+        if error is not None and work.overdue and work.call is not None:
+            error = timed_out(work.call).failure  # what a tool says while it is stopped is not why it ended
         self._emit(
             e.ToolFinished,
             call_id=call_id,
@@ -156,7 +160,7 @@ class AttemptPorts:
     def keep_file(self, data: bytes, *, suffix: str = "") -> dict[str, Any]:
         """Keep bytes as a file that belongs to the attempt's output."""
         store, work = self._core.store, self._work
-        reference = store.keep_file(data, suffix=suffix)
+        reference = store.keep_file(data, suffix=suffix, redactor=self._driver.source.redactor)
         work.files = (*work.files, reference)
         return {"file": str(store.file_path(reference)), "sha256": reference.sha256, "bytes": reference.bytes}
 

@@ -195,6 +195,16 @@ async def test_cancelling_a_step_ends_its_tool_and_tells_so(folder: Path, bench:
     assert finished.error.message == "the call was ended before it was done"
 
 
+async def test_a_tool_that_took_too_long_is_counted_as_failed_by_timeout(folder: Path, bench: Bench) -> None:
+    step = {"id": "s", "tool": "hang", "args": {"folder": str(folder)}, "timeout": 0.3}
+    run = await bench.run(plan_of(step, tools={"hang": {"function": "./code.py:hang", "mode": "process"}}))
+    assert run.statuses == {"s": "timed_out"}
+    (ended,) = await run.events("tool.finished")
+    assert (ended.error.error_type, "0.3 s" in ended.error.message) == ("timeout", True)
+    (record,) = await bench.store.read_tools()
+    assert (record.name, record.failed, record.success_rate) == ("hang", 1, 0.0)
+
+
 async def test_secrets_among_the_arguments_are_stored_nowhere(
     folder: Path, bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:

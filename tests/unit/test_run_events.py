@@ -108,6 +108,7 @@ FULL: dict[str, dict[str, Any]] = {
         "attempt": 1,
         "item": 0,
         "place": "before",
+        "call_id": "call_1",
         "input": KEPT,
     },
     "step.resumed": {"answer": {"approved": True}, "by": "Ada", "attempt": 1, "item": 2, "input": KEPT},
@@ -163,7 +164,13 @@ FULL: dict[str, dict[str, Any]] = {
         "item": 1,
     },
     "tool.approval_asked": {"call_id": "c", "tool_name": "t", "arguments": {"x": 1}},
-    "tool.approval_given": {"call_id": "c", "approved": False, "arguments": {"x": 2}, "by": "Ada"},
+    "tool.approval_given": {
+        "call_id": "c",
+        "approved": False,
+        "asked": Kept({"tool": "t", "arguments": {"x": 1}}),
+        "arguments": Kept({"tool": "t", "arguments": {"x": 2}}),
+        "by": "Ada",
+    },
     "model.turn": {
         "model": "m",
         "response_id": "r",
