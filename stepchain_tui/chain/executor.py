@@ -160,7 +160,7 @@ class ChainExecutor:
         return {name: tool for name, tool in found.items() if tool is not None}
 
     def _planned(
-        self, plan: ExecutionPlan, known: RunState | None, *, parallel: bool, tools: dict[str, str] | None = None
+        self, plan: ExecutionPlan, known: ChainPlan | None, *, parallel: bool, tools: dict[str, str] | None = None
     ) -> ChainPlan:
         return chain_plan(
             plan,
@@ -171,18 +171,19 @@ class ChainExecutor:
             tools=tools,
         )
 
-    async def _known(self, engine: Engine, plan_id: str) -> RunState | None:
-        """Return the run of a chain that is known already.
+    async def _known(self, engine: Engine, plan_id: str) -> ChainPlan | None:
+        """Return a chain that is known already, with its run.
 
         Raises:
             CommandRefusedError: The run of that id carries something else out.
         """
-        state = await _run_of(engine, plan_id)
-        if state is not None and chain_of(state) is None:
+        run = await _run_of(engine, plan_id)
+        chain = chain_of(run) if run is not None else None
+        if run is not None and chain is None:
             raise CommandRefusedError(
                 f"there is a run '{plan_id}' already, and it is no chain", hint="Give the chain another plan_id."
             )
-        return state
+        return chain
 
     # --- looking
 

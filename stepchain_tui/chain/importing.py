@@ -9,7 +9,7 @@ from __future__ import annotations
 import secrets
 from typing import Any
 
-from stepchain_tui.chain.planning import ChainPlan, chain_of
+from stepchain_tui.chain.planning import ChainPlan
 from stepchain_tui.chain.types import ExecutionState, ExecutionStatus
 from stepchain_tui.core.errors import CommandRefusedError
 from stepchain_tui.engine import Engine, RunSource
@@ -23,7 +23,7 @@ _SOURCE = "an exported chain"
 
 
 async def store_chain(
-    engine: Engine, chain: ChainPlan, source: RunSource, state: ExecutionState, *, known: RunState | None, by: str
+    engine: Engine, chain: ChainPlan, source: RunSource, state: ExecutionState, *, known: ChainPlan | None, by: str
 ) -> None:
     """Store a chain that was imported; of one that is known here already, take over the results that it has not.
 
@@ -32,7 +32,7 @@ async def store_chain(
         chain: The chain with its plan.
         source: What its run is made from.
         state: What became of it elsewhere.
-        known: The run of that id, where there is one.
+        known: The chain of that id here with its run, where there is one.
         by: Where the results come from, as the history tells it.
 
     Raises:
@@ -45,32 +45,31 @@ async def store_chain(
         if result.status is ExecutionStatus.SUCCESS
     }
     run_id = chain.chain.plan_id
-    if known is not None:
+    if known is not None and known.run is not None:
         _refuse_other(known, chain)
         summary = await engine.store.get_run(run_id)
         if summary.imported is None or summary.imported.trusted:
-            await _take_over(engine, known, finished, by)
+            await _take_over(engine, known.run, finished, by)
             return
         await engine.store.delete_run(run_id)  # it is an earlier import, and nothing of it was carried out here
     await _create(engine, source, run_id, finished, by)
 
 
-def _refuse_other(known: RunState, chain: ChainPlan) -> None:
-    here = chain_of(known)
-    if here is None or dict(here.steps) != dict(chain.steps):
+def _refuse_other(known: ChainPlan, chain: ChainPlan) -> None:
+    if dict(known.steps) != dict(chain.steps):
         raise CommandRefusedError(
-            f"there is a run '{known.run_id}' already, and its calls are others",
+            f"there is a run '{known.chain.plan_id}' already, and its calls are others",
             hint="Import the chain under another id: import_state(state, plan_id='...').",
         )
 
 
-async def _take_over(engine: Engine, known: RunState, finished: dict[str, Any], by: str) -> None:
+async def _take_over(engine: Engine, run: RunState, finished: dict[str, Any], by: str) -> None:
     for step_id, output in finished.items():
-        if known.steps[step_id].done:
+        if run.steps[step_id].done:
             continue
         command = Command(
             id=f"import-{secrets.token_hex(8)}",
-            run_id=known.run_id,
+            run_id=run.run_id,
             command="mark",
             arguments={"step": step_id, "output": output},
             sender=by,

@@ -57,11 +57,13 @@ class ChainPlan:
         chain: The chain.
         plan: The plan.
         steps: The order of each call -> the id of its step.
+        run: The run that it was read from, where it was.
     """
 
     chain: ExecutionPlan
     plan: Plan
     steps: Mapping[int, str]
+    run: RunState | None = None
 
 
 def chain_plan(
@@ -70,7 +72,7 @@ def chain_plan(
     parallel: bool,
     max_attempts: int,
     default_timeout: float,
-    known: RunState | None = None,
+    known: ChainPlan | None = None,
     tools: Mapping[str, str] | None = None,
 ) -> ChainPlan:
     """Return the plan of a chain.
@@ -80,7 +82,7 @@ def chain_plan(
         parallel: A call starts when those it depends on have succeeded; else one after the other, by their orders.
         max_attempts: Attempts at each call, the first included.
         default_timeout: Seconds that an attempt may take where the call says nothing.
-        known: The run of an earlier revision of the chain, whose results are kept where calls are the same.
+        known: An earlier revision of the chain with its run, whose results are kept where calls are the same.
         tools: The tools that are meant, by the names that calls give them: `server.tool` for `tool`.
     """
     ids, meant = _step_ids(chain, known, tools or {})
@@ -155,7 +157,7 @@ def chain_of(state: RunState) -> ChainPlan | None:
         chain = ExecutionPlan(state.run_id, [call for call, _ in found], goal)
     except (StepChainError, ValueError):  # a plan that only looks like a chain's
         return None
-    return ChainPlan(chain, plan, {call.order: step_id for call, step_id in found})
+    return ChainPlan(chain, plan, {call.order: step_id for call, step_id in found}, state)
 
 
 def _calls_of(plan: Plan) -> list[tuple[ToolCall, str]]:
@@ -213,32 +215,32 @@ def _asked(step: Step) -> str:
 
 
 def _step_ids(
-    chain: ExecutionPlan, known: RunState | None, tools: Mapping[str, str]
+    chain: ExecutionPlan, known: ChainPlan | None, tools: Mapping[str, str]
 ) -> tuple[dict[int, str], dict[int, str]]:
     """Return the id of each call's step and the tool that is meant, by order.
 
     A call that is the same in a known run has its id there, and its tool too once it has succeeded; any other has an
     id that was never used.
     """
-    earlier = chain_of(known) if known is not None else None
-    taken = set() if known is None else {*known.steps, *known.removed}
+    run = known.run if known is not None else None
+    taken = set() if run is None else {*run.steps, *run.removed}
     clean = Gate(Redactor.of_environment(os.environ)).value  # a known run has its parameters without secrets
     ids: dict[int, str] = {}
     meant: dict[int, str] = {}
     kept: set[int] = set()
-    calls_before = {call.order: call for call in earlier.chain.tools} if earlier is not None else {}
+    calls_before = {call.order: call for call in known.chain.tools} if known is not None else {}
+    steps_before = {step.id: step for step in known.plan.steps} if known is not None else {}
     for call in chain.in_sequence:
         order, before = call.order, calls_before.get(call.order)
         meant[order] = tools.get(call.tool_name, call.tool_name)
-        if known is None or earlier is None or before is None or not _is_same(call, before, kept, clean):
+        if known is None or run is None or before is None or not _is_same(call, before, kept, clean):
             ids[order] = _new_id(call, taken)
             taken.add(ids[order])
             continue
-        ids[order] = earlier.steps[order]
+        ids[order] = known.steps[order]
         kept.add(order)
-        step = earlier.plan.step(ids[order])
-        if step is not None and step.tool is not None and known.steps[step.id].done:
-            meant[order] = step.tool
+        if run.steps[ids[order]].done:
+            meant[order] = str(steps_before[ids[order]].tool)
     return ids, meant
 
 

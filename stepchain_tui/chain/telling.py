@@ -15,6 +15,7 @@ from stepchain_tui.store.base import AbstractStore
 
 UNSATISFIED = "Dependencies not satisfied"
 """What the error of a call begins with that was skipped because of another one."""
+_AT_WORK = (ExecutionStatus.RUNNING, ExecutionStatus.RETRYING)
 _WORDS = {
     ExecutionStatus.FAILED: "failed",
     ExecutionStatus.TIMEOUT: "timed out",
@@ -39,6 +40,7 @@ class ChainTeller:
         self._run = run
         self._orders = {step_id: order for order, step_id in chain.steps.items()}
         self._large: dict[str, Any] = {}
+        self._at_work: set[int] = set()
         self.state = state if state is not None else ExecutionState(chain.chain)
         self.tell(chain.steps.values())
 
@@ -62,6 +64,7 @@ class ChainTeller:
 
     def _tell_call(self, result: ExecutionResult, step: StepState) -> None:
         result.status = _status_of(step)
+        (self._at_work.add if result.status in _AT_WORK else self._at_work.discard)(result.tool_call.order)
         result.output = self._value(step.output) if step.done else None
         result.start_time = _first_start(step)
         result.end_time = step.finished_at if step.ended else None
@@ -93,10 +96,7 @@ class ChainTeller:
     def _tell_chain(self) -> None:
         state, run = self.state, self._run
         state.status = ExecutionStatus.of_run(run.status)
-        at_work = (ExecutionStatus.RUNNING, ExecutionStatus.RETRYING)
-        state.current_step = next(
-            (order for order, result in sorted(state.results.items()) if result.status in at_work), None
-        )
+        state.current_step = min(self._at_work, default=None)
         state.start_time = run.started_at
         state.end_time = run.finished_at if run.status in RUN_ENDED else None
         state.total_execution_time = _seconds(state.start_time, state.end_time)

@@ -208,6 +208,13 @@ async def test_each_tool_has_its_own_timeout_and_is_tried_again_with_the_same_wa
     assert state.is_complete()
 
 
+async def test_a_tool_that_says_it_timed_out_has_timed_out() -> None:  # D11
+    tools = Tools(tool1=[TimeoutError("the service did not answer")])
+    state = await executor(max_retries=1).execute_plan(chain(call(1)), tools)
+    assert (state.results[1].status, state.results[1].error) == (TIMEOUT, "the service did not answer")
+    assert len(tools.calls) == 2
+
+
 async def test_the_default_timeout_holds_where_a_call_says_nothing() -> None:  # D05
     state = await executor(default_timeout=0.05, max_retries=0).execute_plan(
         chain(call(1), call(2, timeout=PATIENCE)), Tools(tool1=[asyncio.Event()])
@@ -673,6 +680,14 @@ async def test_a_name_without_a_server_means_the_healthiest_of_equal_tools() -> 
     again = ChainExecutor(store=store, settings=settings).get_execution_state("a_chain")
     assert again is not None
     assert again.plan == plan
+
+    failing = [call(order, name="b.get_current_time", **wrong) for order in range(5)]
+    await running.execute_plan(chain(*failing, call(9, name="a.get_current_time", **right), plan_id="l2"))
+    assert running.discovery.prefer(["a.get_current_time", "b.get_current_time"]) == "a.get_current_time"
+    before = running.discovery.metrics()
+    kept = await running.execute_plan(chain(call(1, name="get_current_time", **right)))
+    assert kept.results[1].output == state.results[1].output
+    assert running.discovery.metrics() == before  # what was done is not done again by another tool
 
 
 async def test_discovery_finds_tools_by_words() -> None:  # D25, D32

@@ -288,6 +288,14 @@ async def test_of_a_changed_chain_the_calls_that_changed_are_made_and_what_stand
     assert not again.told
 
 
+async def test_a_call_whose_chain_result_is_of_another_call_now_is_made_anew() -> None:
+    store, two = MemoryStore(), [call(1), call(2)]
+    await executor(store).execute_plan(ExecutionPlan("p", [*two, call(3, 1, 2, x="CHAIN_RESULT")]), Recorder())
+    tools = Recorder()
+    await executor(store).execute_plan(ExecutionPlan("p", [*two, call(3, 2, 1, x="CHAIN_RESULT")]), tools)
+    assert tools.begun == [3]
+
+
 async def test_a_secret_among_the_parameters_is_given_to_the_tool_and_kept_nowhere(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
