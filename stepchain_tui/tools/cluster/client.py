@@ -170,34 +170,35 @@ class Cluster:
             if isinstance(error, ImportError) or "deserializ" in str(error):
                 self._fail_waiting(not_installed_there(self.address, str(error)))
             elif self._failed >= _FAILED_PILOTS:
-                self._fail_waiting(no_pilots(self.address, f"{type(error).__name__}: {error}"[:300]))
+                self._fail_waiting(no_pilots(self.address, f"{type(error).__name__}: {error}"))
         elif was_coming and future.status == "finished":
-            refused = (await future).get("refused")
-            if refused is not None:
-                self._fail_waiting(other_version(self.address, str(refused), own_version()))
+            answer = await future
+            if "refused" in answer:
+                self._fail_waiting(other_version(self.address, str(answer["refused"]), own_version()))
         future.release()
         self._give_out()
 
     def _heard(self, told: dict[str, Any]) -> None:
         """Connect to a pilot of ours that tells that it is there; it is let go again where nobody needs it."""
-        known = self._pilots.get(str(told.get("pilot", "")))
+        name = str(told.get("pilot", ""))
+        known = self._pilots.get(name)
         if known is not None:
-            self._spawn(self._attach(str(told["pilot"]), known[0], told))
+            self._spawn(self._attach(name, known[0], told))
 
     async def _attach(self, name: str, key: str, told: dict[str, Any]) -> None:
-        worker, connection = str(told["address"]), self._connection.number
+        worker, connection = str(told.get("address", "")), self._connection.number
         try:
             lane = await Lane.connect(
                 worker,
                 name,
                 key,
-                str(told["folder"]),
-                str(told["python"]),
+                str(told.get("folder", "")),
+                str(told.get("python", "")),
                 self._connection.arguments,
                 self._is_free,
                 self._is_over,
             )
-        except (OSError, TimeoutError) as error:
+        except (OSError, TimeoutError, ValueError) as error:
             self._failed += 1
             if self._failed >= _FAILED_PILOTS:
                 self._fail_waiting(worker_unreachable(worker, error))
@@ -263,4 +264,11 @@ class Cluster:
     def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.ensure_future(work)
         self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        task.add_done_callback(self._is_done)
+
+    def _is_done(self, task: asyncio.Task[None]) -> None:
+        """Let a failure of the work between calls end those that wait: nobody else would."""
+        self._tasks.discard(task)
+        error = None if task.cancelled() else task.exception()
+        if error is not None:
+            self._fail_waiting(no_pilots(self.address, f"{type(error).__name__}: {error}"))

@@ -133,7 +133,7 @@ class Connection:
                 name="stepchain",
             )
             await client
-            client.subscribe_topic(TOPIC, lambda event: self._heard(event[1]))
+            client.subscribe_topic(TOPIC, self._take_event)
             self._client = client
             await self.count_slots()
         except BaseException as error:
@@ -144,6 +144,10 @@ class Connection:
             if isinstance(error, Exception):
                 raise unreachable(address, error) from error
             raise
+
+    def _take_event(self, event: Any) -> None:
+        if isinstance(event[1], dict):
+            self._heard(event[1])
 
     async def _local_cluster(self) -> LocalCluster:
         from stepchain_tui.tools.cluster.local import LocalCluster

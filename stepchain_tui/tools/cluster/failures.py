@@ -5,6 +5,8 @@ from __future__ import annotations
 from stepchain_tui.run.failures import AttemptError
 from stepchain_tui.run.status import ErrorType
 
+_MOST = 300
+"""Characters that are told of what a library said."""
 INSTALL = 'pip install "stepchain[cluster]"'
 
 
@@ -35,7 +37,7 @@ def bad_address(address: str) -> AttemptError:
 def unreachable(address: str, error: BaseException) -> AttemptError:
     """Return the failure of a call whose scheduler does not answer."""
     return cluster_error(
-        f"the scheduler at {address} does not answer: {type(error).__name__}",
+        f"the scheduler at {address} does not answer: {_words(error)}",
         "Check the address, and that `dask scheduler` runs there.",
         "SchedulerUnreachable",
         address=address,
@@ -65,7 +67,7 @@ def worker_lost(worker: str, label: str) -> AttemptError:
 def worker_unreachable(worker: str, error: BaseException) -> AttemptError:
     """Return the failure of a call whose worker cannot be reached from here."""
     return cluster_error(
-        f"the worker {worker} cannot be reached from this machine: {type(error).__name__}",
+        f"the worker {worker} cannot be reached from this machine: {_words(error)}",
         "Workers must be reachable at the addresses that they tell the scheduler; see `--contact-address` of dask.",
         "ClusterWorkerUnreachable",
         worker=worker,
@@ -85,7 +87,7 @@ def no_workers(address: str, seconds: float) -> AttemptError:
 def no_pilots(address: str, reason: str) -> AttemptError:
     """Return the failure of a call whose cluster cannot start what carries it."""
     return cluster_error(
-        f"the workers of {address} cannot take calls: {reason}",
+        f"the workers of {address} cannot take calls: {_short(reason)}",
         "Look at the logs of its workers.",
         "ClusterWorkerLost",
         address=address,
@@ -95,7 +97,7 @@ def no_pilots(address: str, reason: str) -> AttemptError:
 def not_installed_there(address: str, reason: str) -> AttemptError:
     """Return the failure of a call whose workers lack StepChain."""
     return AttemptError(
-        f"the workers of {address} cannot import StepChain: {reason}",
+        f"the workers of {address} cannot import StepChain: {_short(reason)}",
         error_type=ErrorType.USER_ERROR,
         hint=f"Run `{INSTALL}` where the workers run, then start them again.",
         exception="ClusterVersionMismatch",
@@ -120,3 +122,12 @@ def other_python(worker: str, theirs: str, ours: str, label: str) -> AttemptErro
         hint="Put the function in a file and name it as ./file.py:name, or use the same Python there.",
         exception="ClusterVersionMismatch",
     )
+
+
+def _words(error: BaseException) -> str:
+    return _short(f"{type(error).__name__}: {error}")
+
+
+def _short(text: str) -> str:
+    line = " ".join(text.split())
+    return line if len(line) <= _MOST else f"{line[:_MOST]}..."

@@ -192,7 +192,8 @@ class Lane:
             raise
         except Exception as error:  # noqa: BLE001 - the other side may send anything; it must not end the engine's work
             if self.call is not None:
-                self.call.fail(worker_lost(f"{self.worker} (which sent what is no answer: {error})", self.call.label))
+                odd = worker_lost(f"{self.worker} (which sent what is no answer: {error})", self.call.label)
+                self.call.fail(error if isinstance(error, AttemptError) else odd)
         self._channel.abort()
         self._end()
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import sys
+import warnings
 
 _LOGGERS = ("distributed", "distributed.client", "distributed.gc", "bokeh", "tornado", "tornado.application")
 
@@ -16,8 +17,10 @@ def quiet_library() -> None:
     """
     if "distributed" in sys.modules:
         return
-    import distributed  # noqa: F401 - imported for the loggers that it sets up, and so that it is there
+    from distributed.versions import VersionMismatchWarning
 
+    # A scheduler of another version works mostly; where it does not, the call fails and says so.
+    warnings.filterwarnings("ignore", category=VersionMismatchWarning)
     for name in _LOGGERS:
         logger = logging.getLogger(name)
         logger.handlers = [logging.NullHandler()]
