@@ -27,6 +27,7 @@ from stepchain_tui.tui.host import ChildHost, EngineHost, HowToEnd
 from stepchain_tui.tui.library import Library, prepare_store
 from stepchain_tui.tui.screens.base import ActionScreen
 from stepchain_tui.tui.state import AppState, load_state, save_state, store_mark
+from stepchain_tui.tui.text import visible
 from stepchain_tui.tui.themes import DEFAULT_THEME, STATUS_DEFAULTS, load_themes
 from stepchain_tui.tui.thread_host import ThreadHost
 
@@ -201,6 +202,11 @@ class StepChainApp(OpenScreens, Dialogs, App[int]):
             await self.finish(how)
             self.exit(0)
 
+    @property
+    def is_ending(self) -> bool:
+        """Whether the engine is being let go of: nothing new is asked of it."""
+        return self._finished
+
     async def finish(self, how: HowToEnd) -> None:
         """Let everything go: the engine as the person said, then the reader."""
         if self._finished:
@@ -223,7 +229,8 @@ class StepChainApp(OpenScreens, Dialogs, App[int]):
         self._tell("A bug in StepChain", f"{where}: {error!r}")
 
     def _tell(self, title: str, text: str) -> None:
-        self.notify(text, title=title, severity="error", timeout=8, markup=False)
+        # Errors quote what others wrote: a server, a tool, a file.
+        self.notify("\n".join(map(visible, text.split("\n"))), title=title, severity="error", timeout=8, markup=False)
 
     def _engine_died(self, text: str) -> None:
         self._tell("Engine restarted", text)

@@ -39,13 +39,13 @@ class CallRow:
     Attributes:
         attempt: The attempt that called.
         item: Index of the map's item that called, or None.
-        status: `running`, `waiting` for a person's word, `succeeded`, `failed`, `timed_out`, or how the attempt ended
-            that began it and never heard of it again.
+        status: `running`, `waiting` for a person's word, `allowed` (the next attempt makes the call), `denied`,
+            `succeeded`, `failed`, `timed_out`, or how the attempt ended that began it and never heard of it again.
         arguments: One line.
-        result: One line of what it gave, or of its error.
+        result: One line of what it gave, or of its error, or of who allowed or denied it.
         execution_time: Seconds that it took, None while it runs.
-        started_seq: The event that tells its beginning, or 0.
-        finished_seq: The event that tells its end, or 0.
+        started_seq: The event that tells its beginning, or that it was asked for; or 0.
+        finished_seq: The event that tells its end, or what a person said of it; or 0.
     """
 
     attempt: int
@@ -87,7 +87,8 @@ class ToolCalls:
         """Take in one event; those that tell nothing of a tool are left alone."""
         match event:
             case e.ToolStarted():
-                self._keep(event, replace(self._begun(event), status="running", started_seq=event.seq))
+                began = self._begun(event)
+                self._keep(event, replace(began, status="running", started_seq=event.seq, finished_seq=0))
             case e.ToolFinished():
                 began = self._begun(event)
                 ended = replace(
@@ -100,9 +101,9 @@ class ToolCalls:
                 )
                 self._keep(event, ended)
             case e.ToolApprovalAsked():
-                self._approval(event, "waiting")
+                self._asked(event)
             case e.ToolApprovalGiven():
-                self._approval(event, "running" if event.approved else "cancelled")
+                self._answered(event)
             case _:
                 pass
 
@@ -137,15 +138,36 @@ class ToolCalls:
             started_seq=event.seq if is_start else 0,
         )
 
-    def _approval(self, event: e.ToolApprovalAsked | e.ToolApprovalGiven, status: str) -> None:
-        """Note that a call waits for a person, or no longer; such an event does not tell the item."""
-        for row in self._steps.get(event.step_id, {}).values():
-            if (row.attempt, row.call_id) == (event.attempt, event.call_id) and not row.finished_seq:
-                self._keep(event, replace(row, status=status))
-                return
-        if isinstance(event, e.ToolApprovalAsked):
-            row = CallRow(event.attempt, None, event.call_id, one_line(event.tool_name, 80), status, event.at)
-            self._keep(event, replace(row, arguments=brief_arguments(event.arguments)))
+    def _asked(self, event: e.ToolApprovalAsked) -> None:
+        """Note that a call waits for a person."""
+        row = CallRow(
+            attempt=event.attempt,
+            item=event.item,
+            call_id=event.call_id,
+            tool_name=one_line(event.tool_name, 80),
+            status="waiting",
+            started_at=event.at,
+            arguments=brief_arguments(event.arguments),
+            started_seq=event.seq,
+        )
+        self._keep(event, row)
+
+    def _answered(self, event: e.ToolApprovalGiven) -> None:
+        """Note what a person said of a call; where it is allowed another attempt makes it."""
+        row = self._steps.get(event.step_id, {}).get((event.attempt, event.item, event.call_id))
+        if row is None:
+            return
+        changed, given = "", event.arguments
+        if given is not None:
+            now = f"{given.blob.bytes:,} bytes" if given.blob is not None else brief_arguments(given.value["arguments"])
+            changed = f"changed to {now}; "
+        said = replace(
+            row,
+            status="allowed" if event.approved else "denied",
+            result=f"{changed}by {one_line(event.by, 60) or 'a person'}",
+            finished_seq=event.seq,
+        )
+        self._keep(event, said)
 
     def _keep(self, event: Any, row: CallRow) -> None:
         rows = self._steps.setdefault(event.step_id, {})

@@ -22,6 +22,8 @@ _GLYPHS: dict[str, str] = {
     "cancelled": "■",
     "paused": "⏸",
     "interrupted": "■",
+    "allowed": "✓",
+    "denied": "✕",
 }
 _ASCII: dict[str, str] = {
     "pending": "o",
@@ -37,6 +39,8 @@ _ASCII: dict[str, str] = {
     "cancelled": "#",
     "paused": "=",
     "interrupted": "#",
+    "allowed": "+",
+    "denied": "x",
 }
 MARKS = {"cached": "=", "stale": "~", "pinned": "*"}
 """What follows a step's id: mark -> its character."""

@@ -40,13 +40,15 @@ class Library:
         self._opening = asyncio.Lock()
         self._feeds: set[RunFeed] = set()
         self._asked = 0
+        self._closed = False
 
     def start(self) -> None:
         """Begin; questions may be asked at once."""
         self._thread.start()
 
     async def close(self) -> None:
-        """Let the store go and end the thread."""
+        """Let the store go and end the thread; whoever asks from now on is called off."""
+        self._closed = True
         if not self._thread.is_alive():
             self._loop.close()
             return
@@ -87,6 +89,8 @@ class Library:
     # --- in the reader's thread
 
     async def _submit(self, make: Callable[[], Awaitable[T]]) -> T:
+        if self._closed:
+            raise asyncio.CancelledError  # a screen that still looks for news while the app ends
         self._asked += 1
         try:
             future: Future[T] = asyncio.run_coroutine_threadsafe(_awaited(make), self._loop)

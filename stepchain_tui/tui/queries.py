@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from stepchain_tui.core.errors import UsageError
-from stepchain_tui.run.events import ToolFinished, ToolStarted
+from stepchain_tui.run.events import ToolApprovalAsked, ToolApprovalGiven, ToolFinished, ToolStarted
 from stepchain_tui.tui.tables import RecordTable, table_of
-from stepchain_tui.tui.text import shortened, visible
+from stepchain_tui.tui.text import one_line, shortened, visible
 
 if TYPE_CHECKING:
     from stepchain_tui.plan import InputSpec, Plan, Problem
@@ -230,18 +230,31 @@ def _shown(value: Any, as_table: bool) -> ShownValue:
 
 async def call_lines(store: AbstractStore, *, run_id: str, call: CallRow, whole: bool) -> Lines:
     """Return what a tool call was given and what it gave; of a large result its beginning, unless `whole`."""
-    arguments, finished = None, None
+    arguments, finished, given = None, None, None
     for seq in (call.started_seq, call.finished_seq):
         for event in await store.read_events(run_id, after=seq - 1, limit=1) if seq else ():
-            if isinstance(event, ToolStarted | ToolFinished):
+            if isinstance(event, ToolStarted | ToolFinished | ToolApprovalAsked):
                 arguments = arguments if event.arguments is None else event.arguments
                 finished = event if isinstance(event, ToolFinished) else finished
+            elif isinstance(event, ToolApprovalGiven):
+                given = event
     parts: list[str | Lines] = [] if arguments is None else ["arguments", lines_of(arguments)]
-    if finished is None:
-        parts.append(f"no result: {call.status.replace('_', ' ')}")
-    else:
+    if finished is not None:
         parts += await _ended_parts(store, finished, whole=whole)
+    elif given is not None:
+        parts += await _answered_parts(store, given)
+    elif call.status == "waiting":
+        parts.append("waiting for a person: a answers")
+    else:
+        parts.append(f"no result: {call.status.replace('_', ' ')}")
     return await asyncio.to_thread(_one_below_the_other, parts)
+
+
+async def _answered_parts(store: AbstractStore, given: ToolApprovalGiven) -> list[str | Lines]:
+    said = f"{'allowed' if given.approved else 'denied'} by {one_line(given.by, 60) or 'a person'}"
+    if given.arguments is None:
+        return [said]
+    return [f"{said} with these arguments", lines_of((await store.load_value(given.arguments))["arguments"])]
 
 
 async def _ended_parts(store: AbstractStore, finished: ToolFinished, *, whole: bool) -> list[str | Lines]:

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from stepchain_tui.core.secrets import Redactor
 from stepchain_tui.tui.glyphs import Glyphs
@@ -31,19 +31,6 @@ LAST_BYTES = 16 * 1024
 MOST_BYTES = 2 * 1024 * 1024
 """Bytes of its file that the pager gets: the newest."""
 Row = Mapping[str, Any]
-
-
-class ToolsHost(Protocol):
-    """What the Tools screen asks of an engine; every method may raise `HostError`."""
-
-    async def tools(self, plan_path: str | None, *, connect: bool) -> dict[str, Any]:
-        """Return what is known of tools, servers, breakers and pools; with `connect` every server is asked first."""
-
-    async def restart_server(self, name: str) -> object:
-        """End an MCP server and begin it anew."""
-
-    async def reset_breaker(self, name: str) -> object:
-        """Close a circuit breaker."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,8 +163,13 @@ class Details:
 
 
 def name_of(row: Row) -> str:
-    """Return what tells a row from the others of its list."""
+    """Return the name of a tool, a server, a breaker or a pool."""
     return str(row.get("name") or "")
+
+
+def key_of(row: Row) -> tuple[str, ...]:
+    """Return what tells a row from the others of its list; two plans may have servers of one name."""
+    return tuple(str(row.get(name) or "") for name in ("name", "kind", "where"))
 
 
 # --- what servers say beside their answers

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -18,6 +19,19 @@ from stepchain_tui.core.values import to_json_value
 from stepchain_tui.tui.screens.dialogs import Dialog
 from stepchain_tui.tui.widgets.json_area import colour_json
 
+MOST_LINES = 20
+"""Lines of a value that are in sight at once."""
+_SHARE, _FRAME = 0.9, 2
+"""What of the screen the dialog may take, as its style says, and the cells of its frame."""
+_HIDDEN = re.compile(r"[\x7f-\x9f\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff]")
+"""Characters that a terminal may obey or that hide others; those below a space JSON writes out itself."""
+
+
+def written_json(value: Any) -> str:
+    """Return a JSON value as it is put into a field: what would not be seen of it is written as an escape."""
+    text = json.dumps(value, indent=2, ensure_ascii=False)
+    return _HIDDEN.sub(lambda match: f"\\u{ord(match.group()):04x}", text)
+
 
 @dataclass(frozen=True, slots=True)
 class Given:
@@ -27,11 +41,13 @@ class Given:
         value: The JSON value.
         text: It as it was written.
         unchanged: It is what stood there before.
+        refused: Nothing was given: the person said no.
     """
 
     value: Any
     text: str
     unchanged: bool = False
+    refused: bool = False
 
 
 class ValueEditor(Dialog[Given]):
@@ -44,24 +60,37 @@ class ValueEditor(Dialog[Given]):
         accept: The label of the button that takes it.
         problem: Why what stands there was refused, or empty.
         keeps: What an empty field stands for, such as an output that is too large to be shown; empty: nothing.
+        refuse: The label of a button that says no, or empty for none.
     """
 
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("ctrl+s", "accept", "Accept", show=False, priority=True),
+        Binding("ctrl+n", "refuse", "Refuse", show=False, priority=True),
         Binding("escape", "close", "Close", show=False, priority=True),
     ]
     AUTO_FOCUS = "TextArea"
 
-    def __init__(self, title: str, text: str, value: str, *, accept: str, problem: str = "", keeps: str = "") -> None:
+    def __init__(
+        self,
+        title: str,
+        text: str,
+        value: str,
+        *,
+        accept: str,
+        problem: str = "",
+        keeps: str = "",
+        refuse: str = "",
+    ) -> None:
         super().__init__()
         self._question, self._text, self._value = title, text, value
-        self._accept, self._problem, self._keeps = accept, problem, keeps
+        self._accept, self._problem, self._keeps, self._refuse = accept, problem, keeps, refuse
 
     def compose(self) -> ComposeResult:
         """The value, and what is wrong with it."""
         with Vertical(classes="box value") as box:
             box.border_title = Content(self._question).markup
-            box.border_subtitle = Content("ctrl+s: take  esc: leave").markup
+            no = f"ctrl+n: {self._refuse}  " if self._refuse else ""
+            box.border_subtitle = Content(f"ctrl+s: {self._accept if no else 'take'}  {no}esc: leave").markup
             yield Static(self._text, markup=False, classes="text")
             area = TextArea.code_editor(self._value, theme="css", tab_behavior="indent", show_line_numbers=False)
             colour_json(area)
@@ -73,15 +102,29 @@ class ValueEditor(Dialog[Given]):
             yield problem
             with Horizontal(classes="buttons"):
                 yield Button(Content(f"{self._accept} [ctrl+s]"), id="accept", variant="primary", compact=True)
+                if self._refuse:
+                    yield Button(Content(f"{self._refuse} [ctrl+n]"), id="refuse", variant="error", compact=True)
                 yield Button(Content("leave [esc]"), id="leave", compact=True)
 
     def on_mount(self) -> None:
         """Take as much room as the value needs."""
-        self.query_one(TextArea).styles.height = min(20, max(3, self._value.count("\n") + 2)) + 1
+        self._fit()
 
-    def on_key(self, event: events.Key) -> None:
-        """Nothing that is typed reaches the screen below."""
-        event.stop()
+    def on_resize(self, event: events.Resize) -> None:
+        """Leave room for what stands around the value."""
+        self._fit()
+
+    def _fit(self) -> None:
+        """Give the value the room that the rest leaves, once the rest has its own."""
+        self.call_after_refresh(self._fit_now)
+
+    def _fit_now(self) -> None:
+        area = self.query_one(TextArea)
+        wanted = min(MOST_LINES, max(3, area.document.line_count + 1)) + 1
+        beside = [child for child in self.query_one(".value").children if child is not area and child.display]
+        taken = sum(child.outer_size.height + child.styles.margin.height for child in beside)
+        room = int(self.size.height * _SHARE) - _FRAME - area.styles.margin.height - taken
+        area.styles.height = max(3, min(wanted, room))
 
     def action_accept(self) -> None:
         """Take the value, or say where it is no JSON."""
@@ -103,10 +146,16 @@ class ValueEditor(Dialog[Given]):
         else:
             self.dismiss(Given(value, text, unchanged=text == self._value))
 
+    def action_refuse(self) -> None:
+        """Say no, where that is an answer."""
+        if self._refuse:
+            self.dismiss(Given(None, self.query_one(TextArea).text, refused=True))
+
     def _say(self, problem: str) -> None:
         shown = self.query_one(".field-problem", Static)
         shown.update(Content(problem))
         shown.display = True
+        self._fit()
         self.query_one(TextArea).focus()
 
     @on(Button.Pressed)
@@ -114,6 +163,8 @@ class ValueEditor(Dialog[Given]):
         event.stop()
         if event.button.id == "accept":
             self.action_accept()
+        elif event.button.id == "refuse":
+            self.action_refuse()
         else:
             self.dismiss(None)
 

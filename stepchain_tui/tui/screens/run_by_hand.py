@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from stepchain_tui.core.errors import UnknownStepError
-from stepchain_tui.run.state import BREAKPOINT
+from stepchain_tui.run.state import BREAKPOINT, TOOL_APPROVAL
 from stepchain_tui.run.values import Kept
 from stepchain_tui.store.base import AbstractStore
+from stepchain_tui.tui.calls import brief_value
 from stepchain_tui.tui.host import HostError
 from stepchain_tui.tui.screens.run_engine import RunEngineActions
-from stepchain_tui.tui.text import moment, with_hint
+from stepchain_tui.tui.text import moment, one_line, with_hint
 from stepchain_tui.tui.views import CutOff, StepDetail, StepView, cut_off, size_of, stands_after
 
 if TYPE_CHECKING:
@@ -49,6 +50,8 @@ class RunByHandActions(RunEngineActions):
             return
         if step.waiting.reason == BREAKPOINT:
             self.background("answer", self._change_at_breakpoint, step)
+        elif step.waiting.reason == TOOL_APPROVAL:
+            self.background("answer", self._answer_tool_call, step)
         elif step.waiting.reason == "interrupted":
             self.background("answer", self._answer_interrupted, step)
         else:
@@ -101,6 +104,26 @@ class RunByHandActions(RunEngineActions):
         words = "what it gets, as JSON; it runs with this" if name == "input" else "what it gave, as JSON; what follows"
         words += "." if name == "input" else " gets this."
         await self._give(f"The {name} of {step.id}", f"This is {words}", kept, send, accept="go on with it")
+
+    async def _answer_tool_call(self, step: StepView) -> None:
+        waiting = step.waiting
+        assert waiting is not None
+        assert waiting.input is not None
+        asked = await self.chain.library.ask(partial(_load, kept=waiting.input))
+        arguments = Kept(asked["arguments"])
+
+        async def send(given: Given) -> None:
+            if given.refused:
+                await self.send("approve", step=step.id, approved=False)
+                return
+            changed = {} if given.unchanged else {"arguments": given.value}
+            await self.send("approve", step=step.id, approved=True, **changed)
+
+        text = "These are the arguments, as JSON; it is called with what stands here. Denied, the step fails."
+        if size_of(arguments) > EDIT_LIMIT:
+            text += f" They begin with {brief_value(asked['arguments'])}"
+        title = f"{step.id} wants to call {one_line(str(asked['tool']), 80)}"
+        await self._give(title, text, arguments, send, accept="allow", refuse="deny")
 
     async def _answer_interrupted(self, step: StepView) -> None:
         waiting = step.waiting
@@ -211,22 +234,30 @@ class RunByHandActions(RunEngineActions):
         return await self.chain.library.work_in_loop(answer)
 
     async def _give(
-        self, title: str, text: str, kept: Kept, send: Callable[[Given], Awaitable[None]], *, accept: str
+        self,
+        title: str,
+        text: str,
+        kept: Kept,
+        send: Callable[[Given], Awaitable[None]],
+        *,
+        accept: str,
+        refuse: str = "",
     ) -> None:
         """Ask for a value until it is taken, or the person gives up."""
-        from stepchain_tui.tui.screens.by_hand import Given, ValueEditor
+        from stepchain_tui.tui.screens.by_hand import ValueEditor
 
         size = size_of(kept)
         keeps = f"empty: keep the {size:,} bytes that are there" if size > EDIT_LIMIT else ""
         value = "" if keeps else await self.chain.library.ask(partial(_written, kept=kept))
         written, problem = value, ""
         while True:
-            given = await self.chain.ask(ValueEditor(title, text, written, accept=accept, problem=problem, keeps=keeps))
+            editor = ValueEditor(title, text, written, accept=accept, problem=problem, keeps=keeps, refuse=refuse)
+            given = await self.chain.ask(editor)
             if given is None:
                 return
             unchanged = given.unchanged if keeps else given.text == value
             try:
-                await send(Given(given.value, given.text, unchanged))
+                await send(replace(given, unchanged=unchanged))
             except HostError as error:
                 written, problem = given.text, with_hint(error)
             else:
@@ -238,4 +269,6 @@ async def _load(store: AbstractStore, kept: Kept) -> Any:
 
 
 async def _written(store: AbstractStore, kept: Kept) -> str:
-    return json.dumps(await store.load_value(kept), indent=2, ensure_ascii=False)
+    from stepchain_tui.tui.screens.by_hand import written_json
+
+    return written_json(await store.load_value(kept))

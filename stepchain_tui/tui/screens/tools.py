@@ -20,7 +20,7 @@ from stepchain_tui.tui.screens.base import ActionScreen
 from stepchain_tui.tui.screens.tools_actions import ToolsActions
 from stepchain_tui.tui.text import one_line, with_hint
 from stepchain_tui.tui.tool_lists import BREAKERS, LISTINGS, POOLS, SERVERS, TOOLS
-from stepchain_tui.tui.toolbox import LAST_BYTES, LAST_WORDS, Listing, Row, Toolbox, name_of, stderr_of
+from stepchain_tui.tui.toolbox import LAST_BYTES, LAST_WORDS, Listing, Row, Toolbox, key_of, name_of, stderr_of
 from stepchain_tui.tui.widgets.lines import ActionFooter, OneLine, TabStrip
 from stepchain_tui.tui.widgets.pane import Pane
 from stepchain_tui.tui.widgets.rows_view import RowsView
@@ -60,8 +60,8 @@ class ToolsScreen(ToolsActions, ActionScreen):
         """What the engine told last, None before it did."""
         self._shown = Toolbox()
         """What of it is in the lists."""
-        self._selected: dict[str, str] = {}
-        """List -> the name of the row under its cursor."""
+        self._selected: dict[str, tuple[str, ...]] = {}
+        """List -> the key of the row under its cursor."""
         self._edition = 0
         self._connecting = False
         self._looking = False
@@ -134,7 +134,7 @@ class ToolsScreen(ToolsActions, ActionScreen):
 
     def look_again(self) -> None:
         """Ask again without connecting, unless that is under way."""
-        if self.is_current and not self._looking:
+        if self.is_current and not self._looking and not self.chain.is_ending:
             self._looking = True
             self.background("tools", self._look, self._edition)
 
@@ -147,7 +147,7 @@ class ToolsScreen(ToolsActions, ActionScreen):
     async def _ask(self, edition: int, *, connect: bool) -> None:
         answer, trouble = None, ""
         try:
-            answer = await self.engine.tools(str(self._plan) if self._plan else None, connect=connect)
+            answer = await self.chain.host.tools(str(self._plan) if self._plan else None, connect=connect)
         except HostError as error:
             trouble = with_hint(error)
         if edition != self._edition or not self.is_mounted:
@@ -189,10 +189,10 @@ class ToolsScreen(ToolsActions, ActionScreen):
             table.empty_text = "connecting ..." if self._connecting else ""
         else:
             table.empty_text = f"none of {known:,} fits the filter" if known else listing.empty
-        chosen = self._selected.get(listing.name, "")
+        chosen = self._selected.get(listing.name, ())
         table.show(listing.table(self._shown, self.chain.glyphs, self.chain.now()), same=table.table is not None)
         gone = 0 if self.field.value else table.cursor
-        table.cursor = next((place for place, row in enumerate(rows) if name_of(row) == chosen), gone)
+        table.cursor = next((place for place, row in enumerate(rows) if key_of(row) == chosen), gone)
         self._note_selected(listing)
         note = "" if len(rows) == known else f"{len(rows):,} of {known:,}"
         self.query_one(f"#{listing.name}-pane", Pane).set_note(note)
@@ -200,7 +200,7 @@ class ToolsScreen(ToolsActions, ActionScreen):
     def _note_selected(self, listing: Listing) -> None:
         row = self.row_of(listing)
         if row is not None:
-            self._selected[listing.name] = name_of(row)
+            self._selected[listing.name] = key_of(row)
 
     def _show_head(self) -> None:
         dot = self.chain.glyphs.dot

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import cast
 
 from stepchain_tui.tui.background import Background
 from stepchain_tui.tui.text import one_line, visible
 from stepchain_tui.tui.tool_lists import BREAKERS, SERVERS, TOOLS
-from stepchain_tui.tui.toolbox import MOST_BYTES, Listing, Row, ToolsHost, name_of, stderr_of
+from stepchain_tui.tui.toolbox import MOST_BYTES, Listing, Row, name_of, stderr_of
 from stepchain_tui.tui.widgets.text_view import TextView
 
 
@@ -34,11 +33,6 @@ class ToolsActions(Background):
     def look_again(self) -> None:
         """Ask without connecting."""
         raise NotImplementedError
-
-    @property
-    def engine(self) -> ToolsHost:
-        """The engine, as far as tools go."""
-        return cast("ToolsHost", self.chain.host)
 
     def _warn(self, text: str) -> None:
         self.notify(text, severity="warning", timeout=3, markup=False)
@@ -74,7 +68,7 @@ class ToolsActions(Background):
             )
             if answer != "restart":
                 return
-        await self.engine.restart_server(name)
+        await self.chain.host.restart_server(name)
         self.notify(f"{one_line(name, 60)} was restarted", timeout=2, markup=False)
         self.ask_anew()
 
@@ -87,7 +81,7 @@ class ToolsActions(Background):
             self.background("reset a breaker", self._reset, name_of(row))
 
     async def _reset(self, name: str) -> None:
-        await self.engine.reset_breaker(name)
+        await self.chain.host.reset_breaker(name)
         self.notify(f"the breaker of {one_line(name, 60)} is closed", timeout=2, markup=False)
         self.look_again()
 

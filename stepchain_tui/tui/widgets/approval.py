@@ -8,6 +8,8 @@ from datetime import datetime
 from textual.content import Content
 from textual.widgets import Static
 
+from stepchain_tui.run.events import StepWaiting
+from stepchain_tui.tui.calls import brief_arguments
 from stepchain_tui.tui.glyphs import Glyphs
 from stepchain_tui.tui.text import countdown, one_line
 from stepchain_tui.tui.views import StepView, stands_after
@@ -54,6 +56,9 @@ class ApprovalBar(Static):
                 keys = [("c", "go on"), ("a", f"edit {'output' if stands_after(waiting) else 'input'}")]
                 keys += [("S", "skip")] if selected and not stands_after(waiting) else []
                 keys.append(("X", "cancel"))
+            case "tool_approval":
+                title, question = _call_asked_for(asked, waiting)
+                keys = [("a", "allows it, changes its arguments, or denies it")]
             case "interrupted":
                 title, keys = f"{asked} was cut off", [("a", "run again, take as done, or skip")]
             case _:
@@ -71,6 +76,17 @@ class ApprovalBar(Static):
         self.border_title = Content(title).markup
         self.border_subtitle = Content(end).markup
         self.update(_content(question, keys))
+
+
+def _call_asked_for(asked: str, waiting: StepWaiting) -> tuple[str, str]:
+    """Return that a step wants to call a tool, and its arguments in one line."""
+    item = "" if waiting.item is None else f"[{waiting.item}]"
+    kept = waiting.input
+    if kept is None or kept.blob is not None:
+        arguments = f"{kept.blob.bytes:,} bytes of arguments" if kept is not None and kept.blob is not None else ""
+        return f"{asked}{item} wants to call a tool", arguments
+    call = kept.value
+    return f"{asked}{item} wants to call {one_line(str(call['tool']), 80)}", brief_arguments(call["arguments"])
 
 
 def _content(question: str, keys: Sequence[tuple[str, str]]) -> Content:

@@ -20,6 +20,8 @@ from stepchain_tui.tui.widgets.line_view import LineView, Piece
 PAGE = 200
 PAGES = 40
 _STREAMS = {"stderr": "line--error", "engine": "line--dim"}
+_MARKS = {"server": "server "}
+"""What stands before a line of a stream that is not the step's own."""
 Place = tuple[str, str, int | None]
 """Run, step and attempt (None: all of them) whose log is shown."""
 
@@ -91,7 +93,8 @@ class LogView(Background, LineView):
         if place >= len(page):
             return [("", "")]
         line = page[place]
-        return [(f"{line.at.astimezone():%H:%M:%S} ", "line--dim"), (_shown(line), _STREAMS.get(line.stream, ""))]
+        head = f"{line.at.astimezone():%H:%M:%S} {_MARKS.get(line.stream, '')}"
+        return [(head, "line--dim"), (_shown(line), _STREAMS.get(line.stream, ""))]
 
     def _want(self, number: int) -> None:
         if number not in self._wanted:
@@ -128,7 +131,7 @@ class LogView(Background, LineView):
         self._pages[number] = lines
         while len(self._pages) > PAGES:
             self._pages.popitem(last=False)
-        widest = max((len(line.text) for line in lines), default=0) + 9
+        widest = max((len(line.text) + len(_MARKS.get(line.stream, "")) for line in lines), default=0) + 9
         if (widest := min(widest, LONGEST_LINE + 40)) > self._widest:
             self._widest = widest
             self._set_count(self._count)
