@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import signal
+import sqlite3
 import subprocess
 import sys
 import time
@@ -302,3 +304,61 @@ async def test_slots_are_given_back_when_nothing_is_to_do(executor: FunctionExec
         async with asyncio.timeout(10):
             while await processing():
                 await asyncio.sleep(0.05)
+
+
+@pytest.mark.parametrize("function", [add, "./parse.py:parse"])
+async def test_the_arguments_of_a_tool_are_checked_against_its_schema(
+    pools: Pools, cluster: TestCluster, tmp_path: Path, function: Any
+) -> None:
+    (tmp_path / "parse.py").write_text("def parse(a: int) -> int:\n    return a + 1\n")
+
+    def call(**args: Any) -> FunctionCall:
+        return FunctionCall(
+            function, args, mode="cluster", cluster=cluster.address, folder=tmp_path, label="tool 'x'", validate=True
+        )
+
+    assert await FunctionCaller(pools).run(call(a=2)) == 3
+    with pytest.raises(AttemptError, match="tool 'x'") as caught:
+        await FunctionCaller(pools).run(call(a="two"))
+    assert caught.value.error_type is ErrorType.USER_ERROR
+
+
+async def test_absolute_files_and_modules_of_the_plans_folder_travel_too(
+    executor: FunctionExecutor, cluster: TestCluster, tmp_path: Path
+) -> None:
+    (tmp_path / "pack").mkdir()
+    (tmp_path / "pack/mod.py").write_text("def where():\n    return [__file__, __name__.rpartition('.')[2]]\n")
+    for reference in (f"{tmp_path}/pack/mod.py:where", "pack.mod:where", "./pack/mod.py:where"):
+        file, name = (await executor.execute(cluster_call(cluster, reference, folder=tmp_path))).output
+        assert name == "mod"
+        assert file.endswith("/pack/mod.py")
+        assert not file.startswith(str(tmp_path))
+
+
+async def test_what_cannot_travel_is_named_and_never_runs_here(
+    executor: FunctionExecutor, cluster: TestCluster
+) -> None:
+    connection = sqlite3.connect(":memory:")
+    with contextlib.closing(connection), pytest.raises(AttemptError, match="closure variable 'connection'") as caught:
+        await executor.execute(cluster_call(cluster, lambda: connection.execute("select 1")))
+    assert caught.value.error_type is ErrorType.USER_ERROR
+
+
+async def test_large_arguments_and_results_arrive_and_too_large_ones_are_refused(
+    executor: FunctionExecutor, cluster: TestCluster
+) -> None:
+    call = cluster_call(cluster, lambda text: text + text, {"text": "x" * 5_000_000})
+    assert len((await executor.execute(call)).output) == 10_000_000
+    with pytest.raises(AttemptError, match="more than 16 MB"):
+        await executor.execute(cluster_call(cluster, lambda: "x" * 20_000_000))
+
+
+async def test_a_cluster_call_has_the_steps_environment_and_nothing_of_it_is_left(
+    executor: FunctionExecutor, cluster: TestCluster
+) -> None:
+    def look() -> Any:
+        return sorted(name for name in os.environ if name.startswith("MARK_"))
+
+    for names in (["MARK_A"], ["MARK_A"], ["MARK_B"], []):
+        environment = {"PATH": os.environ["PATH"], **dict.fromkeys(names, "1")}
+        assert (await executor.execute(cluster_call(cluster, look, environment=environment))).output == names
