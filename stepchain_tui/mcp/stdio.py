@@ -12,7 +12,9 @@ import os
 import re
 import shutil
 import subprocess
+import sys
 from collections.abc import Mapping
+from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
@@ -328,7 +330,10 @@ def _program(spec: ServerSpec, environment: Mapping[str, str]) -> str:
     """
     if not spec.working_folder.is_dir():
         raise _cannot_start(spec, f"there is no folder {spec.working_folder} to work in", "Check the server's cwd.")
-    found = shutil.which(spec.program, path=environment.get("PATH", os.defpath))
+    places = environment.get("PATH", os.defpath)
+    # Servers that were installed beside us are found too where the environment's folder is not on the path.
+    beside = str(Path(sys.executable).parent)
+    found = shutil.which(spec.program, path=f"{places}{os.pathsep}{beside}")
     if found is None:
         raise _cannot_start(spec, f"there is no command '{spec.command}'")
     return found
