@@ -5,7 +5,8 @@ Imports `engine` and what is below; knows nothing of screens or the command line
 
 from stepchain_tui.chain.discovery import ToolDiscovery
 from stepchain_tui.chain.executor import ChainExecutor
-from stepchain_tui.chain.types import ExecutionPlan, ExecutionResult, ExecutionState, ExecutionStatus, ToolCall
+from stepchain_tui.chain.states import ExecutionResult, ExecutionState, ExecutionStatus
+from stepchain_tui.chain.types import ExecutionPlan, ToolCall
 
 __all__ = (
     "ChainExecutor",

@@ -13,13 +13,8 @@ from typing import Annotated, Any
 
 import msgspec
 
-from stepchain_tui.chain.types import (
-    ExecutionPlan,
-    ExecutionResult,
-    ExecutionState,
-    ExecutionStatus,
-    ToolCall,
-)
+from stepchain_tui.chain.states import ExecutionResult, ExecutionState, ExecutionStatus
+from stepchain_tui.chain.types import ExecutionPlan, ToolCall
 from stepchain_tui.core.errors import StepChainError, UsageError
 from stepchain_tui.core.secrets import Redactor
 from stepchain_tui.core.values import encode_json, to_json_value

@@ -14,8 +14,9 @@ from stepchain_tui.chain.exchange import exported, imported
 from stepchain_tui.chain.here import result_here
 from stepchain_tui.chain.importing import store_chain
 from stepchain_tui.chain.planning import ChainPlan, chain_of, chain_plan
+from stepchain_tui.chain.states import ExecutionState
 from stepchain_tui.chain.telling import ChainTeller
-from stepchain_tui.chain.types import ExecutionPlan, ExecutionState, is_seconds
+from stepchain_tui.chain.types import ExecutionPlan, is_seconds
 from stepchain_tui.core.clock import Clock, SystemClock
 from stepchain_tui.core.errors import CommandRefusedError, RunLockedError, UnknownRunError, UsageError
 from stepchain_tui.core.settings import Settings

@@ -10,7 +10,7 @@ import secrets
 from typing import Any
 
 from stepchain_tui.chain.planning import ChainPlan
-from stepchain_tui.chain.types import ExecutionState, ExecutionStatus
+from stepchain_tui.chain.states import ExecutionState, ExecutionStatus
 from stepchain_tui.core.errors import CommandRefusedError
 from stepchain_tui.engine import Engine, RunSource
 from stepchain_tui.run import events as e

@@ -7,7 +7,8 @@ from datetime import datetime
 from typing import Any
 
 from stepchain_tui.chain.planning import ChainPlan
-from stepchain_tui.chain.types import ExecutionResult, ExecutionState, ExecutionStatus, ToolCall
+from stepchain_tui.chain.states import ExecutionResult, ExecutionState, ExecutionStatus
+from stepchain_tui.chain.types import ToolCall
 from stepchain_tui.run.state import RunState, StepState
 from stepchain_tui.run.status import RUN_ENDED, STEP_ENDED, ErrorType, StepStatus
 from stepchain_tui.run.values import Kept

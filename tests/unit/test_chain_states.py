@@ -400,3 +400,29 @@ async def test_a_person_may_leave_a_call_out() -> None:
     state = await executor(store).execute_plan(plan_named(), Tools())
     assert (state.results[2].status, state.results[2].error) == (SKIPPED, "skipped by Ada")
     assert state.results[4].error == "Dependencies not satisfied: call 2 (tool2) was skipped"
+
+
+async def test_all_may_be_asked_while_a_chain_is_carried_out(store: AbstractStore) -> None:
+    held = asyncio.Event()
+    tools = Tools(tool2=held)
+    running = executor(store)
+    await running.execute_plan(plan_named("before"), Tools("tool2"))
+    work = asyncio.create_task(running.execute_plan(plan_named(), tools))
+    async with asyncio.timeout(PATIENCE):
+        while "tool2" not in tools.names:
+            await asyncio.sleep(0.001)
+
+    told = running.export_state("p")
+    other = executor(store).get_execution_state("before")
+    calls = {name: known["calls"] for name, known in running.discovery.metrics().items()}
+    nobody = running.get_execution_state("nobody")
+    held.set()
+    ended = await asyncio.wait_for(work, PATIENCE)
+
+    assert told is not None
+    assert told["results"]["1"]["output"] == {"of": "tool1"}
+    assert other is not None
+    assert other.results[2].status is FAILED
+    assert calls == {"tool1": 2, "tool2": 1, "tool3": 1}
+    assert nobody is None
+    assert ended.status is SUCCESS
