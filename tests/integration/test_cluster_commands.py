@@ -14,8 +14,9 @@ import pytest
 import pytest_asyncio
 from tools_calls import is_gone, ports_of, read_pid, step_call, until
 
-from stepchain_tui.executors.python import PythonExecutor
-from stepchain_tui.executors.shell import ShellExecutor
+from stepchain_tui.executors.python import BasePythonExecutor, PythonExecutor, PythonExecutorFactory
+from stepchain_tui.executors.shell import BaseShellExecutor, ShellExecutor, ShellExecutorFactory
+from stepchain_tui.executors.testing import use_executor
 from stepchain_tui.executors.types import SkipStep, StepCall
 from stepchain_tui.plan import Step
 from stepchain_tui.run.failures import AttemptError
@@ -122,6 +123,30 @@ async def test_a_folder_that_the_worker_lacks_is_an_empty_one_and_said(
     with pytest.raises(AttemptError, match=r"there is no folder .* to work in on the worker") as caught:
         await shell.execute(call)
     assert caught.value.error_type is ErrorType.USER_ERROR
+
+
+async def test_an_executor_that_would_run_here_is_refused(
+    shell: ShellExecutor, python: PythonExecutor, cluster: TestCluster
+) -> None:
+    class Elsewhere(BaseShellExecutor):
+        async def _execute_shell(self, args: dict[str, Any], ctx: Any, timeout: float | None) -> Any:
+            return "ran here"
+
+    class Quick(BasePythonExecutor):
+        async def _execute_python(self, args: dict[str, Any], ctx: Any, timeout: float | None) -> Any:
+            return "ran here"
+
+    with (
+        use_executor(ShellExecutorFactory, "standard", Elsewhere),
+        pytest.raises(AttemptError, match="runs here and not on a cluster") as caught,
+    ):
+        await shell.execute(shell_call(cluster, "true"))
+    assert caught.value.error_type is ErrorType.USER_ERROR
+    with (
+        use_executor(PythonExecutorFactory, "standard", Quick),
+        pytest.raises(AttemptError, match="runs here and not on a cluster"),
+    ):
+        await python.execute(python_call(cluster, "1"))
 
 
 async def test_cancelling_a_command_ends_all_that_it_started(

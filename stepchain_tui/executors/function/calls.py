@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from stepchain_tui.executors.types import StepCall
+from stepchain_tui.run.failures import AttemptError
+from stepchain_tui.run.status import ErrorType
 from stepchain_tui.tools.chunks import OnChunk
 from stepchain_tui.tools.function_calls import FunctionCall
 from stepchain_tui.tools.functions import Function
@@ -47,3 +49,23 @@ def function_call_of(
         warn=ports.warn,
         on_chunk=on_chunk,
     )
+
+
+def check_goes_to_cluster(call: StepCall, executor_type: type[Any], able: type[Any]) -> None:
+    """Refuse a step for a cluster whose executor would carry it out here.
+
+    Args:
+        call: The attempt.
+        executor_type: The class of its executor.
+        able: The class whose executors can send such a step to a cluster.
+
+    Raises:
+        AttemptError: The executor is another one, as a `user_error`.
+    """
+    if call.mode == "cluster" and not issubclass(executor_type, able):
+        raise AttemptError(
+            f"step '{call.step.id}': executor '{call.step.executor}' runs here and not on a cluster",
+            error_type=ErrorType.USER_ERROR,
+            hint=f"Leave executor out, leave mode: cluster out, or let {executor_type.__name__} inherit from "
+            f"{able.__name__}.",
+        )

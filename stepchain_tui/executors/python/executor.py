@@ -5,12 +5,14 @@ from __future__ import annotations
 from typing import Any
 
 from stepchain_tui.executors.context import CallContext
+from stepchain_tui.executors.function.calls import function_call_of
 from stepchain_tui.executors.python.base import BasePythonExecutor
 from stepchain_tui.executors.python.remote import NO_SANDBOX, REFERENCE
 from stepchain_tui.executors.types import SkipStep, StepCall
 from stepchain_tui.plan import PythonEngine
 from stepchain_tui.run import AttemptError
 from stepchain_tui.sandbox import find_bubblewrap
+from stepchain_tui.tools.function_calls import FunctionCaller
 
 
 class PythonToolExecutor(BasePythonExecutor):
@@ -45,9 +47,6 @@ class PythonToolExecutor(BasePythonExecutor):
 
     async def _on_cluster(self, args: dict[str, Any], call: StepCall) -> Any:
         """Run the code on a worker of the step's cluster; the output is the same as here."""
-        from stepchain_tui.executors.function.calls import function_call_of
-        from stepchain_tui.tools.function_calls import FunctionCaller
-
         try:
             return await FunctionCaller(self.pools).run(function_call_of(call, REFERENCE, args))
         except AttemptError as error:

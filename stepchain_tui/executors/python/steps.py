@@ -5,7 +5,9 @@ from __future__ import annotations
 from typing import Any, ClassVar
 
 from stepchain_tui.executors.base import IExecutor
+from stepchain_tui.executors.function.calls import check_goes_to_cluster
 from stepchain_tui.executors.python.base import BasePythonExecutor
+from stepchain_tui.executors.python.executor import PythonToolExecutor
 from stepchain_tui.executors.python.factory import PythonExecutorFactory
 from stepchain_tui.executors.python.sandboxes import Sandboxes
 from stepchain_tui.executors.registry import ExecutorFactory
@@ -49,8 +51,17 @@ class PythonExecutor(KindSteps):
         engine = call.options.get("engine") or call.step.engine
         return {"code": str(call.value), "args": dict(call.args), "engine": engine}
 
+    def key_of(self, call: StepCall) -> Any:
+        """Return the mode: not every executor can carry out what is for a cluster."""
+        return call.mode
+
     def make(self, executor_type: type[Any], spec: ToolSpec, call: StepCall) -> IExecutor:
-        """Return a new executor that runs code in the engine's sandboxes."""
+        """Return a new executor that runs code in the engine's sandboxes.
+
+        Raises:
+            AttemptError: The step is for a cluster and its executor runs here, as a `user_error`.
+        """
+        check_goes_to_cluster(call, executor_type, PythonToolExecutor)
         made = super().make(executor_type, spec, call)
         if isinstance(made, BasePythonExecutor):
             made.sandboxes = self._sandboxes

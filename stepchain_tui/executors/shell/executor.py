@@ -15,6 +15,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from stepchain_tui.executors.context import CallContext
+from stepchain_tui.executors.function.calls import function_call_of
 from stepchain_tui.executors.shell.base import BaseShellExecutor
 from stepchain_tui.executors.shell.capture import Capture
 from stepchain_tui.executors.shell.command import (
@@ -29,6 +30,7 @@ from stepchain_tui.executors.shell.command import (
 )
 from stepchain_tui.executors.shell.remote import REFERENCE
 from stepchain_tui.executors.types import StepCall
+from stepchain_tui.tools.function_calls import FunctionCaller
 from stepchain_tui.tools.process_pool import finish
 from stepchain_tui.tools.processes import Child
 from stepchain_tui.tools.pumps import PipePump
@@ -90,9 +92,6 @@ class ShellToolExecutor(BaseShellExecutor):
 
     async def _on_cluster(self, command: Any, place: Place, call: StepCall) -> dict[str, Any]:
         """Run the command on a worker of the step's cluster; the output is the same as here."""
-        from stepchain_tui.executors.function.calls import function_call_of
-        from stepchain_tui.tools.function_calls import FunctionCaller
-
         made = function_call_of(call, REFERENCE, {"command": command})
         made.environment, made.cwd = place.environment, place.cwd
         found = await FunctionCaller(self.pools).run(made)
