@@ -489,7 +489,7 @@ async def test_waiting_for_a_batch_leaves_the_loop_free(executor: Executor) -> N
     async with LoopWatch() as watch:
         results = await executor.aexecute({"compute": compute}, [ToolCall("a", "compute", {"seconds": 1.0})], "process")
     assert results == {"a": "null"}
-    assert watch.longest < 0.8
+    assert watch.turns > 5
 
 
 async def test_cancelling_a_batch_ends_its_processes(executor: Executor, tmp_path: Path) -> None:

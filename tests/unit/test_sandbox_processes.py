@@ -18,13 +18,13 @@ from stepchain_tui.sandbox import MontyRunner
 NORMAL = """
 async def main():
     runner = MontyRunner()
-    await asyncio.gather(*(runner.run("x + 1", {"x": n}, timeout=5) for n in range(8)))
+    await asyncio.gather(*(runner.run("x + 1", {"x": n}, timeout=60) for n in range(8)))
     await runner.close()
 asyncio.run(main())
 """
 HASTY = """
 async def main():
-    await asyncio.gather(*(MontyRunner().run("x + 1", {"x": n}, timeout=5) for n in range(3)))
+    await asyncio.gather(*(MontyRunner().run("x + 1", {"x": n}, timeout=60) for n in range(3)))
 asyncio.run(main())
 """
 ABANDONED = """
@@ -88,7 +88,7 @@ def start(script: str, *arguments: str, **options) -> subprocess.Popen[str]:
 def test_short_processes_end_with_exit_code_0_and_say_nothing(script):
     """Processes that used pydantic_monty's asynchronous pool died with SIGABRT here, one in four."""
     processes = [start(script) for _ in range(20)]
-    ends = [(process.communicate(timeout=60), process.returncode) for process in processes]
+    ends = [(process.communicate(timeout=110), process.returncode) for process in processes]
     assert ends == [(("", ""), 0)] * 20
 
 
