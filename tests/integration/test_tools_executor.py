@@ -510,7 +510,7 @@ def test_shutting_down_fails_what_runs_with_the_reason_and_ends_its_process(tmp_
     with ThreadPoolExecutor(1) as threads:
         tools = {"hang": hang, "wait": lambda: go.wait(30)}
         running = threads.submit(executor.execute_tool_calls, tools, calls, "process")
-        deadline = time.monotonic() + 10
+        deadline = time.monotonic() + 30
         while not (worker := read_pid(tmp_path / "worker")):
             assert time.monotonic() < deadline
             time.sleep(0.01)
@@ -529,7 +529,7 @@ def test_an_executor_that_nobody_holds_lets_its_workers_go() -> None:
     executor = Executor()
     pid = json.loads(one(executor, where, "process"))[0]
     del executor
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + 30
     while not is_gone(pid):
         assert time.monotonic() < deadline
         time.sleep(0.01)

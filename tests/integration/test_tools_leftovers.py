@@ -39,7 +39,7 @@ def start(started: list[subprocess.Popen[bytes]], command: str, marked: bool = T
 
 
 def wait_for(path: Path) -> int:
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + 30
     while not (pid := read_pid(path)):
         assert time.monotonic() < deadline
         time.sleep(0.005)

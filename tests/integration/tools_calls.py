@@ -92,7 +92,7 @@ def ports_of(call: StepCall) -> RememberingPorts:
     return call.ports
 
 
-async def until(condition: Callable[[], Any], seconds: float = 10.0) -> Any:
+async def until(condition: Callable[[], Any], seconds: float = 30.0) -> Any:
     """Return what `condition` gives once it is true; fail when it is not in time."""
     deadline = time.monotonic() + seconds
     while not (found := condition()):

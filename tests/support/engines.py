@@ -19,7 +19,7 @@ from stepchain_tui.run.events import EVENT_NAMES
 from stepchain_tui.store import AbstractStore, Command, LogLine, MemoryStore
 from tests.support.stored_runs import check_rows
 
-PATIENCE = 10.0
+PATIENCE = 30.0
 """Seconds after which a wait of a test gives up; never how long something is expected to take."""
 _numbers = itertools.count(1)
 
