@@ -80,6 +80,11 @@ class ChainExecutor:
         """Where runs are kept."""
         return self._store if self._store is not None else self.discovery.store
 
+    @property
+    def settings(self) -> Settings:
+        """The user's settings."""
+        return self._settings if self._settings is not None else self.discovery.settings
+
     # --- carrying out
 
     async def execute_plan(
@@ -148,7 +153,7 @@ class ChainExecutor:
         """Return the tools of MCP servers that are meant by names without a server: of equal ones the healthiest."""
         known = shared_tools()
         names = {call.tool_name for call in plan.tools if "." not in call.tool_name and call.tool_name not in known}
-        if not names or not self.discovery.settings.mcp_servers:
+        if not names or not self.settings.mcp_servers:
             return {}
         rows = (await Toolbox(engine).tools(None, connect=True))["tools"]
         await self.discovery.refresh()
@@ -265,7 +270,7 @@ class ChainExecutor:
         return (self._clock or SystemClock()).now()
 
     def _engine(self) -> Engine:
-        return Engine(self.store, settings=self.discovery.settings, clock=self._clock)
+        return Engine(self.store, settings=self.settings, clock=self._clock)
 
 
 def _source(chain: ChainPlan) -> RunSource:

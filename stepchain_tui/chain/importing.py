@@ -113,7 +113,6 @@ async def _create(engine: Engine, source: RunSource, run_id: str, finished: dict
                 states={run_id: state},
                 touched={run_id: None},
                 imported={run_id: mark},
-                from_elsewhere=True,
             )
         )
         await store.flush()

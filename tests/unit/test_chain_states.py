@@ -35,8 +35,9 @@ def plan_named(plan_id: str = "p") -> ExecutionPlan:
 class Tools:
     """Tools that give their names; those in `failing` fail, those in `held` wait for their event."""
 
-    def __init__(self, *failing: str, **held: asyncio.Event) -> None:
+    def __init__(self, *failing: str, word: str = "of", **held: asyncio.Event) -> None:
         self.failing = failing
+        self.word = word
         self.held = held
         self.names: list[str] = []
         self.called = asyncio.Event()
@@ -48,7 +49,7 @@ class Tools:
             await self.held[name].wait()
         if name in self.failing:
             raise RuntimeError(f"{name} is out of order")
-        return {"of": name}
+        return {self.word: name}
 
 
 def executor(store: AbstractStore | None = None) -> ChainExecutor:
@@ -161,11 +162,12 @@ async def test_the_same_import_twice_is_one_run() -> None:
 
 async def test_an_import_never_takes_a_result_away() -> None:
     store = MemoryStore()
-    await executor(store).execute_plan(plan_named(), Tools())
-    executor(store).import_state(await exported("tool1", "tool2"))
+    await executor(store).execute_plan(plan_named(), Tools(word="here"))
+    executor(store).import_state(await exported("tool2"))
     seen = executor(store).get_execution_state("p")
     assert seen is not None
     assert seen.status is SUCCESS
+    assert seen.get_successful_outputs() == {order: {"here": f"tool{order}"} for order in (1, 2, 3, 4)}
 
 
 async def test_an_import_over_another_chain_is_refused_and_may_have_another_id() -> None:
@@ -404,7 +406,7 @@ async def test_a_person_may_leave_a_call_out() -> None:
 
 async def test_all_may_be_asked_while_a_chain_is_carried_out(store: AbstractStore) -> None:
     held = asyncio.Event()
-    tools = Tools(tool2=held)
+    tools = Tools(word="w" * 100_000, tool2=held)
     running = executor(store)
     await running.execute_plan(plan_named("before"), Tools("tool2"))
     work = asyncio.create_task(running.execute_plan(plan_named(), tools))
@@ -420,7 +422,7 @@ async def test_all_may_be_asked_while_a_chain_is_carried_out(store: AbstractStor
     ended = await asyncio.wait_for(work, PATIENCE)
 
     assert told is not None
-    assert told["results"]["1"]["output"] == {"of": "tool1"}
+    assert told["results"]["1"]["output"] == {"w" * 100_000: "tool1"}
     assert other is not None
     assert other.results[2].status is FAILED
     assert calls == {"tool1": 2, "tool2": 1, "tool3": 1}
