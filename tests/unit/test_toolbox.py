@@ -12,6 +12,7 @@ import pytest
 
 from stepchain_tui.core.errors import PlanError, UsageError
 from stepchain_tui.core.settings import Settings
+from stepchain_tui.core.values import encode_json
 from stepchain_tui.engine import EngineService, toolbox
 from stepchain_tui.engine.single_call import SingleCall, literal
 from stepchain_tui.plan import Plan, compile_template, load_plan
@@ -29,6 +30,28 @@ def rest() -> None:
 
 def fail() -> None:
     raise ValueError("no luck")
+"""
+ABSURD = """
+import json, sys
+
+deep = {"type": "object"}
+for _ in range(50):
+    deep = {"type": "object", "properties": {"a": deep}}
+large = {"type": "object", "properties": {f"name{n}": {"type": "string"} for n in range(10_000)}}
+for line in sys.stdin:
+    asked = json.loads(line)
+    if "id" not in asked:
+        continue
+    answer = {"jsonrpc": "2.0", "id": asked["id"]}
+    if asked["method"] == "initialize":
+        version, about = asked["params"]["protocolVersion"], {"name": "odd", "version": "1"}
+        answer["result"] = {"protocolVersion": version, "capabilities": {"tools": {}}, "serverInfo": about}
+    elif asked["method"] == "tools/list":
+        tools = [{"name": "deep", "inputSchema": deep}, {"name": "large", "inputSchema": large}]
+        answer["result"] = {"tools": tools}
+    else:
+        answer["error"] = {"code": -32601, "message": "no"}
+    print(json.dumps(answer), flush=True)
 """
 
 
@@ -301,6 +324,22 @@ steps:
     assert [row["name"] for row in rows if row["name"].endswith("convert_time")] == ["a.convert_time", "b.convert_time"]
     named = _by_name(rows)["now"]
     assert (named["kind"], named["server"], named["failed"]) == ("plan", "a", 1)
+
+
+async def test_a_schema_that_is_absurdly_large_is_left_out_and_the_others_are_there(folder: Path) -> None:
+    (folder / "server.py").write_text(ABSURD)
+    path = _plan(
+        folder,
+        f"mcp_servers: {{odd: {{command: {sys.executable}, args: [server.py]}}}}\nsteps: [{{id: s, shell: 'true'}}]\n",
+    )
+    async with Bench(folder=folder) as bench:
+        found = await EngineService(bench.engine).tools(path)
+
+    rows = _by_name(found["tools"])
+    assert found["problems"] == []
+    assert rows["odd.large"]["arguments"] is None
+    assert rows["odd.deep"]["arguments"]["properties"]
+    assert len(encode_json(found)) < 100_000
 
 
 async def test_a_server_is_started_anew_by_its_name(folder: Path) -> None:
