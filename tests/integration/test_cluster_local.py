@@ -49,7 +49,10 @@ def where(ctx: StepContext) -> list[int]:
     return [os.getpid(), os.getppid()]
 
 
-async def test_a_local_cluster_carries_out_calls_and_leaves_nothing_behind() -> None:
+async def test_a_local_cluster_carries_out_calls_and_leaves_nothing_behind(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     before = set(family())
     pools = Pools()
     caller = FunctionCaller(pools)
@@ -63,6 +66,7 @@ async def test_a_local_cluster_carries_out_calls_and_leaves_nothing_behind() -> 
     await pools.close()
     for pid in started:
         await until(lambda pid=pid: is_gone(pid))
+    assert list(tmp_path.iterdir()) == [], "no files either"
 
 
 async def test_only_its_owner_can_use_a_local_cluster() -> None:
@@ -104,7 +108,11 @@ async def test_a_local_cluster_that_was_killed_is_started_again() -> None:
 
 
 async def test_after_a_kill_9_of_its_owner_nothing_of_a_local_cluster_is_left(tmp_path: Path) -> None:
-    owner = await asyncio.create_subprocess_exec(sys.executable, "-c", _SCRIPT, str(tmp_path / "pids"), cwd=_ROOT)
+    (tmp_path / "tmp").mkdir()
+    owner = await asyncio.create_subprocess_exec(
+        sys.executable, "-c", _SCRIPT, str(tmp_path / "pids"), cwd=_ROOT,
+        env={**os.environ, "TMPDIR": str(tmp_path / "tmp")},
+    )  # fmt: skip
     pids = await until(lambda: (tmp_path / "pids").exists() and (tmp_path / "pids").read_text().split(), 60)
     family = [process.pid for process in psutil.Process(owner.pid).children(recursive=True)]
     assert set(map(int, pids)) <= set(family)
@@ -112,6 +120,7 @@ async def test_after_a_kill_9_of_its_owner_nothing_of_a_local_cluster_is_left(tm
     await owner.wait()
     for pid in family:
         await until(lambda pid=pid: is_gone(pid))
+    assert list((tmp_path / "tmp").iterdir()) == []
 
 
 async def test_nothing_of_a_local_cluster_is_written_to_the_terminal(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ import pytest
 
 from stepchain_tui.run.failures import AttemptError
 from stepchain_tui.run.status import ErrorType
-from stepchain_tui.tools.cluster.placed import code_folder, put
+from stepchain_tui.tools.cluster.placed import base_folder, put
 from stepchain_tui.tools.cluster.sources import SIZE_LIMIT, CodeReader, place_of
 from tests.support import bodies
 
@@ -93,15 +93,17 @@ def test_a_function_of_ones_own_module_travels_as_its_file_and_an_installed_one_
     assert place_of(put) is None, "workers have StepChain"
 
 
-def test_code_is_put_once_where_nobody_else_can_look() -> None:
-    put("digest-of-test", {"a/b.py": b"1"})
-    put("digest-of-test", {"a/b.py": b"2"})
-    folder = code_folder("digest-of-test")
-    assert (folder / "a/b.py").read_bytes() == b"1"
-    assert oct(os.stat(folder.parent).st_mode & 0o777) == "0o700"
+def test_code_is_put_once_where_nobody_else_can_look(tmp_path: Path) -> None:
+    base = base_folder(str(tmp_path))
+    put(base, "digest", {"a/b.py": b"1"})
+    put(base, "digest", {"a/b.py": b"2"})
+    assert (base / "digest/a/b.py").read_bytes() == b"1"
+    assert base.parent == tmp_path
+    assert oct(os.stat(base).st_mode & 0o777) == "0o700"
 
 
 @pytest.mark.parametrize("name", ["/etc/x.py", "../x.py", "a/../../x.py", ""])
-def test_code_never_leaves_its_folder(name: str) -> None:
+def test_code_never_leaves_its_folder(tmp_path: Path, name: str) -> None:
     with pytest.raises(AttemptError, match="is no relative path"):
-        put(f"digest-{name.replace('/', '-')}", {name: b""})
+        put(tmp_path, "digest", {name: b""})
+    assert list(tmp_path.iterdir()) == []

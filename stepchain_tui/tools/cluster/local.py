@@ -9,11 +9,18 @@ is installed it speaks TLS with keys made for this one cluster, so that nobody e
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import os
+import shutil
+import signal
 import sys
+import tempfile
+import threading
 from pathlib import Path
 from typing import Any
+
+import psutil
 
 from stepchain_tui.core.secrets import environment_without_secrets
 from stepchain_tui.tools.cluster.failures import cluster_error
@@ -25,7 +32,7 @@ START_SECONDS = 60.0
 _PACKAGE_PARENT = str(Path(__file__).resolve().parents[3])
 _BOOT = (
     "import sys; sys.path.insert(0, sys.argv[1]); from stepchain_tui.tools.cluster.local import main; "
-    "main(*map(int, sys.argv[2:5]))"
+    "main(sys.argv[2], *map(int, sys.argv[3:6]))"
 )
 _KEYS = ("tls_ca_file", "tls_client_cert", "tls_client_key")
 _LAST_WORDS = 4_000
@@ -43,6 +50,7 @@ class LocalCluster:
         self._keys: dict[str, str] = {}
         self._child: Child
         self._lifeline = -1
+        self._folder = ""
         self._pumps: list[PipePump] = []
         self._told = bytearray()
         self._said = bytearray()
@@ -55,6 +63,7 @@ class LocalCluster:
             AttemptError: It does not start, as a `server_error`.
         """
         made = cls()
+        made._folder = tempfile.mkdtemp(prefix="stepchain-cluster-")
         lifeline_read, made._lifeline = os.pipe()
         told_read, told_write = os.pipe()
         said_read, said_write = os.pipe()
@@ -66,11 +75,12 @@ class LocalCluster:
                     "-c",
                     _BOOT,
                     _PACKAGE_PARENT,
+                    made._folder,
                     str(told_write),
                     str(lifeline_read),
                     str(os.getpid()),
                 ],
-                environment=environment_without_secrets(os.environ),
+                environment={**environment_without_secrets(os.environ), "TMPDIR": made._folder},
                 cwd=Path("/"),
                 stdout=said_write,
                 stderr=said_write,
@@ -79,6 +89,7 @@ class LocalCluster:
         except BaseException:
             for descriptor in (made._lifeline, told_read, said_read):
                 os.close(descriptor)
+            shutil.rmtree(made._folder, ignore_errors=True)
             raise
         finally:
             for descriptor in (lifeline_read, told_write, said_write):
@@ -107,6 +118,7 @@ class LocalCluster:
     async def close(self) -> None:
         """End it with its workers and their children; may be called again."""
         await self._child.end(grace=0)
+        await asyncio.to_thread(shutil.rmtree, self._folder, ignore_errors=True)
         for pump in self._pumps:
             pump.close()
         if self._lifeline >= 0:
@@ -116,8 +128,6 @@ class LocalCluster:
 
     def kill(self) -> None:
         """End it at once without waiting."""
-        import signal
-
         if self.alive:
             self._child.signal_group(signal.SIGKILL)
 
@@ -139,23 +149,35 @@ class LocalCluster:
         del self._said[:-_LAST_WORDS]
 
 
-def main(told: int, lifeline: int, owner: int) -> None:
+def main(folder: str, told: int, lifeline: int, owner: int) -> None:
     """Be the cluster until the owner is gone; runs in the child process.
 
     Args:
+        folder: Where the workers keep their files; removed at the end, where the owner cannot do so any more.
         told: Descriptor on which the address and the keys are written, as JSON.
         lifeline: Descriptor of a pipe that ends with the owner.
         owner: Process id of the owner.
     """
-    from stepchain_tui.tools.worker import _die_with
-
     for descriptor in (told, lifeline):
         os.set_inheritable(descriptor, False)
-    _die_with(owner, lifeline)
-    asyncio.run(_serve(told))
+
+    def watch() -> None:
+        try:
+            os.read(lifeline, 1)
+            for process in psutil.Process().children(recursive=True):
+                with contextlib.suppress(psutil.Error):
+                    process.kill()
+            shutil.rmtree(folder, ignore_errors=True)  # after those who write into it
+        finally:
+            os.killpg(0, signal.SIGKILL)
+
+    threading.Thread(target=watch, name="stepchain-lifeline", daemon=True).start()
+    if os.getppid() != owner:
+        os.killpg(0, signal.SIGKILL)
+    asyncio.run(_serve(folder, told))
 
 
-async def _serve(told: int) -> None:
+async def _serve(folder: str, told: int) -> None:
     import dask
     import distributed
 
@@ -173,6 +195,7 @@ async def _serve(told: int) -> None:
         dashboard_address=None,
         worker_dashboard_address=None,
         memory_limit=0,
+        local_directory=folder,
         silence_logs=50,
         security=security,
         asynchronous=True,

@@ -21,7 +21,7 @@ from stepchain_tui.run.status import ErrorType
 from stepchain_tui.tools import wire
 from stepchain_tui.tools.cluster.channel import OPERATION, TOPIC, Channel, ChannelClosedError
 from stepchain_tui.tools.cluster.child import CallProcess, CallRequest, describe
-from stepchain_tui.tools.cluster.placed import base_folder, code_folder, put, work_folder
+from stepchain_tui.tools.cluster.placed import base_folder, put, work_folder
 from stepchain_tui.tools.process_pool import finish
 from stepchain_tui.tools.process_worker import WORKER_GRACE
 
@@ -74,11 +74,12 @@ async def carry_calls(terms: Terms) -> dict[str, Any]:
     name, waiter, over = terms["pilot"], asyncio.get_running_loop().create_future(), asyncio.Event()
     _waiting[name] = (terms["key"], waiter, over)
     try:
-        told = {"pilot": name, "address": worker.address, "folder": str(base_folder()), "python": _python()}
+        base = base_folder(worker.local_directory)
+        told = {"pilot": name, "address": worker.address, "folder": str(base), "python": _python()}
         worker.log_event(TOPIC, told)
         comm = await _connection(worker, name, waiter)
         if comm is not None:
-            await _Pilot(Channel(comm)).serve()
+            await _Pilot(Channel(comm), base).serve()
     finally:
         del _waiting[name]
         over.set()
@@ -117,8 +118,9 @@ _waiting: dict[str, tuple[str, asyncio.Future[Any], asyncio.Event]] = {}
 class _Pilot:
     """Carries out one call at a time for one engine."""
 
-    def __init__(self, channel: Channel) -> None:
+    def __init__(self, channel: Channel, base: Path) -> None:
         self._channel = channel
+        self._base = base
         self._number = 0
         self._task: asyncio.Task[None] | None = None
         self._child: CallProcess | None = None
@@ -190,8 +192,8 @@ class _Pilot:
         digest, files = request.pop("code"), request.pop("files", None)
         if digest:
             if files is not None:
-                put(digest, files)
-            code = code_folder(digest)
+                put(self._base, digest, files)
+            code = self._base / digest
             request["folder"] = str(code / request["folder"])
             request["reference"] = request["reference"].replace("{code}", str(code))
         if request.pop("same_environment", False):
@@ -210,7 +212,7 @@ class _Pilot:
                 error_type=ErrorType.USER_ERROR,
                 hint="Name a folder that the workers share, or leave cwd out.",
             )
-        folder = work_folder()
+        folder = work_folder(self._base)
         if cwd is not None:
             said = f"the worker has no folder {cwd}: the step worked in an empty one, which is gone now"
             self._channel.send("warn", number, said)

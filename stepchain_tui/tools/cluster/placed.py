@@ -1,10 +1,12 @@
-"""Code that came with a call, put where it can be imported: once for each worker process, gone with it."""
+"""Code that came with a call, put where it can be imported: once for each worker, gone with its folder.
+
+All of it is below the folder that Dask gives to the worker, removes at the worker's end, and where the worker was
+killed, at the start of the next one on that machine.
+"""
 
 from __future__ import annotations
 
-import atexit
 import functools
-import os
 import shutil
 import tempfile
 from collections.abc import Mapping
@@ -15,37 +17,28 @@ from stepchain_tui.run.status import ErrorType
 
 
 @functools.cache
-def _base_of(_pid: int) -> Path:
-    base = Path(tempfile.mkdtemp(prefix="stepchain-cluster-")).resolve()
-    atexit.register(shutil.rmtree, base, ignore_errors=True)
-    return base
+def base_folder(worker_folder: str) -> Path:
+    """Return the folder of a worker in which code is put; nobody else on the machine may look into it."""
+    return Path(tempfile.mkdtemp(prefix="stepchain-", dir=worker_folder)).resolve()
 
 
-def base_folder() -> Path:
-    """Return the folder of this process in which code is put; nobody else on the machine may look into it."""
-    return _base_of(os.getpid())
-
-
-def code_folder(digest: str) -> Path:
-    """Return where the code of a digest is, or will be."""
-    return base_folder() / digest
-
-
-def put(digest: str, files: Mapping[str, bytes]) -> None:
+def put(base: Path, digest: str, files: Mapping[str, bytes]) -> None:
     """Write the files of a digest; nothing where they are there already.
 
     Args:
+        base: The worker's folder for code.
         digest: What tells this code from other code.
         files: Relative paths with what is in them.
 
     Raises:
         AttemptError: They cannot be written, as a `server_error`.
     """
-    folder = code_folder(digest)
+    folder = base / digest
     if folder.is_dir():
         return
-    making = Path(tempfile.mkdtemp(dir=base_folder()))
+    making = base / f"{digest}.new"
     try:
+        making.mkdir()
         for name, content in files.items():
             path = making / _inside(name)
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -60,9 +53,9 @@ def put(digest: str, files: Mapping[str, bytes]) -> None:
         ) from error
 
 
-def work_folder() -> Path:
+def work_folder(base: Path) -> Path:
     """Return a new empty folder for a call whose own is not on this machine; the caller removes it."""
-    return Path(tempfile.mkdtemp(prefix="work-", dir=base_folder()))
+    return Path(tempfile.mkdtemp(prefix="work-", dir=base))
 
 
 def _inside(name: str) -> PurePosixPath:
