@@ -263,7 +263,14 @@ class McpServer:
         if self._opening is None:
             self._opening = asyncio.create_task(self._open(), name=f"mcp-open-{self.spec.name}")
             self._opening.add_done_callback(self._opened)
-        return await asyncio.shield(self._opening)
+        opening = self._opening
+        try:
+            return await asyncio.shield(opening)
+        except asyncio.CancelledError:
+            task = asyncio.current_task()
+            if not opening.cancelled() or (task is not None and task.cancelling()):
+                raise  # it is the caller who is cancelled
+            raise server_failure(self.spec, "was closed while it connected", "The next call connects anew.") from None
 
     async def _open(self) -> Connection:
         self._notice()

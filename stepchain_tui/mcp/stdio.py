@@ -18,6 +18,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
+import msgspec
+
 from stepchain_tui.mcp.log import ServerLog
 from stepchain_tui.mcp.spec import ServerSpec
 from stepchain_tui.run.failures import AttemptError
@@ -31,6 +33,7 @@ if TYPE_CHECKING:
     from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStream
     from mcp.client._transport import TransportStreams
     from mcp.shared.message import SessionMessage
+    from mcp_types import JSONRPCMessage
 
 MOST_OF_A_MESSAGE = 16 * 1024 * 1024
 """Bytes of one message at most: an output of 10 MB in base64, and some room."""
@@ -42,6 +45,8 @@ _EDGE = 256
 """Bytes kept of both ends of a message that is too long, to find out whose answer it is."""
 _ID_FIRST = re.compile(rb'^\s*\{\s*"jsonrpc"\s*:\s*"2\.0"\s*,\s*"id"\s*:\s*(\d{1,15})\s*,')
 _ID_LAST = re.compile(rb'"id"\s*:\s*(\d{1,15})\s*\}\s*$')
+MOST_STRAY_LINES = 1_000
+"""Lines that are no messages after which a server is given up: it is none, or it would flood us."""
 TOO_LARGE = "stepchain: the answer is too large"
 """The message of the error that stands for an answer that was not taken in."""
 
@@ -69,6 +74,7 @@ class StdioTransport:
         self._tasks: list[asyncio.Task[None]] = []
         self._streams: list[Any] = []
         self._input: _Input | None = None
+        self._stray_lines = 0
 
     async def __aenter__(self) -> TransportStreams:
         import anyio
@@ -99,7 +105,9 @@ class StdioTransport:
         await finish(self._end())
 
     def end_words(self) -> str:
-        """Return how the process ended, empty while it runs."""
+        """Return how the process ended, or why it was given up; empty while all is well."""
+        if self._stray_lines > MOST_STRAY_LINES:
+            return "writes what is no message to its standard output"
         if self.child is None or not self.child.exited.done():
             return ""
         return exit_words(self.child.exited.result())
@@ -182,6 +190,8 @@ class StdioTransport:
                     message = self._message(line)
                     if message is not None:
                         await to_session.send(message)
+                    elif self._stray_lines > MOST_STRAY_LINES:
+                        return
                 await asyncio.sleep(0)  # a server that floods has its share of the loop and no more
         except (anyio.ClosedResourceError, anyio.BrokenResourceError, OSError):
             pass  # the session is gone: nobody reads any more
@@ -192,7 +202,7 @@ class StdioTransport:
 
     def _message(self, line: bytes | _TooLong) -> SessionMessage | None:
         from mcp.shared.message import SessionMessage
-        from mcp_types import INTERNAL_ERROR, ErrorData, JSONRPCError, jsonrpc_message_adapter
+        from mcp_types import INTERNAL_ERROR, ErrorData, JSONRPCError
 
         if isinstance(line, _TooLong):
             self._log.say(f"--- a message of more than {MOST_OF_A_MESSAGE // 1024**2} MB was not taken in")
@@ -202,9 +212,10 @@ class StdioTransport:
             error = ErrorData(code=INTERNAL_ERROR, message=TOO_LARGE)
             return SessionMessage(JSONRPCError(jsonrpc="2.0", id=number, error=error))
         try:
-            return SessionMessage(jsonrpc_message_adapter.validate_json(line, by_name=False))
-        except ValueError:
+            return SessionMessage(_parsed(line))
+        except (ValueError, RecursionError):
             if line.strip():
+                self._stray_lines += 1
                 self._log.take(b"stdout: " + line + b"\n")
             return None
 
@@ -221,6 +232,30 @@ class StdioTransport:
         except OSError:
             self.lost.set()
             to_session.close()  # the session then knows that no answer will come
+
+
+def _parsed(line: bytes) -> JSONRPCMessage:
+    """Return a line as a message.
+
+    An answer is taken as it is, since the session holds its result against the protocol anyway: to hold a large one
+    against all kinds of messages first takes several times as long as to read it.
+
+    Raises:
+        ValueError: It is none.
+    """
+    from mcp_types import JSONRPCResponse, jsonrpc_message_adapter
+
+    if not line.lstrip().startswith(b"{"):
+        raise ValueError("no object")
+    try:
+        plain = msgspec.json.decode(line)
+    except (msgspec.DecodeError, RecursionError):
+        return jsonrpc_message_adapter.validate_json(line, by_name=False)  # it takes NaN too
+    if isinstance(plain, dict) and plain.get("jsonrpc") == "2.0" and "method" not in plain and "error" not in plain:
+        number, result = plain.get("id"), plain.get("result")
+        if isinstance(result, dict) and isinstance(number, int | str):
+            return JSONRPCResponse.model_construct(jsonrpc="2.0", id=number, result=result)
+    return jsonrpc_message_adapter.validate_python(plain, by_name=False)
 
 
 class _TooLong:

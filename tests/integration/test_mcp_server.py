@@ -278,11 +278,18 @@ async def test_a_folder_that_is_not_there_is_told(servers: McpServers, tmp_path:
     assert "there is no folder" in str(told)
 
 
-@pytest.mark.parametrize("command", [["sleep", "600"], ["yes", "garbage"]])
-async def test_a_server_that_says_nothing_that_counts_is_given_up(tmp_path: Path, command: list[str]) -> None:
+async def test_a_program_that_floods_its_output_is_given_up_at_once(servers: McpServers, tmp_path: Path) -> None:
+    server = servers.get(spec_of({"command": "yes", "args": ["garbage"]}, tmp_path))
+    told = await failure(server.tools())
+    assert told.error_type is ErrorType.SERVER_ERROR
+    assert "writes what is no message to its standard output (connecting)" in str(told)
+    assert Path(server.row()["stderr_path"]).stat().st_size < 100_000
+
+
+async def test_a_server_that_says_nothing_is_given_up(tmp_path: Path) -> None:
     servers = servers_in(tmp_path, connect_timeout=0.7)
     try:
-        server = servers.get(spec_of({"command": command[0], "args": command[1:]}, tmp_path))
+        server = servers.get(spec_of({"command": "sleep", "args": ["600"]}, tmp_path))
         told = await failure(server.tools())
         assert told.error_type is ErrorType.TIMEOUT
         assert str(told) == "MCP server 'odd' did not connect within 0.7 s"
@@ -407,9 +414,9 @@ async def test_closing_while_connecting_leaves_nothing(tmp_path: Path) -> None:
     task = asyncio.create_task(server.tools())
     await until(lambda: server.row()["state"] == "connecting")
     await servers.close()
-    await asyncio.wait([task], timeout=PATIENCE)
-    assert task.done()
-    assert task.cancelled() or task.exception() is not None
+    told = await failure(task)
+    assert told.error_type is ErrorType.SERVER_ERROR
+    assert str(told) == "MCP server 'odd' was closed while it connected"
 
 
 async def test_a_server_that_nobody_calls_rests_and_wakes(tmp_path: Path) -> None:

@@ -101,6 +101,12 @@ class ToolSteps(KindSteps):
             AttemptError: Its entry is wrong, as a `user_error`.
         """
         entry = call.options[SERVER]
+        if "command" not in entry and "url" not in entry:
+            raise AttemptError(
+                f"step '{call.step.id}': there is no MCP server '{entry['name']}'",
+                error_type=ErrorType.USER_ERROR,
+                hint="Name it under mcp_servers, in the plan or in the settings.",
+            )
         try:
             return ServerSpec.of_entry(
                 entry["name"],
