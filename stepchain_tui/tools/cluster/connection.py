@@ -12,6 +12,7 @@ from stepchain_tui.tools.cluster.channel import TOPIC
 from stepchain_tui.tools.cluster.failures import no_library, unreachable
 from stepchain_tui.tools.cluster.pilot import Terms
 from stepchain_tui.tools.cluster.quiet import quiet_library
+from stepchain_tui.tools.process_pool import finish
 
 if TYPE_CHECKING:
     from stepchain_tui.tools.cluster.local import LocalCluster
@@ -138,6 +139,9 @@ class Connection:
             await self.count_slots()
         except BaseException as error:
             self._client = None
+            local, self._local = self._local, None
+            if local is not None:  # one that does not answer is of no use to the next try either
+                await finish(local.close())
             if client is not None:
                 with contextlib.suppress(Exception):  # as above
                     await client._close(fast=True)
