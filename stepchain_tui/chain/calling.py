@@ -16,6 +16,7 @@ from stepchain_tui.resilience.classify import classify
 from stepchain_tui.run.failures import Failure
 from stepchain_tui.run.status import ErrorType
 from stepchain_tui.tools import Pools
+from stepchain_tui.tools.remote import function_error
 
 CallTool = Callable[[str, dict[str, Any]], Any]
 """`call_tool(name, parameters)`: returns what the tool returns, or an awaitable of it."""
@@ -57,18 +58,26 @@ class ScriptTools:
         return ""
 
     async def _value(self, call: StepCall, name: str, arguments: dict[str, Any]) -> Any:
-        if self._is_async:
-            found = self._call_tool(name, arguments)
-        else:
-            in_thread = self._pools.threads.submit(lambda _: self._call_tool(name, arguments))
-            try:
-                found = await in_thread.result
-            except asyncio.CancelledError:
-                in_thread.cancel()
-                if not in_thread.finished.done():
-                    call.lingering = in_thread.finished
-                raise
-        return await found if inspect.isawaitable(found) else found
+        """Return what the tool returns; what it raises is told as that of every other function."""
+        try:
+            found = self._call_tool(name, arguments) if self._is_async else await self._in_thread(call, name, arguments)
+            return await found if inspect.isawaitable(found) else found
+        except (asyncio.CancelledError, GeneratorExit, KeyboardInterrupt):
+            raise
+        except BaseException as error:
+            raise function_error(error) from error
+
+    async def _in_thread(self, call: StepCall, name: str, arguments: dict[str, Any]) -> Any:
+        in_thread = self._pools.threads.submit(lambda _: self._call_tool(name, arguments))
+        try:
+            return await in_thread.result
+        except asyncio.CancelledError:
+            in_thread.cancel()
+            if not in_thread.finished.done():
+                call.lingering = in_thread.finished
+            raise
+        except BaseException as error:  # a thread's KeyboardInterrupt is not the user's
+            raise function_error(error) from error
 
     def _tell(
         self,

@@ -18,6 +18,7 @@ from stepchain_tui.plan import find_cycle
 _HINT = "Mend the chain; nothing was called."
 _LONGEST_TIMEOUT = 10 * 365 * 86_400
 _MOST_ORDERS = 2**31
+_LONGEST_NAME = 200
 
 
 @dataclass
@@ -66,6 +67,8 @@ class ToolCall:
         dependencies: Any = self.dependencies
         if not isinstance(name, str) or not name.strip():
             raise _wrong("a call", "tool_name must be the name of a tool", "Write ToolCall('search', {...}, order=1).")
+        if len(name) > _LONGEST_NAME or not name.isprintable() or "{{" in name or "{%" in name:
+            raise _wrong("a call", f"{name[:40]!r} cannot be the name of a tool", "Use 'tool' or 'server.tool'.")
         if not _is_order(self.order):
             raise _wrong(f"the call of {self.tool_name}", f"order must be a whole number, not {self.order!r}")
         where = f"call {self.label}"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 from typing import Any
 
 import pytest
@@ -59,6 +60,9 @@ def executor(store: AbstractStore | None = None) -> ChainExecutor:
     [
         (lambda: ToolCall("", {}, 1), "tool_name must be"),
         (lambda: ToolCall(None, {}, 1), "tool_name must be"),  # type: ignore[arg-type]
+        (lambda: ToolCall("{{ secrets.X }}", {}, 1), "'{{ secrets.X }}' cannot be the name of a tool"),
+        (lambda: ToolCall("a\x1b[31m", {}, 1), r"'a\\x1b\[31m' cannot be the name"),
+        (lambda: ToolCall("a" * 201, {}, 1), "cannot be the name of a tool"),
         (lambda: ToolCall("a", {}, -1), "the call of a: order must be a whole number, not -1"),
         (lambda: ToolCall("a", {}, True), "not True"),
         (lambda: ToolCall("a", {}, "1"), "not '1'"),  # type: ignore[arg-type]
@@ -117,6 +121,64 @@ async def test_the_beginning_of_an_id_is_not_the_id() -> None:
     store = MemoryStore()
     await executor(store).execute_plan(ExecutionPlan("chain-of-may", [call(1)]), Recorder())
     assert executor(store).get_execution_state("chain-of") is None
+
+
+# --- functions of every make
+
+
+class Service:
+    """Something with methods that make calls."""
+
+    async def __call__(self, name: str, parameters: dict[str, Any]) -> str:
+        return f"{name} of an object"
+
+    async def awaited(self, name: str, parameters: dict[str, Any]) -> str:
+        return f"{name} of an async method"
+
+    def plain(self, name: str, parameters: dict[str, Any]) -> str:
+        return f"{name} of a method"
+
+    def later(self, name: str, parameters: dict[str, Any]) -> Any:
+        return self.awaited(name, parameters)
+
+
+async def given_more(more: str, name: str, parameters: dict[str, Any]) -> str:
+    return f"{name} of {more}"
+
+
+@pytest.mark.parametrize(
+    ("call_tool", "output"),
+    [
+        (Service(), "tool1 of an object"),
+        (Service().awaited, "tool1 of an async method"),
+        (Service().plain, "tool1 of a method"),
+        (Service().later, "tool1 of an async method"),
+        (functools.partial(given_more, "a partial"), "tool1 of a partial"),
+        (lambda name, parameters: name, "tool1"),
+    ],
+)
+async def test_whatever_can_be_called_makes_the_calls(call_tool: Any, output: str) -> None:
+    state = await executor().execute_plan(ExecutionPlan("p", [call(1)]), call_tool)
+    assert state.get_successful_outputs() == {1: output}
+
+
+async def test_what_cannot_be_called_is_refused_before_anything_is_stored() -> None:
+    running = executor()
+    with pytest.raises(ValueError, match="call_tool must be a function, this is int"):
+        await running.execute_plan(ExecutionPlan("p", [call(1)]), 5)  # type: ignore[arg-type]
+    assert running.get_execution_state("p") is None
+
+
+@pytest.mark.parametrize("raised", [SystemExit(3), KeyboardInterrupt(), TypeError("no such argument")])
+async def test_whatever_a_plain_tool_raises_fails_its_call_only(raised: BaseException) -> None:
+    def tool(name: str, parameters: dict[str, Any]) -> str:
+        if name == "tool1":
+            raise raised
+        return name
+
+    state = await executor().execute_plan(ExecutionPlan("p", [call(1), call(2)]), tool)
+    assert (state.results[1].status, state.results[2].status) == (FAILED, SUCCESS)
+    assert state.results[1].error
 
 
 # --- order
