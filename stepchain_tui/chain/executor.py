@@ -116,8 +116,9 @@ class ChainExecutor:
             RunLockedError: A living process carries it out.
         """
         plan.check()
-        if call_tool is not None and not callable(call_tool):
-            told = f"call_tool must be a function, this is {type(call_tool).__name__}"
+        given: Any = call_tool  # callers are not type-checked
+        if given is not None and not callable(given):
+            told = f"call_tool must be a function, this is {type(given).__name__}"
             raise UsageError(told, hint="Write execute_plan(plan, call_tool), with call_tool(name, parameters).")
         async with self._engine() as engine:
             if (waiting := self._to_store.get(plan.plan_id)) is not None:
