@@ -98,13 +98,19 @@ class McpServer:
                 self._tools = await self._list(connection)
             return self._tools
 
-    async def tool(self, name: str) -> McpTool:
+    async def tool(self, name: str, *, anew: bool = False) -> McpTool:
         """Return one tool; one that is not known may be new, so the server is asked once more.
+
+        Args:
+            name: Its name at the server.
+            anew: Ask again, although it is known: it may have changed.
 
         Raises:
             AttemptError: There is none of that name, as a `user_error`, or the server cannot be asked.
         """
         known = self._tools if self._connection is not None and self._connection.is_usable else None
+        if anew and known is not None:
+            known = await self.tools(anew=True)
         found = _named(name, known or ())
         if found is None:
             was_known = known is not None

@@ -69,6 +69,17 @@ async def test_progress_and_log_messages_reach_their_own_call(
         assert progress == [(1, 2, "part 1"), (2, 2, "part 2")]
 
 
+async def test_a_server_that_says_its_tools_changed_is_asked_again(servers: McpServers, tmp_path: Path) -> None:
+    async with HttpProcess(tmp_path, "--legacy", "--new-tool") as process:
+        server = servers.get(spec_of(process.entry(), tmp_path))
+        assert "newcomer" not in [tool.name for tool in await server.tools()]
+        async with asyncio.timeout(PATIENCE):
+            while server.known_tools is not None:  # what is told before our stream for it is open is lost
+                await server.call("change", {}, timeout=PATIENCE)
+                await asyncio.sleep(0.02)
+        assert "newcomer" in [tool.name for tool in await server.tools()]
+
+
 @pytest.mark.parametrize("part", [False, True])
 @pytest.mark.parametrize("options", ERAS)
 async def test_the_death_of_a_server_in_a_call_fails_that_call_once(

@@ -250,6 +250,18 @@ async def test_an_executor_outside_of_plans_counts_its_time_and_asks_nobody(tmp_
         await servers.close()
 
 
+async def test_a_tool_that_was_changed_meanwhile_is_called_as_it_is_now(tmp_path: Path) -> None:
+    servers = servers_in(tmp_path)
+    try:
+        server = servers.get(spec_of(stdio_entry("--new-tool"), tmp_path))
+        await server.tools()
+        assert (await server.tool("newcomer")).required == []
+        executor = McpToolExecutor(ToolSpec(tool_name="newcomer"), server)
+        assert await executor.execute({"name": "Ada"}) == "welcome Ada"
+    finally:
+        await servers.close()
+
+
 async def test_cancelling_a_step_cancels_the_call(bench: Bench, tmp_path: Path) -> None:
     file = tmp_path / "hang"
     run = await bench.start(odd_plan(call("slow", "odd.hang", args={"file": str(file)})))

@@ -152,6 +152,13 @@ async def environment(context: Any, args: dict[str, Any]) -> types.CallToolResul
     return structured({"environment": dict(os.environ), "cwd": str(Path.cwd()), "headers": headers, "pid": os.getpid()})
 
 
+@tool()
+async def change(context: Any, args: dict[str, Any]) -> types.CallToolResult:
+    """Say that the tools are others now."""
+    await context.session.send_tool_list_changed()
+    return text("changed")
+
+
 # --- tools that do not
 
 
@@ -278,8 +285,9 @@ async def list_tools(context: Any, params: Any) -> types.ListToolsResult:
     if OPTIONS.hang_at == "list":
         await asyncio.Event().wait()
     tools = [found for found, _ in TOOLS.values()]
-    if OPTIONS.new_tool and _listed > 1:
-        tools.append(types.Tool(name="newcomer", input_schema={"type": "object"}))
+    if OPTIONS.new_tool:
+        takes = object_of("name", name=TEXT) if _listed > 2 else {"type": "object", "additionalProperties": False}
+        tools += [types.Tool(name="newcomer", input_schema=takes)] * (_listed > 1)
     if not OPTIONS.page:
         return types.ListToolsResult(tools=tools)
     start = int(params.cursor) if params is not None and params.cursor else 0
@@ -290,7 +298,7 @@ async def list_tools(context: Any, params: Any) -> types.ListToolsResult:
 
 async def call_tool(context: Any, params: Any) -> Any:
     if params.name == "newcomer":
-        return text("welcome")
+        return text(f"welcome {(params.arguments or {}).get('name', '')}".strip())
     if params.name not in TOOLS:
         raise MCPError(code=-32602, message=f"Unknown tool: {params.name}")
     return await TOOLS[params.name][1](context, params.arguments or {})
@@ -364,7 +372,11 @@ def main() -> None:
     parser.add_argument("--hang-at", choices=("connect", "list"))
     parser.add_argument("--page", type=int, default=0, help="tools in a page")
     parser.add_argument("--endless-pages", action="store_true")
-    parser.add_argument("--new-tool", action="store_true", help="have one tool more from the second listing on")
+    parser.add_argument(
+        "--new-tool",
+        action="store_true",
+        help="have one tool more from the second listing on, and another one from the third",
+    )
     parser.add_argument("--ignore-end", action="store_true", help="stay after the input ended, and ignore TERM")
     parser.add_argument("--noise", type=int, default=0, help="megabytes written to stderr at the start")
     parser.parse_args(namespace=OPTIONS)

@@ -8,7 +8,7 @@ from stepchain_tui.executors.base import BaseExecutor
 from stepchain_tui.executors.context import CallContext
 from stepchain_tui.executors.spec import ToolSpec
 from stepchain_tui.executors.tool.calls import ToldCall, approved, with_step
-from stepchain_tui.mcp import McpServer, ServerSpec, check_arguments, value_of
+from stepchain_tui.mcp import McpArgumentError, McpServer, ServerSpec, check_arguments, value_of
 from stepchain_tui.mcp.failures import not_allowed
 from stepchain_tui.tools.context import StepContext
 
@@ -73,7 +73,12 @@ class McpToolExecutor(BaseExecutor):
             words.progress(done, total)
 
         tool = await self.server.tool(name)
-        if warning := check_arguments(tool, args):
+        try:
+            warning = check_arguments(tool, args)
+        except McpArgumentError:
+            tool = await self.server.tool(name, anew=True)  # the server may have changed it since it was listed
+            warning = check_arguments(tool, args)
+        if warning:
             ports.warn(warning)
         result = await self.server.call(
             name,
