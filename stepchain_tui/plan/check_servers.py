@@ -28,7 +28,7 @@ class ServerChecker:
         servers, secrets, inputs = data.get("mcp_servers"), data.get("secrets"), data.get("inputs")
         self._servers: dict[Any, Any] = servers if isinstance(servers, dict) else {}
         self._known: dict[str, list[str] | None] = {
-            "secrets": [name for name in secrets if isinstance(name, str)] if isinstance(secrets, list) else [],
+            "secrets": [name for name in secrets if isinstance(name, str)] if isinstance(secrets, list | tuple) else [],
             "inputs": list(inputs) if isinstance(inputs, dict) else [],
         }
 
@@ -55,7 +55,7 @@ class ServerChecker:
             return
         entry = self._servers[named.server]
         allowed = entry.get("allowed_tools") if isinstance(entry, dict) else None
-        if isinstance(allowed, list) and named.tool not in allowed:
+        if isinstance(allowed, list | tuple) and named.tool not in allowed:
             found = unknown(where, "tool", named.tool, [name for name in allowed if isinstance(name, str)])
             message = f"'{named.tool}' is not among the 'allowed_tools' of the server '{named.server}'"
             yield Mistake(where, message, found.suggestion)
@@ -84,7 +84,7 @@ class ServerChecker:
         if isinstance(asked, str) and asked not in ("always", "never"):
             found = unknown((*here, "require_approval"), "word", asked, ("always", "never"))
             yield Mistake(found.location, "write always, never, or a list of tools", found.suggestion)
-        if isinstance(asked, list) and isinstance(allowed, list):
+        if isinstance(asked, list | tuple) and isinstance(allowed, list | tuple):
             for place, tool in enumerate(asked):
                 if tool not in allowed:
                     yield unknown((*here, "require_approval", place), "tool", str(tool), map(str, allowed))

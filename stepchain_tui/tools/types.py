@@ -12,6 +12,7 @@ from stepchain_tui.core.errors import UsageError
 from stepchain_tui.run.failures import AttemptError
 from stepchain_tui.run.status import ErrorType
 from stepchain_tui.run.values import OUTPUT_LIMIT
+from stepchain_tui.tools.health import better_mode
 
 CALL_MODES = ("process", "thread")
 """Where a tool call may run."""
@@ -134,10 +135,6 @@ class ToolResult(msgspec.Struct, frozen=True, kw_only=True):
         return cpu_share(self.cpu_time, self.execution_time)
 
 
-_LONG_ENOUGH = 0.05
-"""Seconds below which a call is too short to tell in which mode it should run."""
-
-
 def cpu_share(cpu_time: float | None, execution_time: float) -> float | None:
     """Return which part of its time a call computed, 0.0 to 1.0; None where that is not known."""
     if cpu_time is None or execution_time <= 0:
@@ -152,12 +149,11 @@ def mode_hint(mode: str, cpu_time: float | None, execution_time: float) -> str:
     thread and is of no use to a function that only waits.
     """
     share = cpu_share(cpu_time, execution_time)
-    if share is None or execution_time < _LONG_ENOUGH:
-        return ""
-    if mode == "thread" and share >= 0.7:
-        return f"It computed for {share:.0%} of its time: mode process would use another core."
-    if mode == "process" and share <= 0.1:
-        return f"It waited for {1 - share:.0%} of its time: mode thread would cost less."
+    match better_mode(mode, share, execution_time):
+        case "process":
+            return f"It computed for {share:.0%} of its time: mode process would use another core."
+        case "thread":
+            return f"It waited for {1 - (share or 0.0):.0%} of its time: mode thread would cost less."
     return ""
 
 
