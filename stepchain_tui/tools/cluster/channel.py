@@ -18,7 +18,7 @@ TOPIC = "stepchain-pilots"
 """Where pilots tell that they are there."""
 _BATCH_BYTES = 1_000_000
 _SMALL = 64
-"""Bytes that a message without a payload counts for."""
+"""Bytes that a message counts for beside its payload."""
 
 Message = tuple[Any, ...]
 
@@ -84,7 +84,7 @@ class Channel:
         """Take what may go out in one message: a pause between two lets the other side's words come through."""
         size, count = 0, 0
         for message in self._outgoing:
-            size += _size(message)
+            size += weight(message[-1])
             count += 1
             if size > _BATCH_BYTES:
                 break
@@ -93,6 +93,6 @@ class Channel:
         return batch
 
 
-def _size(message: Message) -> int:
-    last = message[-1]
-    return _SMALL + (len(last) if isinstance(last, bytes) else 0)
+def weight(payload: Any) -> int:
+    """Return how many bytes a message with this payload counts for, on both sides."""
+    return _SMALL + (len(payload) if isinstance(payload, bytes) else 0)

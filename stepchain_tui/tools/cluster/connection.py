@@ -139,9 +139,9 @@ class Connection:
             await self.count_slots()
         except BaseException as error:
             self._client = None
-            local, self._local = self._local, None
-            if local is not None:  # one that does not answer is of no use to the next try either
-                await finish(local.close())
+            started, self._local = self._local, None
+            if started is not None:  # one that does not answer is of no use to the next try either
+                await finish(started.close())
             if client is not None:
                 with contextlib.suppress(Exception):  # as above
                     await client._close(fast=True)

@@ -12,9 +12,10 @@ from typing import Any
 
 from stepchain_tui.core.values import decode_json
 from stepchain_tui.run.failures import AttemptError
+from stepchain_tui.run.status import ErrorType
 from stepchain_tui.tools import wire
 from stepchain_tui.tools.chunks import OnChunk
-from stepchain_tui.tools.cluster.channel import OPERATION, Channel, ChannelClosedError
+from stepchain_tui.tools.cluster.channel import OPERATION, Channel, ChannelClosedError, weight
 from stepchain_tui.tools.cluster.child import CallRequest
 from stepchain_tui.tools.cluster.failures import other_python, worker_lost
 from stepchain_tui.tools.cluster.sources import Code
@@ -220,7 +221,7 @@ class Lane:
             case "out":
                 if self._streams is not None and not call.reply.done():
                     self._streams[rest[0]].take(rest[1])
-                self._count(len(rest[1]))
+                self._count(rest[1])
             case "reply":
                 self._replied(call, *rest)
             case "warn":
@@ -243,7 +244,7 @@ class Lane:
             case wire.RESULT | wire.ERROR:
                 self._finish(call, tag, body)
                 return
-        self._count(len(body))
+        self._count(body)
 
     def _finish(self, call: ClusterCall, tag: bytes, body: bytes) -> None:
         call.record.ended_at = time.monotonic()
@@ -253,7 +254,10 @@ class Lane:
         if tag == wire.RESULT and not call.reply.done():
             call.reply.set_result(decode_json(body))
         elif tag == wire.ERROR:
-            call.fail(rebuild_error(self._as_here(call, decode_json(body))))
+            failure = rebuild_error(self._as_here(call, decode_json(body)))
+            if failure.error_type is ErrorType.SERVER_ERROR:  # the code may not have come to be there
+                self._digests.discard(call.code.digest)
+            call.fail(failure)
         self._is_free()
 
     def _as_here(self, call: ClusterCall, description: dict[str, Any]) -> dict[str, Any]:
@@ -266,8 +270,8 @@ class Lane:
             name: value.replace(there, here) if isinstance(value, str) else value for name, value in description.items()
         }
 
-    def _count(self, size: int) -> None:
-        self._taken += size
+    def _count(self, payload: bytes) -> None:
+        self._taken += weight(payload)
         if self._taken >= _TAKEN_EVERY:
             self._channel.send("taken", self._taken)
             self._taken = 0

@@ -19,7 +19,7 @@ from typing import Any, TypedDict, cast
 from stepchain_tui.run.failures import AttemptError
 from stepchain_tui.run.status import ErrorType
 from stepchain_tui.tools import wire
-from stepchain_tui.tools.cluster.channel import OPERATION, TOPIC, Channel, ChannelClosedError
+from stepchain_tui.tools.cluster.channel import OPERATION, TOPIC, Channel, ChannelClosedError, weight
 from stepchain_tui.tools.cluster.child import CallProcess, CallRequest, describe
 from stepchain_tui.tools.cluster.placed import base_folder, put, work_folder
 from stepchain_tui.tools.process_pool import finish
@@ -165,7 +165,7 @@ class _Pilot:
         own_folder: Path | None = None
         try:
             try:
-                own_folder = self._prepare(number, request)
+                own_folder = await self._prepare(number, request)
                 label = request.pop("label")
                 self._child = await _child()
                 self._channel.send("begun", number, self._child.child.pid)
@@ -185,20 +185,20 @@ class _Pilot:
             self._channel.send("ended", number)
         finally:
             if own_folder is not None:
-                shutil.rmtree(own_folder, ignore_errors=True)
+                asyncio.get_running_loop().run_in_executor(None, shutil.rmtree, own_folder, True)  # ignoring errors
 
-    def _prepare(self, number: int, request: CallRequest) -> Path | None:
+    async def _prepare(self, number: int, request: CallRequest) -> Path | None:
         """Make the request that of this machine, and return the folder that was made for it."""
-        digest, files = request.pop("code"), request.pop("files", None)
-        if digest:
-            if files is not None:
-                put(self._base, digest, files)
-            code = self._base / digest
-            request["folder"] = str(code / request["folder"])
-            request["reference"] = request["reference"].replace("{code}", str(code))
         if request.pop("same_environment", False):
             request["environment"] = self._environment
         self._environment = request["environment"]
+        digest, files = request.pop("code"), request.pop("files", None)
+        if digest:
+            if files is not None:
+                await asyncio.to_thread(put, self._base, digest, files)
+            code = self._base / digest
+            request["folder"] = str(code / request["folder"])
+            request["reference"] = request["reference"].replace("{code}", str(code))
         request.update(call=0, sys_path=None)
         return self._enter(number, request)
 
@@ -221,10 +221,9 @@ class _Pilot:
 
     def _tell(self, number: int, kind: str, what: Any, data: bytes) -> None:
         self._channel.send(kind, number, what, data)
-        if kind == "out" or len(data) > 64:  # the engine counts the same
-            self._unread += len(data)
-            if self._unread > UNREAD_LIMIT and self._child is not None:
-                self._child.hold()
+        self._unread += weight(data)
+        if self._unread > UNREAD_LIMIT and self._child is not None:
+            self._child.hold()
 
     def _give_back(self) -> None:
         child, self._child = self._child, None

@@ -36,9 +36,8 @@ def put(base: Path, digest: str, files: Mapping[str, bytes]) -> None:
     folder = base / digest
     if folder.is_dir():
         return
-    making = base / f"{digest}.new"
+    making = Path(tempfile.mkdtemp(prefix="new-", dir=base))
     try:
-        making.mkdir()
         for name, content in files.items():
             path = making / _inside(name)
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -46,6 +45,8 @@ def put(base: Path, digest: str, files: Mapping[str, bytes]) -> None:
         making.rename(folder)
     except OSError as error:
         shutil.rmtree(making, ignore_errors=True)
+        if folder.is_dir():  # another pilot of this worker was first
+            return
         raise AttemptError(
             f"the step's code cannot be written on the worker: {error}",
             error_type=ErrorType.SERVER_ERROR,

@@ -12,6 +12,7 @@ import os
 import site
 import sys
 import sysconfig
+import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cache, lru_cache
@@ -51,9 +52,10 @@ class Code:
 
 
 class CodeReader:
-    """Finds the code behind references, and keeps it until a file of it changes. Safe from any one thread."""
+    """Finds the code behind references, and keeps it until a file of it changes. Safe from any thread."""
 
     def __init__(self) -> None:
+        self._reading = threading.Lock()
         self._kept: dict[tuple[str, str], tuple[Code, list[FileStamp]]] = {}
 
     def current(self, reference: str, folder: str) -> Code | None:
@@ -71,9 +73,10 @@ class CodeReader:
         Raises:
             AttemptError: There is no such file, or the code is too large to travel, as a `user_error`.
         """
-        known = self.current(reference, folder)
-        if known is not None:
-            return known
+        with self._reading:  # many calls of one function begin at once: the first reads for all
+            return self.current(reference, folder) or self._read(reference, folder)
+
+    def _read(self, reference: str, folder: str) -> Code:
         place, _, name = reference.rpartition(":")
         home = Path(folder).resolve()
         if place.endswith(".py") or "/" in place:
