@@ -27,7 +27,7 @@ from stepchain_tui.tui.host import ChildHost, EngineHost, HowToEnd
 from stepchain_tui.tui.library import Library, prepare_store
 from stepchain_tui.tui.screens.base import ActionScreen
 from stepchain_tui.tui.state import AppState, load_state, save_state, store_mark
-from stepchain_tui.tui.text import visible
+from stepchain_tui.tui.text import visible_text
 from stepchain_tui.tui.themes import DEFAULT_THEME, STATUS_DEFAULTS, load_themes
 from stepchain_tui.tui.thread_host import ThreadHost
 
@@ -230,7 +230,7 @@ class StepChainApp(OpenScreens, Dialogs, App[int]):
 
     def _tell(self, title: str, text: str) -> None:
         # Errors quote what others wrote: a server, a tool, a file.
-        self.notify("\n".join(map(visible, text.split("\n"))), title=title, severity="error", timeout=8, markup=False)
+        self.notify(visible_text(text), title=title, severity="error", timeout=8, markup=False)
 
     def _engine_died(self, text: str) -> None:
         self._tell("Engine restarted", text)

@@ -40,6 +40,11 @@ def visible(text: str, tab: int = 4) -> str:
     return _CONTROL.sub(_picture, text)
 
 
+def visible_text(text: str) -> str:
+    """Return a text of several lines, each of them as `visible` gives it."""
+    return "\n".join(map(visible, text.split("\n")))
+
+
 def _picture(match: re.Match[str]) -> str:
     code = ord(match.group())
     if code < 0x20:

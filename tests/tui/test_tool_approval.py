@@ -69,7 +69,7 @@ async def test_the_call_is_shown_with_its_arguments_and_allowed(
         await until_asked(person)
         if size[0] < 100:
             await person.press("2")
-        await person.sees("⏸ tidy wants to call files.delete", 'path="a.txt", depth=2', "a allows it")
+        await person.sees("⏸ tidy wants to call files.delete", 'path="a.txt", depth=2', "a allow, change or deny")
         await person.press("a")
         area = await editor(person)
         assert json.loads(area.text) == {"path": "a.txt", "depth": 2}
@@ -213,6 +213,19 @@ async def test_a_hostile_call_is_neither_markup_nor_obeyed_nor_hidden(desk: Desk
             person.run.step_pane.tab = "tools"
             await person.sees("✕ denied", "by [bold]")
             assert not set("\x1b\x07\x9b\u202e\u200b") & set(person.text)
+
+
+async def test_a_question_made_of_what_a_tool_gave_is_not_obeyed(desk: Desk) -> None:
+    plan = """steps:
+  - {id: said, shell: "printf '\\\\033[2J\\\\033]0;owned\\\\007[bold]evil\\nmore'"}
+  - {id: gate, approve: "{{ steps.said.output.stdout }}", fields: {note: {type: text}}}
+"""
+    async with desk.app(plan=desk.plan(plan)) as person:
+        await person.press("s")
+        await person.step_is("gate", "waiting")
+        await person.press("a")
+        await person.sees("gate asks", "[bold]evil", "more")
+        assert not set("\x1b\x07") & set(person.text)
 
 
 def test_what_would_not_be_seen_is_written_out_and_means_the_same() -> None:

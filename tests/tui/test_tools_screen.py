@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import json
+import sys
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +14,12 @@ import pytest
 from tui_desk import Desk, Person, lend_terminal
 
 from stepchain_tui.core.settings import Settings
+from stepchain_tui.store.archive import export_run
+from stepchain_tui.store.importing import import_run
+from stepchain_tui.tui.actions import Scope, in_scopes
 from stepchain_tui.tui.host import HostError
 from stepchain_tui.tui.screens.home import HomeScreen
+from stepchain_tui.tui.screens.tools import ToolsScreen
 
 PLAN = "goal: Use tools\nsteps:\n  - {id: hello, shell: 'echo hello'}\n"
 HIGH, LOW = (200, 60), (80, 24)
@@ -260,6 +267,33 @@ async def test_it_takes_the_plan_of_the_open_run_and_leads_back_to_it(desk: Desk
         await person.opened(HomeScreen)
 
 
+async def test_no_server_of_an_imported_run_is_started_before_somebody_trusts_it(desk: Desk, engine: FakeTools) -> None:
+    at = datetime(2026, 1, 2, tzinfo=UTC)
+    async with desk.app(plan=desk.plan(PLAN)) as person:
+        await person.press("s")
+        await person.run_has_ended()
+        run_id = person.session.run_id
+    file = desk.folder / "run.gz"
+    async with desk.store() as store:
+        await export_run(store, run_id, file, program="a test", now=at)
+        await import_run(store, file, now=at, run_id="theirs")
+    async with desk.app(run_id="theirs", size=HIGH) as person:
+        await person.run_is("succeeded")
+        await person.press("M")
+        await person.opened(ToolsScreen)
+        assert {plan for plan, _ in engine.asked} == {None}
+        await person.press("H")
+        await person.opened(HomeScreen)
+        await person.sees("theirs")
+        await person.press("2", "M")
+        await person.opened(ToolsScreen)
+        assert {plan for plan, _ in engine.asked} == {None}
+        await person.app.host.trust("theirs")
+        await person.press("escape")
+        await person.press("M")
+        await person.sees("tools · plan")
+
+
 async def test_a_server_is_restarted_after_asking_and_a_refusal_is_told(desk: Desk, engine: FakeTools) -> None:
     full(engine)
     async with desk.app(size=HIGH) as person:
@@ -354,3 +388,27 @@ async def test_nothing_that_a_server_says_is_markup_or_reaches_the_terminal(desk
             assert not set("\x1b\x07\u202e") & set(person.text)
         await person.press("2", "R")
         assert not set("\x1b\x07\u202e") & set(person.text + person.toasts)
+
+
+async def test_a_real_server_is_connected_to_listed_and_restarted(desk: Desk) -> None:
+    server = f"{{command: {json.dumps(sys.executable)}, args: [-m, mcp_server_time, --local-timezone, UTC]}}"
+    plan = f"mcp_servers:\n  clock: {server}\n  gone: {{command: no-such-command-here}}\n{PLAN.partition(chr(10))[2]}"
+    async with desk.app(plan=desk.plan(plan), size=HIGH) as person:
+        await person.pilot.press("M")
+        await person.sees("clock.get_current_time", "clock.convert_time", "✓ ready", "✕ failed")
+        await person.quiet()
+        await person.press("slash", *"current", "enter")
+        await person.sees("Get current time", '"timezone": {', "the MCP server clock")
+        await person.press("escape", "2")
+        before = line_with(person, "✓ ready")
+        await person.press("R", "y")
+        await person.until(lambda: "✓ ready" in person.text and line_with(person, "✓ ready") != before)
+        await person.press("down")
+        await person.sees("no-such-command-here")
+
+
+def test_its_keys_do_one_thing_each_and_somebody_does_it() -> None:
+    actions = in_scopes(ToolsScreen.SCOPES)
+    keys = [key for action in actions for key in action.keys.split(",")]
+    assert len(keys) == len(set(keys))
+    assert all(hasattr(ToolsScreen, action.method) for action in actions if action.scope is Scope.TOOLS)

@@ -17,7 +17,8 @@ from textual.widgets import Button, Static, TextArea
 from stepchain_tui.core.errors import UsageError
 from stepchain_tui.core.values import to_json_value
 from stepchain_tui.tui.screens.dialogs import Dialog
-from stepchain_tui.tui.widgets.json_area import colour_json
+from stepchain_tui.tui.text import visible_text
+from stepchain_tui.tui.widgets.json_area import colour_json, follow_theme
 
 MOST_LINES = 20
 """Lines of a value that are in sight at once."""
@@ -91,7 +92,7 @@ class ValueEditor(Dialog[Given]):
             box.border_title = Content(self._question).markup
             no = f"ctrl+n: {self._refuse}  " if self._refuse else ""
             box.border_subtitle = Content(f"ctrl+s: {self._accept if no else 'take'}  {no}esc: leave").markup
-            yield Static(self._text, markup=False, classes="text")
+            yield Static(visible_text(self._text), markup=False, classes="text")
             area = TextArea.code_editor(self._value, theme="css", tab_behavior="indent", show_line_numbers=False)
             colour_json(area)
             area.indent_width = 2
@@ -108,6 +109,7 @@ class ValueEditor(Dialog[Given]):
 
     def on_mount(self) -> None:
         """Take as much room as the value needs."""
+        follow_theme(self.query_one(TextArea))
         self._fit()
 
     def on_resize(self, event: events.Resize) -> None:

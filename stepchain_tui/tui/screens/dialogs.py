@@ -15,6 +15,7 @@ from textual.widgets import Button, Input, OptionList, Static
 from textual.widgets.option_list import Option
 
 from stepchain_tui.tui.actions import Action
+from stepchain_tui.tui.text import visible_text
 
 T = TypeVar("T")
 
@@ -49,7 +50,7 @@ class Choice(Dialog[str]):
         """The question and a button for each choice."""
         with Vertical(classes="box") as box:
             box.border_title = Content(self._question).markup
-            yield Static(self._text, markup=False, classes="text")
+            yield Static(visible_text(self._text), markup=False, classes="text")
             with Horizontal(classes="buttons"):
                 for place, (name, key, label) in enumerate(self._choices):
                     yield Button(

@@ -16,6 +16,7 @@ from textual.widget import Widget
 from textual.widgets import Button, Input, Select, Static, Switch
 
 from stepchain_tui.tui.screens.dialogs import Dialog
+from stepchain_tui.tui.text import visible_text
 
 if TYPE_CHECKING:
     from stepchain_tui.plan import InputSpec
@@ -89,7 +90,7 @@ class FieldsForm(Dialog[tuple[bool, dict[str, Any]]]):
             box.border_title = Content(self._form_title).markup
             box.border_subtitle = Content("ctrl+s: take  esc: leave").markup
             if self._text:
-                yield Static(self._text, markup=False, classes="text")
+                yield Static(visible_text(self._text), markup=False, classes="text")
             if self._specs:
                 with VerticalScroll(classes="fields", can_focus=False):
                     for name, spec in self._specs.items():

@@ -22,7 +22,7 @@ from stepchain_tui.tui.queries import CheckedText, check_text
 from stepchain_tui.tui.screens.base import ActionScreen
 from stepchain_tui.tui.text import plural
 from stepchain_tui.tui.widgets.graph_view import GraphView
-from stepchain_tui.tui.widgets.json_area import colour_json
+from stepchain_tui.tui.widgets.json_area import colour_json, follow_theme
 from stepchain_tui.tui.widgets.lines import ActionFooter, OneLine
 from stepchain_tui.tui.widgets.pane import Pane
 
@@ -91,6 +91,7 @@ class PlanTextScreen(ActionScreen):
     def on_mount(self) -> None:
         """Read the text."""
         self.graph.ascii = self.chain.glyphs.ascii
+        follow_theme(self.area)
         self.background("read the plan", self.load)
 
     async def load(self) -> None:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from datetime import datetime
 
 from textual.content import Content
+from textual.widget import Widget
 from textual.widgets import Static
 
 from stepchain_tui.run.events import StepWaiting
@@ -13,6 +14,12 @@ from stepchain_tui.tui.calls import brief_arguments
 from stepchain_tui.tui.glyphs import Glyphs
 from stepchain_tui.tui.text import countdown, one_line
 from stepchain_tui.tui.views import StepView, stands_after
+
+MOST_QUESTION = 600
+"""Characters of a question that are shown where there is room."""
+LONGEST_BREAK = 6
+"""Cells that a line leaves empty where it is broken, on the whole."""
+_QUESTION_LINES, _FRAME = 3, 4
 
 
 class ApprovalBar(Static):
@@ -34,6 +41,12 @@ class ApprovalBar(Static):
         super().__init__("", markup=False)
         self.display = False
         self._shown: tuple[str, str, str, bool] | None = None
+
+    @property
+    def _room(self) -> int:
+        """Characters of a question that leave room for the keys, as lines break at words."""
+        width = max(20, (self.parent.size.width if isinstance(self.parent, Widget) else 0) - _FRAME)
+        return min(MOST_QUESTION, _QUESTION_LINES * (width - LONGEST_BREAK))
 
     def show(self, step: StepView | None, glyphs: Glyphs, now: datetime, *, selected: bool = True) -> None:
         """Show the question of a step, or nothing; call it again as time goes by, for a deadline counts down.
@@ -58,7 +71,7 @@ class ApprovalBar(Static):
                 keys.append(("X", "cancel"))
             case "tool_approval":
                 title, question = _call_asked_for(asked, waiting)
-                keys = [("a", "allows it, changes its arguments, or denies it")]
+                keys = [("a", "allow, change or deny")]
             case "interrupted":
                 title, keys = f"{asked} was cut off", [("a", "run again, take as done, or skip")]
             case _:
@@ -68,6 +81,7 @@ class ApprovalBar(Static):
         if waiting.deadline is not None:
             outcome = "approved" if waiting.on_timeout == "approve" else "denied"
             end = f"{outcome} in {countdown((waiting.deadline - now).total_seconds())}"
+        question = one_line(question, self._room)
         shown = (title, question, end, selected)
         if shown == self._shown:
             return
@@ -90,7 +104,7 @@ def _call_asked_for(asked: str, waiting: StepWaiting) -> tuple[str, str]:
 
 
 def _content(question: str, keys: Sequence[tuple[str, str]]) -> Content:
-    parts: list[tuple[str, str]] = [(one_line(question, 600), ""), ("\n", "")] if question else []
+    parts: list[tuple[str, str]] = [(question, ""), ("\n", "")] if question else []
     for place, (key, words) in enumerate(keys):
         parts += [("  " if place else "", ""), (key, "bold $accent"), (f" {words}", "dim")]
     return Content.assemble(*parts)

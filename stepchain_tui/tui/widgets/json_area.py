@@ -1,8 +1,9 @@
-"""A field for JSON with colours."""
+"""Colours of a field: those of JSON, and such as can be read on the theme in use."""
 
 from __future__ import annotations
 
 from textual.widgets import TextArea
+from textual.widgets.text_area import TextAreaTheme
 
 _COLOURS = """
 (null) @number
@@ -27,3 +28,21 @@ def colour_json(area: TextArea) -> None:
     """
     area.update_highlight_query("json", _COLOURS)
     area.language = "json"
+
+
+_LIGHT = "css-light"
+
+
+def follow_theme(area: TextArea) -> None:
+    """Give a field that is mounted colours which can be read on the app's theme, also when another one is chosen.
+
+    Textual's theme `css` takes all but the colours of words from the app's theme; those are made for dark ones.
+    """
+    light = TextAreaTheme.get_builtin_theme("github_light")
+    assert light is not None
+    area.register_theme(TextAreaTheme(name=_LIGHT, syntax_styles=light.syntax_styles))
+
+    def take() -> None:
+        area.theme = "css" if area.app.current_theme.dark else _LIGHT
+
+    area.watch(area.app, "theme", take)
