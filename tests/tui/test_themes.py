@@ -68,7 +68,7 @@ async def test_the_users_themes_are_found_and_bad_ones_told_once(desk: Desk) -> 
         assert person.app.theme == "mine"
         assert "bad.toml: 'blurple' is no colour" in person.toasts
         assert "worse.toml" in person.toasts
-        assert len(list(person.app._notifications)) == 1
+        assert len(person.told) == 1
 
 
 def test_the_state_survives_a_broken_file(tmp_path: Path) -> None:

@@ -6,9 +6,10 @@ import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Self, TypeVar
 
 import pytest
+from textual.notifications import Notification, Notifications
 from textual.pilot import Pilot
 from textual.screen import Screen
 
@@ -19,8 +20,20 @@ from stepchain_tui.tui.library import prepare_store
 from stepchain_tui.tui.screens.run import RunScreen
 from stepchain_tui.tui.session import Session
 
-DEADLINE = 20.0
+DEADLINE = 40.0
 S = TypeVar("S", bound=Screen[Any])
+
+
+class Toasts(Notifications):
+    """Remembers all that was told: on a busy machine a toast may be over before anybody looks."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.told: list[Notification] = []
+
+    def add(self, notification: Notification) -> Self:
+        self.told.append(notification)
+        return super().add(notification)
 
 
 class Person:
@@ -61,8 +74,15 @@ class Person:
         return "\n".join(strip.text for strip in self.app.screen._compositor.render_strips())
 
     @property
+    def told(self) -> list[Notification]:
+        """All toasts so far."""
+        assert isinstance(self.app._notifications, Toasts)
+        return self.app._notifications.told
+
+    @property
     def toasts(self) -> str:
-        return "\n".join(f"{toast.title} {toast.message}" for toast in self.app._notifications)
+        """The words of all toasts so far."""
+        return "\n".join(f"{toast.title} {toast.message}" for toast in self.told)
 
     @property
     def run(self) -> RunScreen:
@@ -139,6 +159,7 @@ class Desk:
         app = StepChainApp(
             self.store_path, plan, run_id, in_process, settings or Settings(), folder=self.folder, **more
         )
+        app._notifications = Toasts()
         async with app.run_test(size=size, notifications=True) as pilot:
             person = Person(app, pilot)
             try:
