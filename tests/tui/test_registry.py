@@ -17,6 +17,7 @@ from stepchain_tui.tui.screens.history import HistoryScreen
 from stepchain_tui.tui.screens.home import HomeScreen
 from stepchain_tui.tui.screens.run import RunScreen
 from stepchain_tui.tui.screens.run_editor import RunEditorScreen
+from stepchain_tui.tui.screens.tools import ToolsScreen
 from stepchain_tui.tui.widgets.graph_view import GraphView
 from stepchain_tui.tui.widgets.lines import ActionFooter
 
@@ -27,6 +28,7 @@ OWNERS = {
     Scope.HOME: (HomeScreen,),
     Scope.HISTORY: (HistoryScreen,),
     Scope.EDITOR: (EditorScreen, RunEditorScreen),
+    Scope.TOOLS: (ToolsScreen,),
 }
 
 
@@ -49,7 +51,7 @@ def test_no_key_that_terminals_confuse_is_used() -> None:
 
 
 def test_no_two_actions_of_a_screen_share_a_key() -> None:
-    for scopes in (HomeScreen.SCOPES, HistoryScreen.SCOPES, (Scope.RUN, Scope.APP)):
+    for scopes in (HomeScreen.SCOPES, HistoryScreen.SCOPES, ToolsScreen.SCOPES, (Scope.RUN, Scope.APP)):
         keys = [key for action in in_scopes(scopes) for key in action.keys.split(",")]
         assert len(keys) == len(set(keys))
 
