@@ -6,7 +6,7 @@ import asyncio
 import inspect
 import time
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from stepchain_tui.core.settings import Settings
 from stepchain_tui.executors.factory import Executors
@@ -17,6 +17,9 @@ from stepchain_tui.run.failures import Failure
 from stepchain_tui.run.status import ErrorType
 from stepchain_tui.tools import Pools
 from stepchain_tui.tools.remote import function_error
+
+if TYPE_CHECKING:
+    from stepchain_tui.mcp import McpServers
 
 CallTool = Callable[[str, dict[str, Any]], Any]
 """`call_tool(name, parameters)`: returns what the tool returns, or an awaitable of it."""
@@ -116,6 +119,11 @@ class ScriptExecutors(Executors):
     def pools(self) -> Pools:
         """The engine's pools."""
         return self._others.pools
+
+    @property
+    def servers(self) -> McpServers:
+        """The engine's servers."""
+        return self._others.servers
 
     def get(self, kind: ActionKind) -> StepExecutor:
         """Return the executor of a kind of step."""

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from stepchain_tui.chain.here import result_here
 from stepchain_tui.core.paths import settings_path
 from stepchain_tui.core.settings import Settings, load_settings
 from stepchain_tui.engine import Engine
+from stepchain_tui.engine.executor import result_of
 from stepchain_tui.engine.toolbox import Toolbox
 from stepchain_tui.run import events as e
 from stepchain_tui.store import AbstractStore, SQLiteStore, ToolRecord
@@ -116,7 +116,7 @@ class ToolDiscovery:
     def records(self) -> dict[str, ToolRecord]:
         """Return what is known of each tool, by name: as the store had it at the last call that this process made."""
         if self._known is None:
-            result_here(self.refresh, "tools of the store")
+            result_of(self.refresh, "tools of the store")
         return self._known or {}
 
     async def refresh(self) -> None:

@@ -11,7 +11,6 @@ from stepchain_tui import __version__
 from stepchain_tui.chain.calling import CallTool, ScriptExecutors
 from stepchain_tui.chain.discovery import ToolDiscovery
 from stepchain_tui.chain.exchange import exported, imported
-from stepchain_tui.chain.here import result_here
 from stepchain_tui.chain.importing import store_chain
 from stepchain_tui.chain.planning import ChainPlan, chain_of, chain_plan
 from stepchain_tui.chain.states import ExecutionState
@@ -21,6 +20,7 @@ from stepchain_tui.core.clock import Clock, SystemClock
 from stepchain_tui.core.errors import CommandRefusedError, RunLockedError, UnknownRunError, UsageError
 from stepchain_tui.core.settings import Settings
 from stepchain_tui.engine import Engine, RunHandle, RunSource
+from stepchain_tui.engine.executor import result_of
 from stepchain_tui.engine.toolbox import Toolbox
 from stepchain_tui.run import events as e
 from stepchain_tui.run.state import RunState
@@ -207,7 +207,7 @@ class ChainExecutor:
         return known if known is not None else self._stored(plan_id)
 
     def _stored(self, plan_id: str) -> ExecutionState | None:
-        return result_here(lambda: self._read(plan_id), f"chain {plan_id}")
+        return result_of(lambda: self._read(plan_id), f"chain {plan_id}")
 
     async def _read(self, plan_id: str) -> ExecutionState | None:
         async with self._engine() as engine:
@@ -257,7 +257,7 @@ class ChainExecutor:
         if self._live:
             self._to_store[name] = (found, by)
         else:
-            result_here(lambda: self._store_now(found, by), f"import of {name}")
+            result_of(lambda: self._store_now(found, by), f"import of {name}")
         self._states[name] = found
         return found
 

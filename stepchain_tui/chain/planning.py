@@ -17,7 +17,6 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from stepchain_tui.chain.braces import braces_as_meant, literal_braces
 from stepchain_tui.chain.types import ExecutionPlan, ToolCall
 from stepchain_tui.core.errors import StepChainError
 from stepchain_tui.core.secrets import Redactor
@@ -31,8 +30,10 @@ from stepchain_tui.plan import (
     RetrySettings,
     Step,
     TriggerRule,
+    compile_template,
     plan_from_json,
 )
+from stepchain_tui.plan.literals import literal
 from stepchain_tui.run.state import RunState
 from stepchain_tui.store.gate import Gate
 
@@ -139,7 +140,7 @@ def _step(call: ToolCall, ids: Mapping[int, str], meant: Mapping[int, str], **ke
     return Step(
         id=ids[call.order],
         tool=meant[call.order],
-        args=literal_braces(call.parameters),
+        args=literal(call.parameters, keep_chain_result=True),
         tags=tags,
         on_interrupt=OnInterrupt.RERUN,
         **keys,
@@ -174,7 +175,7 @@ def _calls_of(plan: Plan) -> list[tuple[ToolCall, str]]:
         (
             ToolCall(
                 tool_name=_asked(step),
-                parameters=braces_as_meant(step.args or {}),
+                parameters=compile_template(step.args or {}).resolve({}),
                 order=orders[step.id],
                 dependencies=_dependencies_of(step, orders),
                 timeout=step.timeout,

@@ -9,11 +9,11 @@ import heapq
 from dataclasses import dataclass, field
 from typing import Any
 
-from stepchain_tui.chain.braces import uses_chain_result
 from stepchain_tui.core.errors import UsageError
 from stepchain_tui.core.ids import check_run_id
 from stepchain_tui.core.values import to_json_value
-from stepchain_tui.plan import find_cycle
+from stepchain_tui.plan import compile_template, find_cycle
+from stepchain_tui.plan.literals import literal
 
 _HINT = "Mend the chain; nothing was called."
 _LONGEST_TIMEOUT = 10 * 365 * 86_400
@@ -54,7 +54,7 @@ class ToolCall:
     @property
     def uses_chain_result(self) -> bool:
         """Whether `CHAIN_RESULT` stands anywhere in its parameters."""
-        return uses_chain_result(self.parameters)
+        return compile_template(literal(self.parameters, keep_chain_result=True)).uses_chain_result
 
     def check(self) -> None:
         """See that the call can be meant.

@@ -51,14 +51,14 @@ class Executor:
         self, plan: Plan, run_id: str, resume: bool = True, *, inputs: Mapping[str, Any] | None = None
     ) -> list[StepResult]:
         """Carry a plan out; see `AsyncExecutor.execute_plan`."""
-        return _result_of(lambda: self._async.execute_plan(plan, run_id, resume, inputs=inputs), f"run {run_id}")
+        return result_of(lambda: self._async.execute_plan(plan, run_id, resume, inputs=inputs), f"run {run_id}")
 
     def get_results(self, run_id: str) -> list[StepResult]:
         """Return what became of the steps of a run so far; see `AsyncExecutor.get_results`."""
-        return _result_of(lambda: self._async.get_results(run_id), f"results of {run_id}")
+        return result_of(lambda: self._async.get_results(run_id), f"results of {run_id}")
 
 
-def _result_of(make: Callable[[], Coroutine[Any, Any, T]], name: str) -> T:
+def result_of(make: Callable[[], Coroutine[Any, Any, T]], name: str) -> T:
     """Return what a coroutine gives, waiting for it here; in a thread of its own where this one runs a loop."""
     outcome: list[T] = []
     errors: list[BaseException] = []

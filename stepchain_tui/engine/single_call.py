@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,9 +10,10 @@ from typing import Any
 from stepchain_tui.core.errors import UsageError, did_you_mean
 from stepchain_tui.core.settings import Settings
 from stepchain_tui.engine.source import RunSource
-from stepchain_tui.plan import CHAIN_RESULT, LoadedPlan, Plan, compile_template, resolve_inputs
+from stepchain_tui.plan import LoadedPlan, Plan, compile_template, resolve_inputs
 from stepchain_tui.plan.check_calls import HOSTED_TOOLS
 from stepchain_tui.plan.functions import function_mistake
+from stepchain_tui.plan.literals import literal
 from stepchain_tui.plan.servers import ServerTool, server_tool
 from stepchain_tui.tools import Tool
 from stepchain_tui.tools.registry import shared_tools, tool_of_entry
@@ -22,9 +22,6 @@ STEP_ID = "call"
 """The id of the only step."""
 _KEPT_KEYS = ("defaults", "secrets", "cluster")
 """Keys of a plan that hold for a call of one of its tools, besides the tool itself and its server."""
-_READ_BY_TEMPLATES = ("{{", "{%", CHAIN_RESULT)
-_BRACE = re.compile(r"\{(?=[{%])")
-_BROKEN_CHAIN_RESULT = "{{ '' }}".join((CHAIN_RESULT[:1], CHAIN_RESULT[1:]))
 
 
 @dataclass(frozen=True)
@@ -147,27 +144,6 @@ class SingleCall:
             secrets = compile_template(self.settings.mcp_servers[name]).secrets
             keys["secrets"] = list(dict.fromkeys((*self.plan.secrets, *sorted(secrets))))
         return keys
-
-
-def literal(value: Any) -> Any:
-    """Return what stands for `value` in a plan: braces and names that plans read are written so that they stay.
-
-    Args:
-        value: A JSON value; `{{`, `{%` and `CHAIN_RESULT` in its texts are data.
-    """
-    if isinstance(value, str):
-        return _literal_text(value) if any(mark in value for mark in _READ_BY_TEMPLATES) else value
-    if isinstance(value, Mapping):
-        return {key: literal(item) for key, item in value.items()}
-    return [literal(item) for item in value] if isinstance(value, list | tuple) else value
-
-
-def _literal_text(text: str) -> str:
-    """Return a text whose value is `text`: each mark in it is broken by an expression.
-
-    The empty one in front keeps white space around a single brace: alone in its text an expression stands for itself.
-    """
-    return "{{ '' }}" + _BRACE.sub("{{ '{' }}", text).replace(CHAIN_RESULT, _BROKEN_CHAIN_RESULT)
 
 
 def _unknown(what: str, name: str, known: list[str], otherwise: str) -> UsageError:

@@ -12,10 +12,11 @@ from hypothesis import strategies as st
 
 from stepchain_tui import MemoryStore
 from stepchain_tui.chain import ChainExecutor, ExecutionPlan, ExecutionState, ExecutionStatus, ToolCall
-from stepchain_tui.chain.braces import braces_as_meant, literal_braces
 from stepchain_tui.chain.planning import chain_of, chain_plan
 from stepchain_tui.core.clock import FakeClock
 from stepchain_tui.engine import Engine, RunSource
+from stepchain_tui.plan import compile_template
+from stepchain_tui.plan.literals import literal
 from stepchain_tui.run import RunState
 from stepchain_tui.store import AbstractStore
 from tests.support.chains import call
@@ -265,7 +266,7 @@ values = st.recursive(
 
 @given(values)
 def test_a_plan_gives_parameters_back_as_they_were(value: Any) -> None:
-    assert braces_as_meant(literal_braces(value)) == value
+    assert compile_template(literal(value, keep_chain_result=True)).resolve({}) == value
 
 
 @settings(max_examples=60, deadline=None)

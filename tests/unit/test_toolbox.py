@@ -14,8 +14,9 @@ from stepchain_tui.core.errors import PlanError, UsageError
 from stepchain_tui.core.settings import Settings
 from stepchain_tui.core.values import encode_json
 from stepchain_tui.engine import EngineService, toolbox
-from stepchain_tui.engine.single_call import SingleCall, literal
+from stepchain_tui.engine.single_call import SingleCall
 from stepchain_tui.plan import Plan, compile_template, load_plan
+from stepchain_tui.plan.literals import literal
 from stepchain_tui.run import RunStatus
 from stepchain_tui.tools.health import better_mode, healthier_first
 from stepchain_tui.tools.registry import shared_tools
