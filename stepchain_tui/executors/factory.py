@@ -93,11 +93,11 @@ class Executors:
             case ActionKind.SHELL:
                 from stepchain_tui.executors.shell import ShellExecutor
 
-                return ShellExecutor()
+                return ShellExecutor(self.pools)
             case ActionKind.PYTHON:
                 from stepchain_tui.executors.python import PythonExecutor
 
-                return PythonExecutor()
+                return PythonExecutor(pools=self.pools)
             case ActionKind.PROMPT:
                 from stepchain_tui.executors.prompt import PromptExecutor
 

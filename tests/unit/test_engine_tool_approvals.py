@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 
@@ -22,8 +22,8 @@ CALL = "call_1"
 class Asking(BaseToolExecutor):
     """A tool that is only called after somebody allowed it."""
 
-    calls: list[dict[str, Any]] = []
-    failures: list[str] = []
+    calls: ClassVar[list[dict[str, Any]]] = []
+    failures: ClassVar[list[str]] = []
 
     async def _execute_tool(self, args: dict[str, Any], ctx: Any, timeout: float | None) -> Any:
         answer = ctx.call.answers.get(CALL)

@@ -8,6 +8,8 @@ from typing import Any
 from stepchain_tui.executors.context import CallContext
 from stepchain_tui.executors.tool.base import BaseToolExecutor
 from stepchain_tui.executors.tool.calls import ToldCall, approved, with_step
+from stepchain_tui.executors.types import StepCall
+from stepchain_tui.plan import Mode
 from stepchain_tui.tools.function_calls import FunctionCall, FunctionCaller
 
 
@@ -57,4 +59,17 @@ class ToolStepExecutor(BaseToolExecutor):
             log=ctx.ports.log,
             begun=ctx.ports.begun,
             warn=ctx.ports.warn,
+            **_for_cluster(ctx.call),
         )
+
+
+def _for_cluster(call: StepCall | None) -> dict[str, Any]:
+    """Return what a call needs besides, where it goes to a cluster."""
+    if call is None or call.mode != Mode.CLUSTER:
+        return {}
+    step = call.step
+    return {
+        "cluster": call.cluster,
+        "cwd_needed": step.cwd is not None,
+        "secret_names": (*step.secrets, *(step.env or ())),
+    }
