@@ -336,7 +336,7 @@ async def test_a_flood_of_log_messages_is_bounded_and_holds_nobody_up(odd: McpSe
         before = time.monotonic()
         await asyncio.sleep(0.02)
         longest = max(longest, time.monotonic() - before)
-    assert longest < 2.0
+    assert longest < 5.0
     before = time.monotonic()
     flood.cancel()
     await asyncio.wait([flood])
