@@ -17,6 +17,9 @@ from tests.support.command_line import PATIENCE, CommandLine
 CODE = """
 import os, time
 
+def double(n: int) -> dict:
+    return {"n": 2 * n, "parent": os.getppid()}
+
 def effect(n, ctx):
     with open(os.path.join(FOLDER, "effects.txt"), "a") as file:
         file.write(f"{ctx.step_id} {ctx.item} {ctx.attempt} {os.getpid()}\\n")
@@ -30,6 +33,7 @@ goal: Work on two workers
 cluster: ADDRESS
 max_concurrent: 8
 secrets: [OTHER_TOKEN]
+tools: {double: "./code.py:double"}
 steps:
   - id: held
     function: "./code.py:effect"
@@ -48,6 +52,10 @@ steps:
     python: "sum([one for one in numbers])"
     args: {numbers: [1, 2, 3]}
     mode: cluster
+  - id: tool
+    tool: double
+    args: {n: 4}
+    mode: cluster
   - id: failing
     shell: "echo oh no >&2; exit 3"
     mode: cluster
@@ -56,7 +64,7 @@ steps:
     function: "./code.py:effect"
     args: {n: "{{ steps.many.output | length }}"}
     mode: cluster
-    dependencies: [held, said, sandboxed, failing]
+    dependencies: [held, said, sandboxed, tool, failing]
 """
 
 
@@ -110,6 +118,8 @@ def test_a_plan_goes_on_when_a_worker_is_killed_and_no_other_step_runs_twice(
     assert not psutil.pid_exists(body)
     assert steps["said"]["output"]["stdout"] == "on a worker\nsaid\nnone\n"
     assert steps["sandboxed"]["output"] == 6
+    assert steps["tool"]["output"]["n"] == 8
+    assert steps["tool"]["output"]["parent"] in {worker.pid for worker in cluster.workers}
     assert (steps["failing"]["status"], steps["failing"]["error_type"]) == ("failed", "tool_error")
     assert steps["end"]["output"]["n"] == 6
     assert all(item["secret"] == "" for item in steps["many"]["output"])
