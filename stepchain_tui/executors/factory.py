@@ -32,7 +32,7 @@ class Executors:
         client: An `LLMClient` or `AsyncLLMClient` for prompt steps, or None for what the environment describes.
         environment: The variables that describe the model's endpoint.
         on_workers_changed: Told the pool's worker processes whenever they change, see `tools.ProcessPool`.
-        server_logs: The folder for what MCP servers write to their standard error; a temporary one if None.
+        server_logs: The folder for what MCP servers write to their standard error; it is not kept if None.
     """
 
     def __init__(

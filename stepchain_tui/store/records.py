@@ -26,7 +26,7 @@ class LogLine(msgspec.Struct, frozen=True, kw_only=True, gc=False):
         step_id: The step, or an empty string for the run itself.
         attempt: The attempt.
         item: Index of the map's item, or -1.
-        stream: `stdout`, `stderr`, `text` (streamed model text) or `engine`.
+        stream: `stdout`, `stderr`, `text` (streamed model text), `engine` or `server` (an MCP server's log).
         text: The line without its end, at most 64 KiB; control characters kept as they came.
     """
 

@@ -37,8 +37,8 @@ class UnknownToolError(AttemptError, KeyError):
 
     def __init__(self, name: str, known: list[str]) -> None:
         if "." in name:
-            message = f"the tool '{name}' of the MCP server '{name.partition('.')[0]}' is not available yet"
-            hint = "Tools of MCP servers come later; use a function tool."
+            message = f"there is no MCP server '{name.partition('.')[0]}' for the tool '{name}'"
+            hint = "Name it under mcp_servers, in the plan or in the settings."
         else:
             message = f"there is no tool '{name}'"
             listed = f"There are: {', '.join(known[:20])}." if known else "Register it first."

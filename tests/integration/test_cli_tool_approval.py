@@ -88,6 +88,14 @@ def test_a_no_fails_the_step_and_blocks_what_follows(cli: CommandLine) -> None:
     assert "denied" in why
 
 
+def test_nobody_is_asked_about_a_call_that_cannot_be_made(cli: CommandLine) -> None:
+    cli.write("plan.yaml", PLAN.replace("target_timezone", "target_zone"))
+    assert cli("run", "plan.yaml", "--run-id", "r1").code == 1
+    convert = step(cli, "convert")
+    assert (convert["status"], convert["error_type"]) == ("failed", "user_error")
+    assert "target_timezone" in convert["error"]
+
+
 def test_arguments_that_are_no_mapping_are_refused_and_the_question_stays(cli: CommandLine) -> None:
     cli("run", "plan.yaml", "--run-id", "r1")
     wrong = cli("approve", "r1", "convert", "--with", "[1]")

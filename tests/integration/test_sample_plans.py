@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import subprocess
+import sys
 from collections.abc import Iterator
 from datetime import datetime
 from pathlib import Path
@@ -114,6 +116,43 @@ def test_folder_report_looks_at_no_more_files_than_it_was_told(cli: CommandLine)
     assert "5 more were left out" in (cli.folder / "stepchain-report.md").read_text()
     look = next(step for step in cli.show("r1")["steps"] if step["id"] == "look")
     assert {attempt["item"] for attempt in look["attempts"]} == {None, 0, 1, 2}
+
+
+def test_mcp_time_asks_a_real_server_for_each_place(cli: CommandLine) -> None:
+    answer = cli("run", "plans/mcp_time.yaml", "--run-id", "r1", "--input", "time=09:30")
+
+    assert answer.code == 0, answer.err
+    steps = {step["id"]: step for step in cli.show("r1")["steps"]}
+    zones = [place["target"]["timezone"] for place in steps["places"]["output"]]
+    assert zones == ["America/New_York", "Asia/Kolkata", "Asia/Tokyo", "Pacific/Auckland"]
+    assert "America/New_York" in steps["too_early"]["output"]
+    assert steps["say"]["output"]["stdout"].startswith("The meeting of ")
+    assert " at 09:30 in Europe/Oslo is at\n" in steps["say"]["output"]["stdout"]
+    records = {row["name"]: row for row in cli("tools", "--json").json["tools"]}
+    assert (records["time.convert_time"]["calls"], records["time.convert_time"]["success_rate"]) == (4, 1.0)
+
+
+@pytest.mark.parametrize(
+    ("workflow", "skipped"), [("simple", {"field", "rain", "price", "advise"}), ("both", set())], ids=["simple", "both"]
+)
+def test_tool_chain_carries_its_chains_out_as_a_plan(cli: CommandLine, workflow: str, skipped: set[str]) -> None:
+    answer = cli("run", "plans/tool_chain.yaml", "--run-id", "r1", "--input", f"workflow={workflow}")
+
+    assert answer.code == 0, answer.err
+    statuses = cli.statuses("r1")
+    assert {step for step, status in statuses.items() if status == "skipped"} == skipped
+    assert all(statuses[step] == "succeeded" for step in statuses.keys() - skipped)
+
+
+def test_tool_chain_is_a_script_too(cli: CommandLine) -> None:
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "STEPCHAIN_STORE": str(cli.store)}
+    script = [sys.executable, "plans/tool_chain.py"]
+    done = subprocess.run(script, cwd=cli.folder, env=environment, capture_output=True, text=True, timeout=60)
+
+    assert done.returncode == 0, done.stderr
+    assert "What is sown when? succeeded, levels [[1], [2], [3]]" in done.stdout
+    assert "3 price: 210, tried again 1x" in done.stdout
+    assert "price      2 calls, 50% succeeded" in done.stdout
 
 
 def test_orders_stops_before_its_letter_takes_another_input_and_asks_before_it_sends(cli: CommandLine) -> None:

@@ -50,8 +50,8 @@ def test_an_unknown_name_gets_a_suggestion(registry: ToolRegistry) -> None:
     assert registry.unknown("zzz").hint == "There are: add."
 
 
-def test_a_tool_of_a_server_is_not_available_yet(registry: ToolRegistry) -> None:
-    with pytest.raises(UnknownToolError, match=r"'files\.read' of the MCP server 'files' is not available yet"):
+def test_a_tool_of_a_server_that_nobody_named_is_not_there(registry: ToolRegistry) -> None:
+    with pytest.raises(UnknownToolError, match=r"there is no MCP server 'files' for the tool 'files\.read'"):
         registry.get("files.read")
 
 

@@ -8,8 +8,10 @@ from stepchain_tui.executors.base import BaseExecutor
 from stepchain_tui.executors.context import CallContext
 from stepchain_tui.executors.spec import ToolSpec
 from stepchain_tui.executors.tool.calls import ToldCall, approved, with_step
+from stepchain_tui.executors.types import ApprovalNeeded
 from stepchain_tui.mcp import McpArgumentError, McpServer, ServerSpec, check_arguments, value_of
 from stepchain_tui.mcp.failures import not_allowed
+from stepchain_tui.run.failures import AttemptError
 from stepchain_tui.tools.context import StepContext
 
 IDEMPOTENCY_KEY = "stepchain/idempotency_key"
@@ -50,7 +52,11 @@ class McpToolExecutor(BaseExecutor):
         name, tool_name = self.spec.tool_name, f"{self.server_spec.name}.{self.spec.tool_name}"
         if not self.server_spec.allows(name):
             raise not_allowed(self.server_spec, name)
-        args = approved(args, ctx, tool_name, needed=self.server_spec.needs_approval(name))
+        try:
+            args = approved(args, ctx, tool_name, needed=self.server_spec.needs_approval(name))
+        except ApprovalNeeded:
+            await self._refuse_wrong_arguments(name, args, ctx)
+            raise
         told = ToldCall(tool_name, args, ctx)
         try:
             value = await self._call(name, args, ctx)
@@ -62,6 +68,14 @@ class McpToolExecutor(BaseExecutor):
             raise raised from error
         told.ended(result=value)
         return value
+
+    async def _refuse_wrong_arguments(self, name: str, args: dict[str, Any], ctx: CallContext) -> None:
+        """Fail where the arguments are wrong: nobody is asked about a call that cannot be made."""
+        tool = await self.server.tool(name)
+        try:
+            check_arguments(tool, args)
+        except AttemptError as error:
+            raise with_step(error, ctx) from error
 
     async def _call(self, name: str, args: dict[str, Any], ctx: CallContext) -> Any:
         ports = ctx.ports
