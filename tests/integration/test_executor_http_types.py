@@ -127,7 +127,7 @@ async def test_a_custom_executor_inherits_time_words_and_secrecy(
             raise KeyError("from-the-environment")
 
     server.answers["/"] = silence
-    async with Leaky(ToolSpec(tool_name="ask", base_url=server.url(), timeout=0.2)) as executor:
+    async with Leaky(ToolSpec(tool_name="ask", base_url=server.url(), timeout=1.0)) as executor:
         with pytest.raises(CallTimeoutError):
             await executor.execute({"query": "x"})
         leak = await failure_of_any(executor.execute({}))
@@ -223,7 +223,7 @@ async def test_a_step_of_any_type_that_takes_too_long_timed_out(
         "id": "slow",
         "http": {"url": server.url(), "json": {"query": "{ me }"}},
         "executor": executor,
-        "timeout": 0.2,
+        "timeout": 2.0,
         "retry": {"max_attempts": 1},
     }
     HttpExecutorFactory.register("graphql", SeedGraphQL)
