@@ -200,17 +200,19 @@ class InputResolver:
         given = self._state.steps[work.step.id].answers
         if not given:
             return _NO_ANSWERS
-        return {
-            call_id: ToolAnswer(True, self._as_allowed(said, args), said.by)
-            for (item, call_id), said in given.items()
-            if item == work.item
-        }
+        found = {}
+        for (item, call_id), said in given.items():
+            if item == work.item and said.content_hash == self.content_hash(work.step):
+                asked = self.value_of(said.asked)
+                now = self._core.store.keep({**asked, "arguments": args}, self._source.redactor)
+                if now == said.asked:  # anything else is another call than the one that was allowed
+                    found[call_id] = ToolAnswer(True, self._as_allowed(said, asked, args), said.by)
+        return found
 
-    def _as_allowed(self, said: ToolApprovalGiven, args: dict[str, Any]) -> Any:
+    def _as_allowed(self, said: ToolApprovalGiven, asked: dict[str, Any], args: dict[str, Any]) -> Any:
         if said.arguments is None:
             return args
-        asked = self.value_of(said.asked)
-        return merge_by_hand(args, asked and asked["arguments"], self.value_of(said.arguments)["arguments"])
+        return merge_by_hand(args, asked["arguments"], self.value_of(said.arguments)["arguments"])
 
     def _turns(self, prepared: PreparedStep) -> list[Turn]:
         return turns_before(prepared.id, self._state, self._source.definition)

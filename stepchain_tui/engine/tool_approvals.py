@@ -1,7 +1,8 @@
 """Tool calls that a person must allow: the attempt goes back to pending, and the next one makes the call.
 
 So nothing is held while somebody thinks it over: no slot, no task, no engine. What was allowed holds for the retries
-of the step, and over restarts; a rerun asks again.
+of the step, and over restarts; a rerun asks again, and so does another call than the one that was allowed: because the
+plan was edited meanwhile, or because other steps give other arguments now.
 """
 
 from __future__ import annotations
@@ -53,6 +54,7 @@ def ask_for_tool(driver: Driver, work: Work, asked: ApprovalNeeded) -> None:
         question=f"{work.step.id} wants to call {asked.tool_name} with {shown}. Allow it?",
         call_id=asked.call_id,
         input=kept,
+        content_hash=driver.inputs.content_hash(work.step),
     )
 
 
@@ -75,7 +77,8 @@ def answer_for_tool(driver: Driver, step_id: str, *, approved: bool, by: str, gi
         **where,
         call_id=waiting.call_id,
         approved=approved,
-        asked=waiting.input if given is not None else None,
+        content_hash=waiting.content_hash,
+        asked=waiting.input,
         arguments=given,
         by=by,
     )

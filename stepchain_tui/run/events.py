@@ -260,6 +260,7 @@ class StepWaiting(_StepBase, frozen=True, kw_only=True, omit_defaults=True, tag=
         place: For a breakpoint the side of the step it is on: `before` or `after`.
         input: For a breakpoint before a step: what the step would get. For a tool call: `{"tool", "arguments"}`.
         call_id: For a tool call: which call of the attempt it is.
+        content_hash: For a tool call: the hash of what the step does, which the answer is for.
     """
 
     reason: str
@@ -272,6 +273,7 @@ class StepWaiting(_StepBase, frozen=True, kw_only=True, omit_defaults=True, tag=
     place: str = ""
     input: Kept | None = None
     call_id: str = ""
+    content_hash: str = ""
 
 
 class StepResumed(_StepBase, frozen=True, kw_only=True, omit_defaults=True, tag="step.resumed"):
@@ -502,12 +504,14 @@ class ToolApprovalGiven(_AttemptBase, frozen=True, kw_only=True, omit_defaults=T
     """Signals what a person said of a tool call.
 
     Attributes:
-        asked: The arguments as the person saw them, where they were changed.
-        arguments: What the person made of them; None where the call is made as it was asked for.
+        asked: What was asked for, as the person saw it: `{"tool", "arguments"}`.
+        arguments: What the person made of it; None where the call is made as it was asked for.
+        content_hash: The hash of what the step does: the answer is for that, and for what was asked.
     """
 
     call_id: str
     approved: bool
+    content_hash: str = ""
     asked: Kept | None = None
     arguments: Kept | None = None
     by: str = ""

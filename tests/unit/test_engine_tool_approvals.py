@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from typing import Any, ClassVar
 
@@ -10,6 +11,7 @@ import pytest
 from stepchain_tui.executors.testing import use_executor
 from stepchain_tui.executors.tool import BaseToolExecutor, ToolExecutorFactory
 from stepchain_tui.executors.types import ApprovalNeeded
+from stepchain_tui.plan import plan_to_json
 from stepchain_tui.run.failures import AttemptError
 from stepchain_tui.run.status import ErrorType
 from stepchain_tui.store import MemoryStore
@@ -154,6 +156,32 @@ async def test_retries_do_not_ask_again_and_a_rerun_does(called: list[Any]) -> N
         await again.tell("approve", step="delete", approved=False)
         assert await again.end() == "failed"
         await again.check()
+
+
+@pytest.mark.parametrize(
+    "changed", [delete(args={"path": "other.txt"}), delete(tool="clock", args={"path": "a.txt", "depth": 2})]
+)
+async def test_an_answer_is_for_the_call_that_was_asked_for_and_for_no_other(
+    changed: dict[str, Any], called: list[Any]
+) -> None:
+    shared: dict[str, Any] = {"tools": {"clock": "json:loads"}}
+    async with Bench() as bench:
+        run = await bench.start(plan_of(delete(), **shared))
+        await asked(run)
+        await run.tell("pause")
+        assert await run.end() == "paused"
+        assert (await bench.tell(run.run_id, "approve", step="delete"))["ok"]
+        edited = json.loads(plan_to_json(plan_of(changed, **shared)))
+        told = await bench.tell(run.run_id, "edit", plan=edited, text="")
+        assert told["ok"], told
+        resumed = Watched(bench, await bench.engine.resume(run.run_id))
+        waiting = await asked(resumed)
+        assert waiting.input.value["arguments"] == changed["args"]
+        assert called == []
+        await resumed.tell("approve", step="delete")
+        assert await resumed.end() == "succeeded"
+        assert called == [changed["args"]]
+        await resumed.check()
 
 
 async def test_items_of_a_map_are_asked_for_one_after_another(called: list[Any]) -> None:

@@ -109,6 +109,7 @@ FULL: dict[str, dict[str, Any]] = {
         "item": 0,
         "place": "before",
         "call_id": "call_1",
+        "content_hash": "abc",
         "input": KEPT,
     },
     "step.resumed": {"answer": {"approved": True}, "by": "Ada", "attempt": 1, "item": 2, "input": KEPT},
@@ -167,6 +168,7 @@ FULL: dict[str, dict[str, Any]] = {
     "tool.approval_given": {
         "call_id": "c",
         "approved": False,
+        "content_hash": "abc",
         "asked": Kept({"tool": "t", "arguments": {"x": 1}}),
         "arguments": Kept({"tool": "t", "arguments": {"x": 2}}),
         "by": "Ada",
