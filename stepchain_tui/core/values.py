@@ -52,11 +52,14 @@ def to_json_value(value: Any, _depth: int = 0) -> Any:
     if _depth > MAX_DEPTH:
         raise UsageError("a value is nested deeper than 200 levels", hint="Return a flatter value, or write a file.")
     if kind is dict:
-        return {key if type(key) is str else str(key): to_json_value(item, _depth + 1) for key, item in value.items()}
+        return {
+            (key if type(key) is str and key.isascii() else _fit_text(str(key))): to_json_value(item, _depth + 1)
+            for key, item in value.items()
+        }
     if kind is list:
         return [to_json_value(item, _depth + 1) for item in value]
     if isinstance(value, Mapping):
-        return {str(key): to_json_value(item, _depth + 1) for key, item in value.items()}
+        return {_fit_text(str(key)): to_json_value(item, _depth + 1) for key, item in value.items()}
     if isinstance(value, list | tuple):
         return [to_json_value(item, _depth + 1) for item in value]
     if isinstance(value, Enum):

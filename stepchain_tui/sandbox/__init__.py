@@ -3,7 +3,12 @@
 Imports `run` and `core` only; pydantic_monty is loaded when the first snippet runs.
 """
 
-from stepchain_tui.sandbox.bwrap_runner import DEFAULT_BWRAP_MEMORY_LIMIT, BwrapRunner, find_bubblewrap
+from stepchain_tui.sandbox.bwrap_runner import (
+    DEFAULT_BWRAP_MEMORY_LIMIT,
+    SANDBOX_BUSY,
+    BwrapRunner,
+    find_bubblewrap,
+)
 from stepchain_tui.sandbox.runner import (
     DEFAULT_MEMORY_LIMIT,
     DEFAULT_PRINT_LIMIT,
@@ -26,6 +31,7 @@ __all__ = (
     "DEFAULT_MEMORY_LIMIT",
     "DEFAULT_PRINT_LIMIT",
     "DEFAULT_TIME_LIMIT",
+    "SANDBOX_BUSY",
     "BwrapRunner",
     "MontyRunner",
     "Sandbox",

@@ -286,7 +286,8 @@ class _Snippet:
         raise unavailable(said or f"bubblewrap ended with exit code {code}", _ADVICE)
 
 
-_BUSY = "SandboxBusy"
+SANDBOX_BUSY = "SandboxBusy"
+"""What a failure is called that says nothing of whether there is a sandbox: the machine was too busy to begin it."""
 
 
 def _busy(problem: str) -> AttemptError:
@@ -295,7 +296,7 @@ def _busy(problem: str) -> AttemptError:
         f"the sandbox 'bwrap' {problem}",
         error_type=ErrorType.TOOL_ERROR,
         hint="The machine is busy: lower `max_concurrent`, or let the step be tried again (`retry:`).",
-        exception=_BUSY,
+        exception=SANDBOX_BUSY,
     )
 
 
@@ -311,7 +312,7 @@ async def find_bubblewrap() -> Bubblewrap:
     """
     program = shutil.which("bwrap")
     found = _found.get(program) or await _probe()
-    if isinstance(found, AttemptError) and found.exception == _BUSY:
+    if isinstance(found, AttemptError) and found.exception == SANDBOX_BUSY:
         raise found
     _found[program] = found
     if isinstance(found, AttemptError):

@@ -11,7 +11,7 @@ from stepchain_tui.executors.python.remote import NO_SANDBOX, REFERENCE
 from stepchain_tui.executors.types import SkipStep, StepCall
 from stepchain_tui.plan import PythonEngine
 from stepchain_tui.run import AttemptError
-from stepchain_tui.sandbox import find_bubblewrap
+from stepchain_tui.sandbox import SANDBOX_BUSY, find_bubblewrap
 from stepchain_tui.tools.function_calls import FunctionCaller
 
 
@@ -38,7 +38,7 @@ class PythonToolExecutor(BasePythonExecutor):
         try:
             await find_bubblewrap()
         except AttemptError as error:
-            if ctx.call is not None and ctx.call.step.optional:
+            if ctx.call is not None and ctx.call.step.optional and error.exception != SANDBOX_BUSY:
                 raise SkipStep(error.message) from error
             raise
         return await self.sandboxes.bwrap.run(
