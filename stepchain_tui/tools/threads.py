@@ -125,8 +125,8 @@ class ThreadCall:
         if not self.result.done():
             if error is None:
                 self.result.set_result(value)
-            elif isinstance(error, StopIteration):
-                self.result.set_exception(RuntimeError("the function raised StopIteration"))
+            elif isinstance(error, StopIteration | GeneratorExit):  # thrown into who awaits, they end him unheard
+                self.result.set_exception(RuntimeError(f"the function raised {type(error).__name__}"))
             elif isinstance(error, asyncio.CancelledError):
                 self.result.set_exception(RuntimeError("the function cancelled itself"))
             else:

@@ -348,6 +348,16 @@ async def test_cancelling_a_coroutine_function_really_cancels_it(executor: Funct
     assert seen == ["started", "cancelled"]
 
 
+@pytest.mark.parametrize("how", ["raise GeneratorExit", "raise StopIteration"])
+async def test_a_thread_that_raises_what_ends_a_coroutine_has_failed(
+    executor: FunctionExecutor, tmp_path: Path, how: str
+) -> None:
+    (tmp_path / "f.py").write_text(f"def f():\n    {how}\n")
+    call = step_call(function="./f.py:f", folder=tmp_path, mode="thread")
+    with pytest.raises(AttemptError, match=f"the function raised {how.split()[1]}"):
+        await asyncio.wait_for(executor.execute(call), 10)
+
+
 @pytest.mark.parametrize("mode", MODES)
 async def test_a_function_that_cancels_itself_has_failed(executor: FunctionExecutor, mode: str) -> None:
     async def odd() -> None:
