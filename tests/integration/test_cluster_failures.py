@@ -168,18 +168,35 @@ async def test_a_scheduler_that_dies_fails_all_calls_and_ends_what_ran(
     assert len(begun(tmp_path)) == 2
 
 
-async def test_a_scheduler_that_comes_back_is_used_again(pools: Pools, tmp_path: Path) -> None:
+@pytest.mark.parametrize("is_noticed", [False, True], ids=["at once", "after the library found it again"])
+async def test_a_scheduler_that_comes_back_is_used_again(pools: Pools, tmp_path: Path, is_noticed: bool) -> None:
     caller = FunctionCaller(pools)
     with TestCluster(1) as cluster:
         (tmp_path / "go").touch()
         await caller.run(waiting_call(cluster, tmp_path))
-        port = int(cluster.address.rpartition(":")[2])
+        client = pools.clusters._known[cluster.address]._connection._client
+        port, comm = int(cluster.address.rpartition(":")[2]), client.scheduler_comm
+        if is_noticed:
+            await until(lambda: not pools.clusters._known[cluster.address]._pilots, 20)
         cluster.scheduler.send_signal(signal.SIGKILL)
         for process in (cluster.scheduler, cluster.workers[0]):
             await asyncio.to_thread(process.wait)
         await asyncio.to_thread(cluster.start_scheduler, port)
         cluster.start_worker()
-        assert (await caller.run(waiting_call(cluster, tmp_path, 1)))[0] == 1
+        if is_noticed:
+            await until(lambda: client.status == "running" and client.scheduler_comm is not comm, 20)
+        for call in (1, 2):
+            assert (await asyncio.wait_for(caller.run(waiting_call(cluster, tmp_path, call)), 30))[0] == call
+
+
+async def test_pilots_that_nothing_is_heard_of_fail_the_call(
+    pools: Pools, cluster: TestCluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("stepchain_tui.tools.cluster.client._FAILED_PILOTS", 1)
+    monkeypatch.setattr("stepchain_tui.tools.cluster.connection.TOPIC", "nobody-tells-here")
+    with pytest.raises(AttemptError, match="cannot take calls: they start, and nothing is heard of them") as caught:
+        await asyncio.wait_for(FunctionCaller(pools).run(waiting_call(cluster, tmp_path)), 60)
+    assert caught.value.error_type is ErrorType.SERVER_ERROR
 
 
 async def test_the_death_of_the_engine_ends_what_runs_on_the_workers(cluster: TestCluster, tmp_path: Path) -> None:

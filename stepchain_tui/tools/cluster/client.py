@@ -49,6 +49,7 @@ class Cluster:
         self._waiting: deque[ClusterCall] = deque()
         self._pilots: dict[str, tuple[str, Any]] = {}
         self._coming: set[str] = set()
+        self._told: set[str] = set()
         self._lanes: dict[Lane, asyncio.TimerHandle | None] = {}
         self._open: set[Lane] = set()
         self._failed = 0
@@ -156,8 +157,9 @@ class Cluster:
     async def _follow(self, name: str, future: Any, connection: int) -> None:
         """Wait until a pilot has ended, and see whether calls that wait are in need of another one."""
         await future._state.wait()
-        was_coming = name in self._coming
+        was_coming, has_told = name in self._coming, name in self._told
         self._coming.discard(name)
+        self._told.discard(name)
         self._pilots.pop(name, None)
         if connection != self._connection.number:
             return
@@ -165,16 +167,17 @@ class Cluster:
             self._drop()
             return
         if was_coming and future.status == "error":
-            self._failed += 1
             error = await future.exception()
             if isinstance(error, ImportError) or "deserializ" in str(error):
                 self._fail_waiting(not_installed_there(self.address, str(error)))
-            elif self._failed >= _FAILED_PILOTS:
-                self._fail_waiting(no_pilots(self.address, f"{type(error).__name__}: {error}"))
+            else:
+                self._has_failed(no_pilots(self.address, f"{type(error).__name__}: {error}"))
         elif was_coming and future.status == "finished":
             answer = await future
             if "refused" in answer:
                 self._fail_waiting(other_version(self.address, str(answer["refused"]), own_version()))
+            elif not has_told:
+                self._has_failed(no_pilots(self.address, "they start, and nothing is heard of them"))
         future.release()
         self._give_out()
 
@@ -183,6 +186,7 @@ class Cluster:
         name = str(told.get("pilot", ""))
         known = self._pilots.get(name)
         if known is not None:
+            self._told.add(name)
             self._spawn(self._attach(name, known[0], told))
 
     async def _attach(self, name: str, key: str, told: dict[str, Any]) -> None:
@@ -199,9 +203,7 @@ class Cluster:
                 self._is_over,
             )
         except (OSError, TimeoutError, ValueError) as error:
-            self._failed += 1
-            if self._failed >= _FAILED_PILOTS:
-                self._fail_waiting(worker_unreachable(worker, error))
+            self._has_failed(worker_unreachable(worker, error))
             return
         self._failed = 0
         self._open.add(lane)
@@ -248,12 +250,19 @@ class Cluster:
         self._connection.number += 1
         waiting, self._waiting = list(self._waiting), deque()
         self._coming.clear()
+        self._told.clear()
         self._pilots.clear()
         for lane in list(self._lanes):
             call = lane.call
             lane.cut(None if call is None else scheduler_lost(self.address, call.label))
         for call in waiting:
             call.fail(scheduler_lost(self.address, call.label))
+
+    def _has_failed(self, error: AttemptError) -> None:
+        """Count a pilot that could not be used; after a few in a row, the calls that wait fail with `error`."""
+        self._failed += 1
+        if self._failed >= _FAILED_PILOTS:
+            self._fail_waiting(error)
 
     def _fail_waiting(self, error: AttemptError) -> None:
         self._failed = 0

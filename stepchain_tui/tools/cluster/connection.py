@@ -43,6 +43,7 @@ class Connection:
         self._threads = threads
         self._heard = heard
         self._client: Any = None
+        self._comm: Any = None
         self._local: LocalCluster | None = None
         self._opening: asyncio.Task[None] | None = None
 
@@ -53,8 +54,13 @@ class Connection:
 
     @property
     def is_open(self) -> bool:
-        """Whether the scheduler is there, as far as that is known."""
-        return self._client is not None and self._client.status == "running"
+        """Whether the scheduler is there, as far as that is known.
+
+        The library connects anew by itself, to a scheduler that may have been started again and knows nothing of what
+        we subscribed to: only the connection that we made counts.
+        """
+        client = self._client
+        return client is not None and client.status == "running" and client.scheduler_comm is self._comm
 
     @property
     def arguments(self) -> dict[str, Any]:
@@ -134,6 +140,7 @@ class Connection:
                 name="stepchain",
             )
             await client
+            self._comm = client.scheduler_comm
             client.subscribe_topic(TOPIC, self._take_event)
             self._client = client
             await self.count_slots()
