@@ -41,6 +41,12 @@ def test_imports_inside_functions_and_conditions_count(tmp_path: Path) -> None:
     assert files_of("./parse.py:f", tmp_path) == ["late.py", "parse.py"]
 
 
+def test_imports_are_found_after_many_names_and_values(tmp_path: Path) -> None:
+    many = "".join(f"NAME_{number} = {number}\n" for number in range(300))
+    write(tmp_path, parse=f"{many}import near\nfrom pack import far\n", near="", pack__far="")
+    assert files_of("./parse.py:f", tmp_path) == ["near.py", "pack/far.py", "parse.py"]
+
+
 def test_a_file_of_another_folder_brings_its_neighbours_and_those_of_the_plan(tmp_path: Path) -> None:
     write(tmp_path, plan__helper="", steps__parse="import near, helper\n", steps__near="")
     code = CodeReader().read("../steps/parse.py:f", str(tmp_path / "plan"))

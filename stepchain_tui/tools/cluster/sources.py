@@ -166,7 +166,8 @@ def _imported(code: CodeType) -> Iterator[tuple[str, int, tuple[str, ...]]]:
         if instruction.opname == "IMPORT_NAME":
             level, names = before
             yield str(instruction.argval), int(level or 0), tuple(names or ())
-        before = [before[1], instruction.argval]
+        if instruction.opname != "EXTENDED_ARG":  # stands before what has more than 255 names or constants
+            before = [before[1], instruction.argval]
     for constant in code.co_consts:
         if isinstance(constant, CodeType):
             yield from _imported(constant)
