@@ -14,6 +14,7 @@ from typing import Any
 SECRET_SUFFIXES = ("_KEY", "_TOKEN", "_PASSWORD", "_SECRET")
 SHORTEST = 8
 MASK = "[secret {name}]"
+_MARK = re.compile(r"\[secret [^\]]+\]")
 
 
 def is_secret_name(name: str) -> bool:
@@ -78,5 +79,38 @@ class Redactor:
             return [self.value(item) for item in value]
         return value
 
+    def restored(self, value: Any, true: Any) -> Any:
+        """Return a JSON value with `[secret NAME]` in its strings replaced by the secret, where `true` holds that.
+
+        Args:
+            value: What a person made of the masked form of `true`.
+            true: The value with its secrets.
+        """
+        held = {MASK.format(name=name): secret for secret, name in self._names.items() if _holds(true, secret)}
+        return _replaced(value, held) if held else value
+
     def _mask(self, match: re.Match[str]) -> str:
         return MASK.format(name=self._names[match.group()])
+
+
+def marks_in(value: Any) -> set[str]:
+    """Return every `[secret NAME]` in the strings of a JSON value."""
+    if isinstance(value, str):
+        return set(_MARK.findall(value))
+    parts = value.values() if isinstance(value, dict) else value if isinstance(value, list | tuple) else ()
+    return set().union(*map(marks_in, parts))
+
+
+def _holds(value: Any, secret: str) -> bool:
+    if isinstance(value, str):
+        return secret in value
+    parts = value.values() if isinstance(value, dict) else value if isinstance(value, list | tuple) else ()
+    return any(_holds(part, secret) for part in parts)
+
+
+def _replaced(value: Any, held: Mapping[str, str]) -> Any:
+    if isinstance(value, str):
+        return _MARK.sub(lambda mark: held.get(mark.group(), mark.group()), value)
+    if isinstance(value, dict):
+        return {key: _replaced(item, held) for key, item in value.items()}
+    return [_replaced(item, held) for item in value] if isinstance(value, list | tuple) else value

@@ -190,6 +190,7 @@ class Engine:
         self._raise_failure()
         if not source.checked:
             require_valid(source.plan, source.folder)
+        source.know_servers(self._settings.mcp_servers)
         run_id = check_run_id(run_id) if run_id else new_run_id_at(self.clock.now())
         lock = self.store.acquire_run(run_id)
         try:
@@ -240,6 +241,7 @@ class Engine:
             if await self._runs.known_state(new_run_id) is not None:
                 raise CommandRefusedError(f"there is a run '{new_run_id}' already", hint="Give another id.")
             journal = self._runs.journal(new_run_id, RunState())
+            source.know_servers(self._settings.mcp_servers)
             journal.set_redactor(source.redactor)
             fork(journal, source, parent, step_id)
             return self._runs.begin(journal, source, lock, detach=detach)

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections import OrderedDict
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from stepchain_tui.core.errors import UsageError
+from stepchain_tui.core.values import encode_json, to_json_value
 from stepchain_tui.engine.agent_memory import Turn, turns_before
+from stepchain_tui.engine.hashes import HASH_LENGTH
 from stepchain_tui.engine.ports import AttemptPorts
-from stepchain_tui.engine.prepared import PreparedStep, Resolved, merge_by_hand
+from stepchain_tui.engine.prepared import SERVER, PreparedStep, Resolved, merge_by_hand, same_json
 from stepchain_tui.engine.work import Work
 from stepchain_tui.executors.types import StepCall, ToolAnswer
 from stepchain_tui.plan import ActionKind
@@ -102,7 +105,7 @@ class InputResolver:
         found: dict[str, Any] = {
             "steps": steps,
             "inputs": self._driver.groups.inputs_of(scope) if scope else self._source.inputs,
-            "secrets": self._secrets(prepared),
+            "secrets": self._source.secrets,
             "run": {"id": self._state.run_id, "started_at": started.isoformat() if started else ""},
         }
         items = self._state.steps[prepared.id].items
@@ -110,13 +113,6 @@ class InputResolver:
             found["item"] = self.value_of(items[item].value)
             found["index"] = item
         return found
-
-    def _secrets(self, prepared: PreparedStep) -> dict[str, str]:
-        source = self._source
-        if not prepared.server_secrets:
-            return source.secrets
-        named = {name: source.environment[name] for name in prepared.server_secrets if name in source.environment}
-        return {**source.secrets, **named}
 
     def wanted(self, work: Work) -> bool:
         """Return whether the step's `when` is true, or not written."""
@@ -191,28 +187,39 @@ class InputResolver:
             tries=work.tries + 1,
             secrets=source.secrets,
             cluster=prepared.cluster,
-            answers=self._answers(work, resolved.args),
+            answers=self._answers(work, resolved),
         )
         return call, kept
 
-    def _answers(self, work: Work, args: dict[str, Any]) -> dict[str, ToolAnswer]:
+    def _answers(self, work: Work, resolved: Resolved) -> dict[str, ToolAnswer]:
         """Return what persons said of the tool calls of this step or item; what they left as it was has its secrets."""
         given = self._state.steps[work.step.id].answers
         if not given:
             return _NO_ANSWERS
-        found = {}
+        found, meant = {}, self.meant(work, resolved.options)
         for (item, call_id), said in given.items():
-            if item == work.item and said.content_hash == self.content_hash(work.step):
+            if item == work.item and said.content_hash == meant and said.seq > self._source.answers_after:
                 asked = self.value_of(said.asked)
-                now = self._core.store.keep({**asked, "arguments": args}, self._source.redactor)
-                if now == said.asked:  # anything else is another call than the one that was allowed
-                    found[call_id] = ToolAnswer(True, self._as_allowed(said, asked, args), said.by)
+                now = self._core.store.keep({**asked, "arguments": resolved.args}, self._source.redactor)
+                if same_json(self._plain(now), self._plain(said.asked)):
+                    found[call_id] = ToolAnswer(True, self._as_allowed(said, asked, resolved.args), said.by)
         return found
+
+    def meant(self, work: Work, options: Mapping[str, Any]) -> str:
+        """Return the hash of what a step does and with which server: what a person's word on its call is for."""
+        server = options.get(SERVER)
+        where = b"" if server is None else encode_json(self._source.redactor.value(to_json_value(server)))
+        return hashlib.sha256(self.content_hash(work.step).encode() + where).hexdigest()[:HASH_LENGTH]
+
+    @staticmethod
+    def _plain(kept: Kept | None) -> Any:
+        return None if kept is None else kept.value if kept.blob is None else kept.blob.sha256
 
     def _as_allowed(self, said: ToolApprovalGiven, asked: dict[str, Any], args: dict[str, Any]) -> Any:
         if said.arguments is None:
             return args
-        return merge_by_hand(args, asked["arguments"], self.value_of(said.arguments)["arguments"])
+        merged = merge_by_hand(args, asked["arguments"], self.value_of(said.arguments)["arguments"])
+        return self._source.redactor.restored(merged, args)
 
     def _turns(self, prepared: PreparedStep) -> list[Turn]:
         return turns_before(prepared.id, self._state, self._source.definition)

@@ -13,6 +13,7 @@ from typing import Any
 from pydantic import BaseModel
 
 from stepchain_tui.core.settings import RetryDefaults, Settings
+from stepchain_tui.core.values import encode_json
 from stepchain_tui.engine.scheduler import limit_name
 from stepchain_tui.engine.source import Definition
 from stepchain_tui.plan import (
@@ -85,8 +86,9 @@ class PreparedStep:
         mode = effective_mode(step, plan.defaults, kind)
         self.timeout = effective_timeout(step, plan.defaults, kind)
         if kind is ActionKind.TOOL and isinstance(entry := called_entry(step, plan), dict):
-            if called_server_tool(step, plan) is not None:
-                mode, self.timeout = None, server_timeout(step, entry["entry"], plan.defaults)
+            if (named := called_server_tool(step, plan)) is not None:
+                about = entry["entry"] or settings.mcp_servers.get(named.server)
+                mode, self.timeout = None, server_timeout(step, about, plan.defaults)
             else:
                 mode, self.timeout = _of_tool(step, entry, mode, self.timeout)
         self.mode = mode.value if mode is not None else ""
@@ -100,8 +102,6 @@ class PreparedStep:
         self.value = _value(step, kind)
         self.args = compile_template(step.args) if step.args else _NOTHING
         self.options, self.fixed_options = _options(step, kind, plan, settings)
-        self.server_secrets = _secrets_of_settings(step, plan, settings) if kind is ActionKind.TOOL else ()
-        """Variables that the settings' entry of a server names: they are not among the plan's secrets."""
         self.surroundings = _NO_SURROUNDINGS
         if step.env or step.cwd:
             self.surroundings = compile_template({"env": dict(step.env or {}), "cwd": step.cwd or ""})
@@ -202,13 +202,6 @@ def _options(step: Step, kind: ActionKind, plan: Plan, settings: Settings) -> tu
     return compile_template(templates) if templates else _NOTHING, fixed
 
 
-def _secrets_of_settings(step: Step, plan: Plan, settings: Settings) -> tuple[str, ...]:
-    named = called_server_tool(step, plan)
-    if named is None or named.server in plan.mcp_servers or named.server not in settings.mcp_servers:
-        return ()
-    return tuple(compile_template(settings.mcp_servers[named.server]).secrets)
-
-
 def _of_tool(
     step: Step, entry: dict[str, Any], mode: Mode | None, timeout: float | None
 ) -> tuple[Mode | None, float | None]:
@@ -291,9 +284,14 @@ class Resolved:
         return shown
 
 
+def same_json(one: Any, other: Any) -> bool:
+    """Return whether two JSON values are the same: true is not 1."""
+    return bool(one == other) and encode_json(one) == encode_json(other)
+
+
 def merge_by_hand(true: Any, shown: Any, given: Any) -> Any:
     """Return `given`, with the parts that equal what was shown taken from `true`: what was shown had no secrets."""
-    if given == shown:
+    if same_json(given, shown):
         return true
     if isinstance(given, dict) and isinstance(shown, dict) and isinstance(true, dict):
         return {key: merge_by_hand(true.get(key), shown.get(key), value) for key, value in given.items()}

@@ -85,6 +85,8 @@ def keep_result(driver: Driver, work: Work, output: Kept) -> None:
     """Keep a result that was made, with the commit that says so."""
     if not keeps_result(work) or work.call is None:
         return
+    if any(answer.arguments != work.call.args for answer in work.call.answers.values()):
+        return  # made with what a person changed: it is not the result of this input
     parts = work.cached.parts if work.cached is not None else _parts(driver, work)
     entry = CacheEntry(
         key=parts.key,

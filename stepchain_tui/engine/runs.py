@@ -113,6 +113,7 @@ class OwnedRuns:
         """
         run_id = state.run_id
         journal = self.journal(run_id, state)
+        source.know_servers(self._core.settings.mcp_servers)
         journal.set_redactor(source.redactor)
         await self._bury_owner(journal)
         await self._refuse_old_commands(journal)
@@ -168,6 +169,7 @@ class OwnedRuns:
                 return {"ok": False, "kind": "refused", "message": message, "hint": "Resume or rerun it from here."}
             journal = self.journal(command.run_id, state)
             source = source_at_rest(state)
+            source.know_servers(self._core.settings.mcp_servers)
             journal.set_redactor(source.redactor)
             await self._bury_owner(journal)
             driver = Driver(self._core, source, journal, detach=True, passive=True)

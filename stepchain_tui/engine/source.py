@@ -25,6 +25,7 @@ from stepchain_tui.plan import (
     subplan_key,
     subplans_to_json,
 )
+from stepchain_tui.plan.servers import secrets_of_servers, settings_servers
 from stepchain_tui.run.events import StepOutline
 from stepchain_tui.run.ids import parent_path, split_id
 
@@ -63,6 +64,8 @@ class RunSource:
         max_concurrent: How many steps may run at once, instead of what the plan says.
         plans: The plans that its `plan` steps run, by file; read from their files if None.
         kept: It was made from what a run keeps, so its plan is the run's.
+        servers: The MCP servers of the user's settings; read from their file if None.
+        answers_after: The last event that was imported: what persons said of tool calls before was said elsewhere.
     """
 
     plan: Plan
@@ -76,6 +79,8 @@ class RunSource:
     max_concurrent: int | None = None
     plans: dict[str, SubPlan] | None = None
     kept: bool = False
+    servers: Mapping[str, Mapping[str, Any]] | None = None
+    answers_after: int = 0
 
     @property
     def slots(self) -> int:
@@ -164,7 +169,18 @@ class RunSource:
     @cached_property
     def _secret_names(self) -> tuple[str, ...]:
         inner = (name for subplan in self.subplans.values() for name in subplan.plan.secrets)
-        return tuple(dict.fromkeys((*self.plan.secrets, *inner)))
+        plans = (self.plan, *(subplan.plan for subplan in self.subplans.values()))
+        if self.servers is None and any(step.tool is not None for plan in plans for step in plan.steps):
+            self.servers = settings_servers()
+        servers = self.servers or {}
+        of_servers = (name for plan in plans for name in sorted(secrets_of_servers(plan, servers)))
+        return tuple(dict.fromkeys((*self.plan.secrets, *inner, *of_servers)))
+
+    def know_servers(self, servers: Mapping[str, Mapping[str, Any]]) -> None:
+        """Take note of the servers of the settings: what they read as secrets are secrets of this run."""
+        self.servers = servers
+        for name in ("_secret_names", "secrets", "redactor"):
+            self.__dict__.pop(name, None)
 
     @cached_property
     def secrets(self) -> dict[str, str]:

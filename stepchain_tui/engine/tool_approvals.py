@@ -10,9 +10,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from stepchain_tui.core.errors import CommandRefusedError, UsageError
+from stepchain_tui.core.secrets import marks_in
 from stepchain_tui.core.values import decode_json, encode_json
 from stepchain_tui.engine.approvals import denied
 from stepchain_tui.engine.body import failed
+from stepchain_tui.engine.prepared import same_json
 from stepchain_tui.engine.work import Work
 from stepchain_tui.run import events as e
 from stepchain_tui.run.failures import AttemptError
@@ -54,7 +56,7 @@ def ask_for_tool(driver: Driver, work: Work, asked: ApprovalNeeded) -> None:
         question=f"{work.step.id} wants to call {asked.tool_name} with {shown}. Allow it?",
         call_id=asked.call_id,
         input=kept,
-        content_hash=driver.inputs.content_hash(work.step),
+        content_hash=driver.inputs.meant(work, work.call.options if work.call is not None else {}),
     )
 
 
@@ -113,8 +115,13 @@ def answer_by_hand(order: Order, step: StepState, approved: bool, fields: dict[s
         typed = {name: _as_typed(value, arguments.get(name)) for name, value in fields.items()}
         arguments = {**arguments, **typed}
     given = None
-    if approved and arguments != asked["arguments"]:
+    if approved and not same_json(arguments, asked["arguments"]):
         given = order.keep_value({"tool": asked["tool"], "arguments": arguments})
+        if new := marks_in(given.value) - marks_in(asked):
+            raise CommandRefusedError(
+                f"the arguments hold {min(new)}, and an answer is stored: a secret cannot be given by hand",
+                hint="Leave what is shown as it is, or write {{ secrets.NAME }} in the plan.",
+            )
     order.accept()
     answer_for_tool(order.driver, step.id, approved=approved, by=order.by, given=given)
     return f"{step.id}: the call is {'allowed' if approved else 'denied'}" + (" with other arguments" if given else "")

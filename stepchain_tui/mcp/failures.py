@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 
 from stepchain_tui.core.errors import did_you_mean
@@ -61,6 +61,16 @@ def not_allowed(spec: ServerSpec, tool: str) -> AttemptError:
         f"tool '{spec.name}.{tool}' is not among the allowed_tools of its server",
         error_type=ErrorType.USER_ERROR,
         hint=hint,
+    )
+
+
+def unknown_approval(spec: ServerSpec, name: str, known: Sequence[str]) -> AttemptError:
+    """Return the error of a tool that a person should be asked about, and that the server does not have."""
+    listed = f"It has: {', '.join(sorted(known)[:20])}." if known else "It has no tools."
+    return AttemptError(
+        f"MCP server '{spec.name}': require_approval names '{name}', which it does not have; nothing was called",
+        error_type=ErrorType.USER_ERROR,
+        hint=did_you_mean(name, list(known)) or listed,
     )
 
 

@@ -67,6 +67,7 @@ class CallChecker:
         value = step[action]
         if action == "tool" and isinstance(value, str):
             yield from self._tool(here, value)
+            yield from self._approval(here, value, step.get("require_approval"))
         elif action == "agent" and isinstance(value, str):
             yield from self._agent(here, value)
         elif action == "http" and isinstance(value, dict):
@@ -111,6 +112,13 @@ class CallChecker:
             yield from self._servers.called(where, of_server)
         elif name not in self._tools and name not in (known := [*self._tools, *known_tools()]):
             yield _unknown_of(where, "tool", name, known)
+
+    def _approval(self, here: Location, name: str, asked: Any) -> Iterator[Mistake]:
+        """Yield what is wrong with who is asked before a step's tool is called: a slip would let the call pass."""
+        of_server = server_tool(name, self._tools.get(name))
+        names = [name, *((of_server.tool, ".".join(of_server)) if of_server is not None else ())]
+        if isinstance(asked, list | tuple) and not set(map(str, asked)) & set(names):
+            yield Mistake((*here, "require_approval"), f"none of these is the step's tool: write true, or [{name}]")
 
     # --- agents
 

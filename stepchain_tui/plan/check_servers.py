@@ -84,10 +84,14 @@ class ServerChecker:
         if isinstance(asked, str) and asked not in ("always", "never"):
             found = unknown((*here, "require_approval"), "word", asked, ("always", "never"))
             yield Mistake(found.location, "write always, never, or a list of tools", found.suggestion)
-        if isinstance(asked, list | tuple) and isinstance(allowed, list | tuple):
-            for place, tool in enumerate(asked):
-                if tool not in allowed:
-                    yield unknown((*here, "require_approval", place), "tool", str(tool), map(str, allowed))
+        for place, tool in enumerate(asked if isinstance(asked, list | tuple) else ()):
+            where = (*here, "require_approval", place)
+            if isinstance(tool, str) and "." in tool:
+                yield Mistake(
+                    where, f"'{tool}': write a tool's own name, without its server's", tool.partition(".")[2]
+                )
+            elif isinstance(allowed, list | tuple) and tool not in allowed:
+                yield unknown(where, "tool", str(tool), map(str, allowed))
         for within, text in walk_text(entry):
             if "{{" in text or "{%" in text:
                 yield from self._expression((*here, *within), text)

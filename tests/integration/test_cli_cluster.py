@@ -105,8 +105,8 @@ def test_a_plan_goes_on_when_a_worker_is_killed_and_no_other_step_runs_twice(
 ) -> None:
     run = cli.start("run", "plan.yaml", "--run-id", "r1", "--json", env={"DEMO_TOKEN": "not for workers"})
     cli.until(run, "step.succeeded", "many")  # on the other worker
-    body = until_held(cli)
-    cluster.worker_of(body).kill()
+    body = psutil.Process(until_held(cli))
+    cluster.worker_of(body.pid).kill()
     cli.until(run, "step.retry_scheduled", "held")
     (cli.folder / "go").touch()
     assert run.wait(PATIENCE) == 0, run.stderr.read() if run.stderr else ""
@@ -115,7 +115,8 @@ def test_a_plan_goes_on_when_a_worker_is_killed_and_no_other_step_runs_twice(
     first, second = steps["held"]["attempts"]
     assert (first["status"], first["error_type"]) == ("failed", "server_error")
     assert (second["status"], steps["held"]["status"]) == ("succeeded", "succeeded")
-    assert not psutil.pid_exists(body)
+    _, alive = psutil.wait_procs([body], timeout=PATIENCE)
+    assert alive == []
     assert steps["said"]["output"]["stdout"] == "on a worker\nsaid\nnone\n"
     assert steps["sandboxed"]["output"] == 6
     assert steps["tool"]["output"]["n"] == 8

@@ -243,7 +243,6 @@ def test_the_version_is_told(cli: CommandLine) -> None:
     "words",
     [
         *((name, "x", "y", "--any") for name in ("plan", "replay")),
-        *((name, "x") for name in ("tools", "call")),
         ("--web",),
     ],
 )

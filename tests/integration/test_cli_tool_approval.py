@@ -101,3 +101,54 @@ def test_arguments_that_are_no_mapping_are_refused_and_the_question_stays(cli: C
     wrong = cli("approve", "r1", "convert", "--with", "[1]")
     assert (wrong.code, "mapping" in wrong.err) == (2, True)
     assert step(cli, "convert")["status"] == "waiting"
+
+
+SERVER = str(Path(__file__).parents[1] / "support" / "mcp_server.py")
+
+
+def settings_of(tmp_path: Path, *, timeout: float = 20, extra: str = "") -> dict[str, str]:
+    """Write settings with the server that misbehaves on request; return the variables that lead to them."""
+    path = tmp_path / "own.toml"
+    path.write_text(
+        f"[mcp_servers.odd]\ncommand = {json.dumps(sys.executable)}\n"
+        f'args = [{json.dumps(SERVER)}, "stdio"]\ntimeout = {timeout}\n'
+        f'env = {{PAT = "{{{{ secrets.MYPAT }}}}"}}\n{extra}'
+    )
+    return {"STEPCHAIN_SETTINGS": str(path), "MYPAT": "supersecretvalue99"}
+
+
+def test_what_a_server_of_the_settings_gets_as_a_secret_is_stored_nowhere(cli: CommandLine, tmp_path: Path) -> None:
+    cli.write("plan.yaml", "steps: [{id: s, tool: odd.environment}]\n")
+    answer = cli("run", "plan.yaml", "--run-id", "r1", "--json", env=settings_of(tmp_path))
+    assert answer.code == 0, answer.err
+    assert "[secret MYPAT]" in cli("show", "r1", "--json", "--full").out
+    stored = b"".join(path.read_bytes() for path in tmp_path.rglob("*") if path.is_file() and path.name != "own.toml")
+    assert b"supersecretvalue99" not in answer.out.encode() + stored
+
+
+def test_the_timeout_of_a_server_of_the_settings_holds(cli: CommandLine, tmp_path: Path) -> None:
+    cli.write("plan.yaml", "steps: [{id: s, tool: odd.hang, retry: {max_attempts: 1}}]\n")
+    assert cli("run", "plan.yaml", "--run-id", "r1", env=settings_of(tmp_path, timeout=4)).code == 1
+    found = next(step for step in cli.show("r1")["steps"] if step["id"] == "s")
+    assert (found["status"], "4 s" in found["error"]) == ("timed_out", True)
+
+
+def test_a_word_is_for_the_server_that_was_meant(cli: CommandLine, tmp_path: Path) -> None:
+    cli.write("plan.yaml", 'steps: [{id: s, tool: odd.echo, args: {message: "hi"}}]\n')
+    first = settings_of(tmp_path, extra='require_approval = "always"\n')
+    assert cli("run", "plan.yaml", "--run-id", "r1", env=first).code == 3
+    assert cli("approve", "r1", "s", env=first).code == 0
+    settings = tmp_path / "own.toml"
+    settings.write_text(settings.read_text().replace('"stdio"]', '"stdio", "--page", "2"]'))
+    assert cli("resume", "r1", env=first).code == 3
+    assert cli("approve", "r1", "s", env=first).code == 0
+    assert cli("resume", "r1", env=first).code == 0
+
+
+def test_a_slip_in_the_names_of_those_asked_about_is_no_silent_pass(cli: CommandLine, tmp_path: Path) -> None:
+    cli.write("plan.yaml", 'steps: [{id: s, tool: odd.echo, args: {message: "hi"}}]\n')
+    variables = settings_of(tmp_path, extra='require_approval = ["ehco"]\n')
+    assert cli("run", "plan.yaml", "--run-id", "r1", env=variables).code == 1
+    found = next(step for step in cli.show("r1")["steps"] if step["id"] == "s")
+    assert "require_approval names 'ehco'" in found["error"]
+    assert "✓ odd.echo" not in cli("show", "r1").out

@@ -235,7 +235,7 @@ async def test_a_flood_of_output_waits_for_its_reader_and_fills_no_memory(
     executor: FunctionExecutor, cluster: TestCluster, how: str
 ) -> None:
     def shout() -> None:
-        for _ in range(3_000):
+        for _ in range(9_000):
             print("x" * 9_999)
 
     def speak() -> Any:
@@ -256,8 +256,8 @@ async def test_a_flood_of_output_waits_for_its_reader_and_fills_no_memory(
 
     ports.log = slow  # type: ignore[method-assign]
     await executor.execute(call)
-    assert ports.characters == (30_000_000 if how == "print" else 9_000_000)
-    assert most - before < 20_000_000
+    assert ports.characters == (90_000_000 if how == "print" else 9_000_000)
+    assert most - before < 45_000_000
 
 
 async def test_a_flood_does_not_hold_up_a_cancel(executor: FunctionExecutor, cluster: TestCluster) -> None:

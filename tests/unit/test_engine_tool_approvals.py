@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 import pytest
 
 from stepchain_tui.executors.testing import use_executor
-from stepchain_tui.executors.tool import BaseToolExecutor, ToolExecutorFactory
+from stepchain_tui.executors.tool import BaseToolExecutor, ToolExecutorFactory, ToolStepExecutor
 from stepchain_tui.executors.types import ApprovalNeeded
 from stepchain_tui.plan import plan_to_json
 from stepchain_tui.run.failures import AttemptError
@@ -267,3 +267,68 @@ async def test_large_arguments_are_asked_for_and_changed_whole_only(called: list
         assert await run.end() == "succeeded", run.state.steps["delete"].error
         assert called == [{"text": "y"}]
         await run.check()
+
+
+async def test_true_is_another_argument_than_one(called: list[Any]) -> None:
+    async with Bench() as bench:
+        run = await bench.start(plan_of(delete(args={"n": 1})))
+        await asked(run)
+        await run.tell("approve", step="delete", arguments={"n": True})
+        assert await run.end() == "succeeded"
+        assert called[0]["n"] is True
+
+
+async def test_a_secret_within_a_changed_text_stays_and_a_new_one_is_refused(called: list[Any]) -> None:
+    secret = "opensesame42"
+    plan = plan_of(delete(args={"to": "Bearer {{ secrets.TOKEN }}", "path": "a"}), secrets=["TOKEN", "OTHER"])
+    async with Bench() as bench:
+        run = await bench.start(plan, environment={"TOKEN": secret, "OTHER": "anotherone99"})
+        shown = (await asked(run)).input.value["arguments"]
+        refused = await run.tell("approve", step="delete", arguments={**shown, "path": "anotherone99"})
+        assert (refused["ok"], "[secret OTHER]" in refused["message"]) == (False, True)
+        assert run.statuses["delete"] == "waiting"
+        await run.tell("approve", step="delete", arguments={**shown, "to": shown["to"] + " and more"})
+        assert await run.end() == "succeeded"
+        assert called == [{"to": f"Bearer {secret} and more", "path": "a"}]
+        assert not any(secret in str(event) for event in await run.events())
+
+
+async def test_what_a_changed_call_gave_is_not_the_cached_result_of_the_unchanged_one(called: list[Any]) -> None:
+    async with Bench() as bench:
+        for number, path in enumerate(("b.txt", "a.txt")):
+            run = await bench.start(plan_of(delete(cache=True)))
+            await asked(run)
+            await run.tell("approve", step="delete", fields={"path": path})
+            assert await run.end() == "succeeded"
+            assert len(called) == number + 1
+        again = await bench.run(plan_of(delete(cache=True)))
+        assert (again.outputs["delete"]["path"], len(called)) == ("a.txt", 2)
+
+
+async def test_an_executor_of_ones_own_cannot_leave_the_question_out() -> None:
+    made: list[dict[str, Any]] = []
+
+    class Hasty(BaseToolExecutor):
+        async def _execute_tool(self, args: dict[str, Any], ctx: Any, timeout: float | None) -> Any:
+            made.append(args)
+            return args
+
+    with use_executor(ToolExecutorFactory, "standard", Hasty):
+        async with Bench() as bench:
+            run = await bench.start(plan_of(delete(args={"code": "1 + 1"}, require_approval=True)))
+            await asked(run)
+            assert made == []
+            await run.tell("approve", step="delete", fields={"code": "2 + 2"})
+            assert await run.end() == "succeeded"
+            assert made == [{"code": "2 + 2"}]
+
+
+async def test_nobody_is_asked_about_a_function_that_cannot_be_called_so() -> None:
+    with use_executor(ToolExecutorFactory, "standard", ToolStepExecutor):
+        async with Bench() as bench:
+            run = await bench.run(plan_of(delete(args={"coed": "1 + 1"}, require_approval=True)))
+            error = run.state.steps["delete"].error
+            assert error is not None
+            assert (run.statuses["delete"], error.error_type) == ("failed", "user_error")
+            assert "coed" in error.message
+            assert await run.events("tool.approval_asked") == []

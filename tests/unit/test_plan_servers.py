@@ -126,3 +126,17 @@ def test_what_is_written_about_a_server_is_part_of_what_the_step_does() -> None:
 
     assert entry("{command: x}") == entry("{command: x}")
     assert entry("{command: x}") != entry("{command: x, args: [y]}")
+
+
+@pytest.mark.parametrize(
+    ("entry", "step", "what"),
+    [
+        ("{command: x, require_approval: [time.now]}", "", "write a tool's own name, without its server's"),
+        ("{command: x}", ", require_approval: [nwo]", "none of these is the step's tool"),
+        ("{command: x, require_approval: [now]}", ", require_approval: [time.now]", ""),
+        ("{command: x}", ", require_approval: [now]", ""),
+    ],
+)
+def test_a_slip_in_who_is_asked_is_no_silent_pass(entry: str, step: str, what: str) -> None:
+    found = lines_of(f"mcp_servers: {{time: {entry}}}\nsteps: [{{id: a, tool: time.now{step}}}]\n")
+    assert [what in line for line in found] == ([True] if what else []), found

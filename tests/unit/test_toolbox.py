@@ -227,11 +227,12 @@ async def test_a_module_whose_import_never_ends_does_not_hold_up_the_answer(
 async def test_looking_without_connecting_starts_no_server(folder: Path) -> None:
     path = _plan(folder, f"mcp_servers: {{time: {TIME}}}\nsteps: [{{id: s, shell: 'true'}}]\n")
     async with Bench(folder=folder) as bench:
+        before = psutil.Process().children()
         found = await EngineService(bench.engine).tools(path, connect=False)
         children = psutil.Process().children()
 
     assert [(row["name"], row["state"], row["pid"]) for row in found["servers"]] == [("time", "idle", None)]
-    assert children == []
+    assert set(children) <= set(before)
     assert found["problems"] == []
 
 

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import inspect
 from abc import abstractmethod
 from typing import Any, ClassVar
 
 from stepchain_tui.executors.context import CallContext
 from stepchain_tui.executors.pooled import PooledExecutor
 from stepchain_tui.executors.spec import ToolSpec
+from stepchain_tui.executors.threads import call_threads
+from stepchain_tui.executors.tool.calls import approved, with_step
+from stepchain_tui.executors.types import ApprovalNeeded
+from stepchain_tui.run.failures import AttemptError
 from stepchain_tui.tools.pools import Pools
 from stepchain_tui.tools.registry import Tool, shared_tools
 
@@ -33,8 +38,23 @@ class BaseToolExecutor(PooledExecutor):
         super().__init__(spec, pools)
         self.tool = tool if tool is not None else shared_tools().get(spec.tool_name)
 
-    def _hook(self, args: dict[str, Any], ctx: CallContext, timeout: float | None) -> Any:
-        return self._execute_tool(args, ctx, timeout)
+    async def _hook(self, args: dict[str, Any], ctx: CallContext, timeout: float | None) -> Any:
+        try:
+            args = approved(args, ctx, self.tool.name)
+        except ApprovalNeeded:
+            await self._refuse_wrong_arguments(args, ctx)
+            raise
+        result = self._execute_tool(args, ctx, timeout)
+        return await result if inspect.isawaitable(result) else result
+
+    async def _refuse_wrong_arguments(self, args: dict[str, Any], ctx: CallContext) -> None:
+        """Fail where the arguments are wrong: nobody is asked about a call that cannot be made."""
+        tool = self.tool
+        try:
+            # An import may take seconds, which the loop does not have.
+            await call_threads().submit(lambda _: tool.schema.validate(args, f"tool '{tool.name}'")).result
+        except AttemptError as error:
+            raise with_step(error, ctx) from error
 
     @abstractmethod
     def _execute_tool(self, args: dict[str, Any], ctx: CallContext, timeout: float | None) -> Any:

@@ -7,7 +7,7 @@ from typing import Any
 
 from stepchain_tui.executors.context import CallContext
 from stepchain_tui.executors.tool.base import BaseToolExecutor
-from stepchain_tui.executors.tool.calls import ToldCall, approved, with_step
+from stepchain_tui.executors.tool.calls import ToldCall, with_step
 from stepchain_tui.executors.types import StepCall
 from stepchain_tui.plan import Mode
 from stepchain_tui.tools.function_calls import FunctionCall, FunctionCaller
@@ -21,7 +21,6 @@ class ToolStepExecutor(BaseToolExecutor):
     """
 
     async def _execute_tool(self, args: dict[str, Any], ctx: CallContext, timeout: float | None) -> Any:
-        args = approved(args, ctx, self.tool.name)
         call = self._function_call(args, ctx)
         told = ToldCall(self.tool.name, args, ctx)
         try:

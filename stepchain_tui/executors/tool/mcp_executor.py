@@ -10,7 +10,7 @@ from stepchain_tui.executors.spec import ToolSpec
 from stepchain_tui.executors.tool.calls import ToldCall, approved, with_step
 from stepchain_tui.executors.types import ApprovalNeeded
 from stepchain_tui.mcp import McpArgumentError, McpServer, ServerSpec, check_arguments, value_of
-from stepchain_tui.mcp.failures import not_allowed
+from stepchain_tui.mcp.failures import not_allowed, unknown_approval
 from stepchain_tui.run.failures import AttemptError
 from stepchain_tui.tools.context import StepContext
 
@@ -39,25 +39,42 @@ class McpToolExecutor(BaseExecutor):
         self.server = server
         self.server_spec = server_spec or server.spec
 
-    def _hook(self, args: dict[str, Any], ctx: CallContext, timeout: float | None) -> Any:
-        return self._execute_tool(args, ctx, timeout)
+    async def _hook(self, args: dict[str, Any], ctx: CallContext, timeout: float | None) -> Any:
+        name, spec = self.spec.tool_name, self.server_spec
+        if not spec.allows(name):
+            raise not_allowed(spec, name)
+        try:
+            args = approved(args, ctx, self._full_name, needed=spec.needs_approval(name))
+        except ApprovalNeeded:
+            await self._refuse_wrong_arguments(name, args, ctx)
+            raise
+        await self._refuse_unknown_names()
+        return await self._execute_tool(args, ctx, timeout)
+
+    @property
+    def _full_name(self) -> str:
+        return f"{self.server_spec.name}.{self.spec.tool_name}"
+
+    async def _refuse_unknown_names(self) -> None:
+        """Fail where somebody is to be asked before a tool that the server does not have: a slip lets calls pass."""
+        asked = self.server_spec.require_approval
+        if isinstance(asked, str):
+            return
+        known = [tool.name for tool in await self.server.tools()]
+        for name in asked:
+            if name not in known:
+                raise unknown_approval(self.server_spec, name, known)
 
     async def _execute_tool(self, args: dict[str, Any], ctx: CallContext, timeout: float | None) -> Any:
         """Call the tool with `args` and return its value, see `mcp.value_of`; `timeout` is counted by the caller.
 
+        It may be called, and whoever is to be asked was asked.
+
         Raises:
-            AttemptError: See `McpServer.call`; as a `user_error`, a tool that is not allowed, or wrong arguments.
-            ApprovalNeeded: A person has to be asked first.
+            AttemptError: See `McpServer.call`; as a `user_error`, wrong arguments.
         """
-        name, tool_name = self.spec.tool_name, f"{self.server_spec.name}.{self.spec.tool_name}"
-        if not self.server_spec.allows(name):
-            raise not_allowed(self.server_spec, name)
-        try:
-            args = approved(args, ctx, tool_name, needed=self.server_spec.needs_approval(name))
-        except ApprovalNeeded:
-            await self._refuse_wrong_arguments(name, args, ctx)
-            raise
-        told = ToldCall(tool_name, args, ctx)
+        name = self.spec.tool_name
+        told = ToldCall(self._full_name, args, ctx)
         try:
             value = await self._call(name, args, ctx)
         except BaseException as error:

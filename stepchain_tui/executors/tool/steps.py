@@ -85,7 +85,12 @@ class ToolSteps(KindSteps):
     def provider(self, call: StepCall) -> str:
         """Return the tool, or the server whose tool it is, as its circuit breaker is called."""
         if SERVER in call.options:
-            return f"mcp {call.options[SERVER]['name']}"
+            # Two plans may mean different servers by one name.
+            try:
+                key = self._server(call).key[:6]
+            except AttemptError:
+                return ""  # it is written wrong: nobody is called
+            return f"mcp {call.options[SERVER]['name']} ({key})"
         return f"tool {call.step.tool}"
 
     async def close(self) -> None:
