@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import inspect
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from stepchain_tui.core.settings import Settings
@@ -45,11 +45,11 @@ class ScriptTools:
 
     async def execute(self, call: StepCall) -> Outcome:
         """Call the tool, and tell that it is called and how that ended."""
-        name, arguments = str(call.step.tool), dict(call.args)
+        name, arguments = str(call.step.tool), _own(call.args)
         call.ports.tool_started(call_id=_ONLY_CALL, tool_name=name, arguments=arguments)
         began = time.monotonic()
         try:
-            value = await self._value(call, name, dict(arguments))
+            value = await self._value(call, name, _own(arguments))
             self._tell(call, name, arguments, began, result=value)  # fails where the value is too large to be kept
         except BaseException as error:
             self._tell(call, name, arguments, began, error=_failure_of(error, call, time.monotonic() - began))
@@ -136,6 +136,16 @@ class ScriptExecutors(Executors):
     async def close(self) -> None:
         """End all workers and connections; may be called twice."""
         await self._others.close()
+
+
+def _own(value: Any) -> Any:
+    """Return a value in containers of its own: what a tool changes in them is neither told nor met by a later attempt.
+
+    What is no JSON value is handed on as it is: it need not be a thing that can be copied.
+    """
+    if isinstance(value, Mapping):
+        return {key: _own(item) for key, item in value.items()}
+    return [_own(item) for item in value] if isinstance(value, list | tuple) else value
 
 
 def _gives_awaitables(function: Any) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import copy
 import functools
 from typing import Any
 
@@ -18,6 +19,7 @@ from stepchain_tui.engine import Engine, RunSource
 from stepchain_tui.plan import compile_template
 from stepchain_tui.plan.literals import literal
 from stepchain_tui.run import RunState
+from stepchain_tui.run.events import ToolFinished
 from stepchain_tui.store import AbstractStore
 from tests.support.chains import call
 from tests.support.chains import executor as without_settings
@@ -180,6 +182,28 @@ async def test_whatever_a_plain_tool_raises_fails_its_call_only(raised: BaseExce
     state = await executor().execute_plan(ExecutionPlan("p", [call(1), call(2)]), tool)
     assert (state.results[1].status, state.results[2].status) == (FAILED, SUCCESS)
     assert state.results[1].error
+
+
+async def test_what_a_tool_changes_in_its_parameters_no_other_attempt_meets() -> None:
+    seen: list[Any] = []
+
+    async def tool(name: str, parameters: dict[str, Any]) -> str:
+        seen.append(copy.deepcopy(parameters["rows"]))
+        parameters["rows"].append(9)
+        parameters["rows"][0]["k"] = "changed"
+        if len(seen) < 3:
+            raise RuntimeError("again")
+        return name
+
+    store, plan = MemoryStore(), ExecutionPlan("p", [call(1, rows=[{"k": 1}, [2]])])
+    state = await without_settings(store).execute_plan(plan, tool)
+
+    assert state.results[1].retry_count == 2
+    assert seen == [[{"k": 1}, [2]]] * 3
+    assert plan.tools[0].parameters == {"rows": [{"k": 1}, [2]]}
+    async with Engine(store) as engine:
+        told = [event for event in await engine.store.read_events("p") if isinstance(event, ToolFinished)]
+    assert [event.arguments for event in told] == [{"rows": [{"k": 1}, [2]]}] * 3
 
 
 # --- order
