@@ -8,7 +8,7 @@ believed, and what is wrong is said with its place.
 from __future__ import annotations
 
 import os
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Annotated, Any
 
 import msgspec
@@ -146,6 +146,7 @@ def imported(given: Any) -> tuple[ExecutionState, ExportedState]:
         plain = to_json_value(given)
         _check_results(plain.get("results"))
         found = msgspec.convert(plain, ExportedState)
+        _check_moments(found)
         plan = ExecutionPlan(found.plan.plan_id, [_call(call) for call in found.plan.tools], found.plan.goal)
     except msgspec.ValidationError as error:
         raise ChainStateError(str(error)) from None
@@ -178,6 +179,22 @@ def _check_results(results: Any) -> None:
             place = f"`$.results.{order}"
             told = str(error).replace("`$", place) if "`$" in str(error) else f"{error} - at {place}`"
             raise ChainStateError(told) from None
+
+
+def _check_moments(state: ExportedState) -> None:
+    """See that every moment can be told in UTC: at the ends of the calendar an offset leads out of it.
+
+    Raises:
+        ChainStateError: One cannot.
+    """
+    told = {"exported_at": state.exported_at, "start_time": state.start_time, "end_time": state.end_time}
+    for order, result in state.results.items():
+        told |= {f"results.{order}.start_time": result.start_time, f"results.{order}.end_time": result.end_time}
+    for place, moment in told.items():
+        try:
+            _ = moment is None or moment.astimezone(UTC)
+        except OverflowError:
+            raise ChainStateError(f"{moment} is no moment of the calendar in UTC - at `$.{place}`") from None
 
 
 def _call(call: ExportedCall) -> ToolCall:
