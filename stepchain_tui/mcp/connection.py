@@ -11,6 +11,7 @@ from contextlib import contextmanager, suppress
 from functools import cache
 from typing import TYPE_CHECKING, Any, Literal
 
+from stepchain_tui.core.values import to_json_value
 from stepchain_tui.mcp.gate import GatedTransport
 from stepchain_tui.mcp.http import HttpTransport
 from stepchain_tui.mcp.log import ServerLog
@@ -137,7 +138,8 @@ class Connection:
             if on_progress is not None:
                 on_progress(done, total, message)
 
-        params = CallToolRequestParams(name=tool, arguments=dict(arguments), _meta=dict(meta) if meta else None)
+        fit = to_json_value(dict(arguments))  # half a character would be sent to nobody
+        params = CallToolRequestParams(name=tool, arguments=fit, _meta=dict(meta) if meta else None)
         with self._in_flight(record):
             result: CallToolResult | InputRequiredResult = await self._session().send_request(
                 CallToolRequest(params=params),

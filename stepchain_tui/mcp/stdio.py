@@ -49,6 +49,8 @@ MOST_STRAY_LINES = 1_000
 """Lines that are no messages after which a server is given up: it is none, or it would flood us."""
 TOO_LARGE = "stepchain: the answer is too large"
 """The message of the error that stands for an answer that was not taken in."""
+NOT_WRITTEN = "it cannot be written as JSON, and was not sent"
+"""The message of the error that stands for the answer to such a request."""
 
 
 class StdioTransport:
@@ -202,15 +204,14 @@ class StdioTransport:
 
     def _message(self, line: bytes | _TooLong) -> SessionMessage | None:
         from mcp.shared.message import SessionMessage
-        from mcp_types import INTERNAL_ERROR, ErrorData, JSONRPCError
+        from mcp_types import INTERNAL_ERROR
 
         if isinstance(line, _TooLong):
             self._log.say(f"--- a message of more than {MOST_OF_A_MESSAGE // 1024**2} MB was not taken in")
             number = line.request_id
             if number is None:
                 return None
-            error = ErrorData(code=INTERNAL_ERROR, message=TOO_LARGE)
-            return SessionMessage(JSONRPCError(jsonrpc="2.0", id=number, error=error))
+            return _failed(number, INTERNAL_ERROR, TOO_LARGE)
         try:
             return SessionMessage(_parsed(line))
         except (ValueError, RecursionError):
@@ -224,14 +225,35 @@ class StdioTransport:
         from_session: MemoryObjectReceiveStream[SessionMessage],
         to_session: MemoryObjectSendStream[SessionMessage | Exception],
     ) -> None:
+        from mcp_types import INVALID_PARAMS
+
         assert self._input is not None
         try:
-            async for message in from_session:
-                text = message.message.model_dump_json(by_alias=True, exclude_unset=True)
+            async for item in from_session:
+                message = item.message
+                try:
+                    text = message.model_dump_json(by_alias=True, exclude_unset=True)
+                except ValueError:
+                    number = getattr(message, "id", None)
+                    if number is not None and hasattr(message, "method"):
+                        # Beside the writing: who reads the answers may be waiting for room in what is written.
+                        answer = to_session.send(_failed(number, INVALID_PARAMS, NOT_WRITTEN))
+                        self._tasks.append(asyncio.create_task(answer))
+                    continue
                 await self._input.write(text.encode("utf-8", "replace") + b"\n")
         except OSError:
+            pass  # the server reads no more
+        finally:
             self.lost.set()
             to_session.close()  # the session then knows that no answer will come
+
+
+def _failed(number: int | str, code: int, message: str) -> SessionMessage:
+    """Return what fails the request of an id, in the place of an answer."""
+    from mcp.shared.message import SessionMessage
+    from mcp_types import ErrorData, JSONRPCError
+
+    return SessionMessage(JSONRPCError(jsonrpc="2.0", id=number, error=ErrorData(code=code, message=message)))
 
 
 def _parsed(line: bytes) -> JSONRPCMessage:

@@ -1,0 +1,118 @@
+"""A server that means harm: what it sends and what it makes us send holds up nobody and shows no secret."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import pytest_asyncio
+
+from stepchain_tui.mcp import McpServer, McpServers
+from stepchain_tui.run.failures import AttemptError
+from stepchain_tui.run.status import ErrorType
+from tests.support.mcp_servers import PATIENCE, no_orphans, servers_in, spec_of
+
+SERVER = r"""
+import json, os, sys, time
+
+out = sys.stdout.buffer
+mode = sys.argv[1]
+
+def send(message):
+    out.write((message if isinstance(message, bytes) else json.dumps(message).encode()) + b"\n")
+    out.flush()
+
+def text(number, words):
+    send({"jsonrpc": "2.0", "id": number, "result": {"content": [{"type": "text", "text": words}]}})
+
+for line in sys.stdin:
+    message = json.loads(line)
+    number, method, params = message.get("id"), message.get("method"), message.get("params") or {}
+    if method == "initialize":
+        if mode == "slow":
+            while not os.path.exists("go"):
+                time.sleep(0.01)
+        told = {"protocolVersion": params["protocolVersion"], "capabilities": {"tools": {"listChanged": True}}}
+        send({"jsonrpc": "2.0", "id": number, "result": {**told, "serverInfo": {"name": "bad", "version": "1"}}})
+    elif method == "tools/list":
+        names = ["echo", "half", "bytes", "broken", "shape", "flood", "blank"]
+        tools = [{"name": name, "inputSchema": {"type": "object"}} for name in names]
+        send({"jsonrpc": "2.0", "id": number, "result": {"tools": tools}})
+    elif method == "tools/call":
+        name, given = params["name"], params.get("arguments") or {}
+        if name == "echo":
+            print("called with " + json.dumps(given), file=sys.stderr, flush=True)
+            text(number, json.dumps(given))
+        elif name == "half":
+            text(number, "cut in the middle of \ud83d")
+        elif name == "bytes":
+            send(b'{"jsonrpc":"2.0","id":%d,"result":{"content":[{"type":"text","text":"\xff!"}]}}' % number)
+        elif name == "broken":
+            send({"user": "no answer at all", "id": number})
+            send(b'{"jsonrpc":"2.0","id":%d,"result":{"content":[{"type":"text","text":"cut' % number)
+        elif name == "shape":
+            send(b'{"jsonrpc":"2.0","result":7,"id":%d}' % number)
+        elif name == "flood":
+            for count in range(given["count"]):
+                send({"jsonrpc": "2.0", "method": given["method"], **({"id": count} if given["request"] else {})})
+            text(number, "done")
+        elif name == "blank":
+            while True:
+                out.write(b"\n" * 65536)
+    elif number is not None:
+        send({"jsonrpc": "2.0", "id": number, "error": {"code": -32601, "message": "no"}})
+"""
+
+
+@pytest.fixture(autouse=True)
+def nothing_is_left() -> Iterator[None]:
+    with no_orphans():
+        yield
+
+
+@pytest_asyncio.fixture
+async def servers(tmp_path: Path) -> AsyncIterator[McpServers]:
+    made = servers_in(tmp_path)
+    yield made
+    await made.close()
+
+
+def bad(servers: McpServers, folder: Path, mode: str = "", **keys: Any) -> McpServer:
+    (folder / "bad.py").write_text(SERVER)
+    return servers.get(spec_of({"command": sys.executable, "args": ["bad.py", mode]}, folder, **keys))
+
+
+async def say(server: McpServer, name: str, **arguments: Any) -> str:
+    result = await server.call(name, arguments, timeout=PATIENCE)
+    return str(result.content[0].text)  # type: ignore[union-attr]
+
+
+async def failure(work: Any) -> AttemptError:
+    with pytest.raises(AttemptError) as caught:
+        async with asyncio.timeout(PATIENCE):
+            await work
+    assert caught.value.hint
+    return caught.value
+
+
+# --- what we send
+
+
+async def test_half_a_character_in_an_argument_is_replaced(servers: McpServers, tmp_path: Path) -> None:
+    server = bad(servers, tmp_path)
+    assert await say(server, "echo", a="\udcff!") == '{"a": "?!"}'
+    assert (server.row()["state"], server.row()["restarts"]) == ("ready", 0)
+
+
+async def test_a_call_that_cannot_be_written_fails_alone(servers: McpServers, tmp_path: Path) -> None:
+    server = bad(servers, tmp_path)
+    await server.tools()
+    told = await failure(server.call("echo", {}, meta={"stepchain/idempotency_key": "\udcff"}))
+    assert told.error_type is ErrorType.USER_ERROR
+    assert "it cannot be written as JSON, and was not sent" in str(told)
+    assert await say(server, "echo", a=1) == '{"a": 1}'
+    assert server.row()["restarts"] == 0
