@@ -9,6 +9,8 @@ import heapq
 from dataclasses import dataclass, field
 from typing import Any
 
+from pydantic_core import PydanticSerializationError, to_json
+
 from stepchain_tui.core.errors import UsageError
 from stepchain_tui.core.ids import check_run_id
 from stepchain_tui.core.values import to_json_value
@@ -16,6 +18,7 @@ from stepchain_tui.plan import compile_template, find_cycle
 from stepchain_tui.plan.literals import literal
 
 _HINT = "Mend the chain; nothing was called."
+_ENCODE = "Replace what is no Unicode in it, or encode it, such as with base64; nothing was called."
 _LONGEST_TIMEOUT = 10 * 365 * 86_400
 _MOST_ORDERS = 2**31
 _LONGEST_NAME = 200
@@ -78,6 +81,9 @@ class ToolCall:
             to_json_value(parameters)
         except UsageError as error:
             raise _wrong(where, f"parameters cannot be kept: {error}", error.hint) from None
+        for key, value in parameters.items():
+            if not _is_utf8({key: value}):
+                raise _wrong(where, f"parameter {key!r} holds text that UTF-8 cannot hold", _ENCODE)
         if not isinstance(dependencies, list | tuple) or not all(_is_order(order) for order in dependencies):
             raise _wrong(where, "dependencies must be a list of orders", "Write dependencies=[1, 2].")
         if len(set(dependencies)) < len(dependencies):
@@ -131,6 +137,9 @@ class ExecutionPlan:
         if not isinstance(self.plan_id, str):
             raise UsageError("plan_id must be text", hint="It names the run in the history.")
         check_run_id(self.plan_id)
+        goal: Any = self.goal
+        if not isinstance(goal, str) or not _is_utf8(goal):
+            raise _wrong(self._name, f"has a goal that is no text that UTF-8 can hold: {goal!r:.80}", _ENCODE)
         if not self.tools:
             raise _wrong(self._name, "has no calls", "Give at least one ToolCall.")
         calls: dict[int, ToolCall] = {}
@@ -209,6 +218,15 @@ class ExecutionPlan:
 def is_seconds(value: Any) -> bool:
     """Return whether a value is a number of seconds over 0 that a step's timeout may be."""
     return type(value) in (int, float) and 0 < value <= _LONGEST_TIMEOUT
+
+
+def _is_utf8(value: Any) -> bool:
+    """Return whether a value can be written as a plan writes it: text, paths and bytes may hold what UTF-8 cannot."""
+    try:
+        to_json(value, fallback=to_json_value)
+    except PydanticSerializationError:
+        return False
+    return True
 
 
 def _is_order(value: Any) -> bool:

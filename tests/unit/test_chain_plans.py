@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import copy
 import functools
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -76,6 +77,19 @@ def executor(store: AbstractStore | None = None) -> ChainExecutor:
         (lambda: ToolCall("a", {}, 1, timeout=0), r"call 1 \(a\): timeout .* not 0"),
         (lambda: ToolCall("a", {}, 1, timeout=float("nan")), "not nan"),
         (lambda: ToolCall("a", {"x": ["CHAIN_RESULT"]}, 1), "and it has none"),
+        (
+            lambda: ToolCall("a", {"ok": 1, "x": ["\udcff.txt"]}, 1),
+            r"call 1 \(a\): parameter 'x' holds text that UTF-8",
+        ),
+        (lambda: ToolCall("a", {"x": {"\udcff": 1}}, 1), "parameter 'x' holds text that UTF-8 cannot hold"),
+        (lambda: ToolCall("a", {"\udcff": 1}, 1), r"parameter '\\udcff' holds"),
+        (lambda: ToolCall("a", {"x": Path("\udcff.txt")}, 1), "parameter 'x' holds text that UTF-8 cannot hold"),
+        (lambda: ToolCall("a", {"x": b"\xff"}, 1), "parameter 'x' holds text that UTF-8 cannot hold"),
+        (
+            lambda: ExecutionPlan("p", [call(1)], goal="\udcff"),
+            "chain 'p' has a goal that is no text that UTF-8 can hold",
+        ),
+        (lambda: ExecutionPlan("p", [call(1)], goal=7), "chain 'p' has a goal"),  # type: ignore[arg-type]
         (lambda: ExecutionPlan("p", []), "chain 'p' has no calls"),
         (lambda: ExecutionPlan("../p", [call(1)]), "cannot be a run id"),
         (lambda: ExecutionPlan(7, [call(1)]), "plan_id must be text"),  # type: ignore[arg-type]
@@ -405,7 +419,5 @@ async def test_a_secret_among_the_parameters_is_given_to_the_tool_and_kept_nowhe
         assert "s3cret" not in str(await engine.store.read_events("p"))
 
 
-def _here() -> Any:
-    from pathlib import Path
-
+def _here() -> Path:
     return Path.cwd()
