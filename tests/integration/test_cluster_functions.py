@@ -362,3 +362,66 @@ async def test_a_cluster_call_has_the_steps_environment_and_nothing_of_it_is_lef
     for names in (["MARK_A"], ["MARK_A"], ["MARK_B"], []):
         environment = {"PATH": os.environ["PATH"], **dict.fromkeys(names, "1")}
         assert (await executor.execute(cluster_call(cluster, look, environment=environment))).output == names
+
+
+ODD = "a\udcffb"
+"""Text as the system gives it where a name or a value is not UTF-8: the byte 0xff between two letters."""
+
+
+async def test_what_is_not_utf8_travels_as_it_is(pools: Pools, cluster: TestCluster, tmp_path: Path) -> None:
+    def look(ctx: StepContext) -> list[bytes | str]:
+        names = [name for name in os.environb if name.startswith(b"ODD")]
+        return [ascii(value) for name in names for value in (name, os.environb[name])] + [
+            ascii(os.getcwd().rpartition("/")[2]),
+            ascii(ctx.secrets["KEY"]),
+        ]
+
+    folder = tmp_path / ODD
+    folder.mkdir()
+    call = FunctionCall(
+        look,
+        {},
+        mode="cluster",
+        cluster=cluster.address,
+        environment={**os.environ, f"ODD{ODD}": ODD},
+        cwd=folder,
+        label=ODD,
+        facts={"secrets": {"KEY": ODD}},
+        secret_names=("KEY",),
+    )
+    found = await asyncio.wait_for(FunctionCaller(pools).run(call), 30)
+    assert found == [r"b'ODDa\xffb'", r"b'a\xffb'", r"'a\udcffb'", r"'a\udcffb'"]
+    warnings: list[str] = []
+    gone = FunctionCall(add, {"a": 1}, mode="cluster", cluster=cluster.address, cwd=tmp_path / f"no{ODD}")
+    gone.warn = warnings.append
+    assert await asyncio.wait_for(FunctionCaller(pools).run(gone), 30) == 2
+    assert r"noa\xffb" in warnings[0], "the folder that is not there is said all the same"
+
+
+@pytest.mark.parametrize(
+    ("more", "told"),
+    [
+        ({"environment": {"HALF": "\ud800"}}, "the variable HALF cannot travel"),
+        ({"facts": {"secrets": {"HALF": "\ud800"}}, "secret_names": ("HALF",)}, "the secret HALF cannot travel"),
+        ({"facts": {"run_id": "\ud800"}}, "add cannot travel to the cluster: 'utf-8' codec"),
+    ],
+)
+async def test_what_no_system_knows_is_named_and_the_next_call_goes_well(
+    pools: Pools, cluster: TestCluster, more: dict[str, Any], told: str
+) -> None:
+    caller = FunctionCaller(pools)
+    with pytest.raises(AttemptError, match=told) as caught:
+        await asyncio.wait_for(
+            caller.run(FunctionCall(add, {"a": 1}, mode="cluster", cluster=cluster.address, **more)), 30
+        )
+    assert caught.value.error_type is ErrorType.USER_ERROR
+    call = FunctionCall(add, {"a": 1}, mode="cluster", cluster=cluster.address)
+    assert await asyncio.wait_for(caller.run(call), 30) == 2
+
+
+async def test_a_file_whose_name_is_not_utf8_is_named(pools: Pools, cluster: TestCluster, tmp_path: Path) -> None:
+    (tmp_path / f"{ODD}.py").write_text("def one():\n    return 1\n")
+    call = FunctionCall(f"./{ODD}.py:one", {}, mode="cluster", cluster=cluster.address, folder=tmp_path)
+    with pytest.raises(AttemptError, match="its name is not UTF-8") as caught:
+        await asyncio.wait_for(FunctionCaller(pools).run(call), 30)
+    assert caught.value.error_type is ErrorType.USER_ERROR

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import sys
 import time
 from collections.abc import Mapping
@@ -10,6 +11,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from stepchain_tui.tools.cluster.child import CallRequest
+from stepchain_tui.tools.cluster.failures import cannot_travel
 from stepchain_tui.tools.cluster.lane import ClusterCall
 from stepchain_tui.tools.cluster.sources import Code, CodeReader, place_of
 from stepchain_tui.tools.context import StepContext
@@ -59,24 +61,25 @@ async def run_on_cluster(pools: Pools, call: FunctionCall, on_chunk: OnChunk | N
         code = known or await pools.threads.submit(lambda _: _reader.read(reference, folder)).result
     payload, by_value = pack(None if isinstance(function, str) else function, args, call.name)
     facts, environment = _without_secrets(call)
+    context = StepContext(**facts).facts()
     request: CallRequest = {
         "reference": code.reference,
         "folder": code.folder,
         "payload": payload,
         "by_value": by_value,
-        "validate": call.name if call.validate and not is_validated else "",
-        "context": StepContext(**facts).facts(),
-        "environment": environment,
-        "cwd": None if call.cwd is None else str(call.cwd),
+        "validate": _shown(call.name) if call.validate and not is_validated else "",
+        "context": {**context, "secrets": _as_bytes(context["secrets"], "the secret")},
+        "environment": environment and _as_bytes(environment, "the variable"),
+        "cwd": None if call.cwd is None else os.fsencode(call.cwd),
         "cwd_needed": call.cwd_needed,
-        "label": call.name,
+        "label": _shown(call.name),
         "code": code.digest,
     }
     call.record.packed_at = time.monotonic()
     carried = ClusterCall(
         request=request,
         code=code,
-        label=call.name,
+        label=_shown(call.name),
         record=call.record,
         log=call.log,
         on_begin=call.begun,
@@ -95,3 +98,23 @@ def _without_secrets(call: FunctionCall) -> tuple[dict[str, Any], dict[str, str]
     if environment is not None:
         environment = {name: value for name, value in environment.items() if name not in secrets or name in kept}
     return {**call.facts, "secrets": kept}, environment
+
+
+def _as_bytes(values: Mapping[str, str], what: str) -> dict[bytes, bytes]:
+    """Return names and values as the system has them, which need not be UTF-8.
+
+    Raises:
+        AttemptError: The system cannot have one of them either, as a `user_error`.
+    """
+    found = {}
+    for name, value in values.items():
+        try:
+            found[os.fsencode(name)] = os.fsencode(value)
+        except UnicodeEncodeError as error:
+            raise cannot_travel(f"{what} {_shown(name)}", "it is not text that a system knows") from error
+    return found
+
+
+def _shown(text: str) -> str:
+    """Return a text as people can read it, whatever it is made of."""
+    return text.encode("utf-8", "backslashreplace").decode()

@@ -9,7 +9,6 @@ child process unpickles; what comes back is JSON and text, and nothing of it is 
 from __future__ import annotations
 
 import asyncio
-import contextlib
 from typing import Any
 
 OPERATION = "stepchain-calls"
@@ -32,9 +31,13 @@ class Channel:
 
     Args:
         comm: The connection (`distributed.comm.Comm`), which must not unpickle what it reads.
+
+    Attributes:
+        refused: Why a message of ours could not be written at all, which closes the connection; else None.
     """
 
     def __init__(self, comm: Any) -> None:
+        self.refused: Exception | None = None
         self._comm = comm
         self._outgoing: list[Message] = []
         self._wake = asyncio.Event()
@@ -73,12 +76,17 @@ class Channel:
     async def _write(self) -> None:
         from distributed.comm.core import CommClosedError
 
-        with contextlib.suppress(CommClosedError, OSError):  # the reader learns of it too, and tells
+        try:
             while True:
                 await self._wake.wait()
                 self._wake.clear()
                 while self._outgoing:
                     await self._comm.write(self._batch(), serializers=("dask",))
+        except (CommClosedError, OSError):
+            return  # the reader learns of it too, and tells
+        except Exception as error:  # noqa: BLE001 - what a message is made of may fail in any way; nobody may wait for it
+            self.refused = error
+            self._comm.abort()
 
     def _batch(self) -> list[Message]:
         """Take what may go out in one message: a pause between two lets the other side's words come through."""

@@ -94,4 +94,5 @@ def describe(error: BaseException) -> tuple[bytes, bytes]:
 
 CallRequest = dict[str, Any]
 """A call as it travels to a pilot: the fields of `wire.Request`, and beside them `label`, `cwd_needed`, and where code
-travels `code` (its digest) and `files` (`{relative path: bytes}`, only where the pilot has them not yet)."""
+travels `code` (its digest) and `files` (`{relative path: bytes}`, only where the pilot has them not yet). The names and
+values of `environment` and of the context's `secrets`, and `cwd`, are bytes on the way: they need not be UTF-8."""

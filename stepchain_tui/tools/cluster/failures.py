@@ -74,6 +74,15 @@ def worker_unreachable(worker: str, error: BaseException) -> AttemptError:
     )
 
 
+def cannot_travel(what: str, reason: str) -> AttemptError:
+    """Return the failure of a call with something that cannot be sent to a worker."""
+    return AttemptError(
+        f"{what} cannot travel to the cluster: {_short(reason)}",
+        error_type=ErrorType.USER_ERROR,
+        hint="Write it in characters of UTF-8, or run the step with `mode: process`.",
+    )
+
+
 def no_workers(address: str, seconds: float) -> AttemptError:
     """Return the failure of a call that no worker was there for."""
     return cluster_error(

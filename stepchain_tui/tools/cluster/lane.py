@@ -17,7 +17,7 @@ from stepchain_tui.tools import wire
 from stepchain_tui.tools.chunks import OnChunk
 from stepchain_tui.tools.cluster.channel import OPERATION, Channel, ChannelClosedError, weight
 from stepchain_tui.tools.cluster.child import CallRequest
-from stepchain_tui.tools.cluster.failures import other_python, worker_lost
+from stepchain_tui.tools.cluster.failures import cannot_travel, other_python, worker_lost
 from stepchain_tui.tools.cluster.sources import Code
 from stepchain_tui.tools.process_worker import CallRecord, Log
 from stepchain_tui.tools.pumps import TextStream
@@ -189,6 +189,8 @@ class Lane:
                 while True:
                     for message in await self._channel.read():
                         self._hear(*message)
+            if self._channel.refused is not None and self.call is not None:
+                self.call.fail(cannot_travel(self.call.label, f"{self._channel.refused}"))
         except asyncio.CancelledError:
             raise
         except Exception as error:  # noqa: BLE001 - the other side may send anything; it must not end the engine's work

@@ -11,8 +11,10 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import hmac
+import os
 import shutil
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TypedDict, cast
 
@@ -191,7 +193,11 @@ class _Pilot:
         """Make the request that of this machine, and return the folder that was made for it."""
         if request.pop("same_environment", False):
             request["environment"] = self._environment
+        elif request["environment"] is not None:
+            request["environment"] = _as_text(request["environment"])
         self._environment = request["environment"]
+        context = request["context"]
+        context["secrets"] = _as_text(context["secrets"])
         digest, files = request.pop("code"), request.pop("files", None)
         if digest:
             if files is not None:
@@ -204,8 +210,11 @@ class _Pilot:
 
     def _enter(self, number: int, request: CallRequest) -> Path | None:
         cwd, is_needed = request["cwd"], request.pop("cwd_needed")
-        if cwd is not None and Path(cwd).is_dir():
-            return None
+        if cwd is not None:
+            cwd = request["cwd"] = os.fsdecode(cwd)
+            if Path(cwd).is_dir():
+                return None
+            cwd = os.fsencode(cwd).decode("utf-8", "backslashreplace")
         if is_needed:
             raise AttemptError(
                 f"there is no folder {cwd} to work in on the worker",
@@ -283,6 +292,11 @@ async def _child() -> CallProcess:
 
 async def _done(task: asyncio.Task[Any]) -> None:
     await asyncio.wait([task])
+
+
+def _as_text(values: Mapping[bytes, bytes]) -> dict[str, str]:
+    """Return names and values as Python has them, whatever encoding they are in."""
+    return {os.fsdecode(name): os.fsdecode(value) for name, value in values.items()}
 
 
 def _python() -> str:

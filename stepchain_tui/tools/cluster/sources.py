@@ -23,6 +23,7 @@ from typing import Any
 from stepchain_tui.core.errors import did_you_mean
 from stepchain_tui.run.failures import AttemptError
 from stepchain_tui.run.status import ErrorType
+from stepchain_tui.tools.cluster.failures import cannot_travel
 from stepchain_tui.tools.travel import _goes_by_name
 from stepchain_tui.tools.views import FileStamp
 
@@ -189,13 +190,22 @@ def _code(
     reference: str, name: str, absolute: Path | None, home: Path, folders: tuple[Path, ...], files: dict[Path, bytes]
 ) -> Code:
     root = os.path.commonpath([home, *folders, *(path.parent for path in files)])
-    named = {os.path.relpath(path, root): content for path, content in sorted(files.items())}
+    named = {_in_utf8(os.path.relpath(path, root)): content for path, content in sorted(files.items())}
     digest = hashlib.sha256()
     for relative, content in named.items():
         digest.update(f"{len(relative)} {relative} {len(content)} ".encode() + content)
     if absolute is not None:
         reference = f"{CODE}/{os.path.relpath(absolute, root)}:{name}"
     return Code(reference, os.path.relpath(home, root), digest.hexdigest()[:32], named, root)
+
+
+def _in_utf8(path: str) -> str:
+    try:
+        path.encode()
+    except UnicodeEncodeError as error:
+        shown = path.encode("utf-8", "backslashreplace").decode()
+        raise cannot_travel(f"the file {shown}", "its name is not UTF-8") from error
+    return path
 
 
 def _check_file(path: Path) -> None:
