@@ -136,6 +136,7 @@ class Driver:
     def adopt(self, source: RunSource) -> None:
         """Go on with another source of the same run, whose revision is recorded; what runs is not touched."""
         source.know_servers(self.core.settings.mcp_servers)
+        source.answers_after = self.source.answers_after
         self.journal.set_redactor(source.redactor)
         self.source = source
         self.inputs.adopt(source)

@@ -113,7 +113,7 @@ class OwnedRuns:
         """
         run_id = state.run_id
         journal = self.journal(run_id, state)
-        source.know_servers(self._core.settings.mcp_servers)
+        await self._acquaint(source, run_id)
         journal.set_redactor(source.redactor)
         await self._bury_owner(journal)
         await self._refuse_old_commands(journal)
@@ -169,7 +169,7 @@ class OwnedRuns:
                 return {"ok": False, "kind": "refused", "message": message, "hint": "Resume or rerun it from here."}
             journal = self.journal(command.run_id, state)
             source = source_at_rest(state)
-            source.know_servers(self._core.settings.mcp_servers)
+            await self._acquaint(source, command.run_id)
             journal.set_redactor(source.redactor)
             await self._bury_owner(journal)
             driver = Driver(self._core, source, journal, detach=True, passive=True)
@@ -180,6 +180,12 @@ class OwnedRuns:
         finally:
             self._store.set_redactor(command.run_id, None)
             lock.release()
+
+    async def _acquaint(self, source: RunSource, run_id: str) -> None:
+        """Tell the source of a known run what its plan does not say."""
+        source.know_servers(self._core.settings.mcp_servers)
+        mark = (await self._store.get_run(run_id)).imported
+        source.answers_after = 0 if mark is None else mark.last_seq
 
     async def _bury_owner(self, journal: Journal) -> None:
         """End what a dead owner left running, then record its death."""

@@ -133,7 +133,7 @@ async def _store_all(store: AbstractStore, reader: ArchiveReader, run_id: str, m
             made = []
     _apply(state, made)
     made += _cut_off(state, mark.at)
-    whole = msgspec.structs.replace(mark, whole=True)
+    whole = msgspec.structs.replace(mark, whole=True, last_seq=reader.header.events)
     last = Batch(events=made, states={run_id: state}, touched={run_id: None}, imported={run_id: whole})
     await _store(store, msgspec.structs.replace(last, from_elsewhere=True))
 

@@ -17,12 +17,14 @@ class ImportMark(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         source: The name of the file it came from.
         whole: Whether the import came to its end; a run without that is only good for deleting.
         trusted: Whether a person has said that its steps may run here.
+        last_seq: The last event that came with it: what persons allowed before was allowed elsewhere.
     """
 
     at: datetime
     source: str = ""
     whole: bool = False
     trusted: bool = False
+    last_seq: int = 0
 
     @property
     def may_run(self) -> bool:

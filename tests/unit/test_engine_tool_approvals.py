@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any, ClassVar
 
 import pytest
@@ -15,6 +16,8 @@ from stepchain_tui.plan import plan_to_json
 from stepchain_tui.run.failures import AttemptError
 from stepchain_tui.run.status import ErrorType
 from stepchain_tui.store import MemoryStore
+from stepchain_tui.store.archive import export_run
+from stepchain_tui.store.importing import import_run, trust_run
 from tests.support.engines import Bench, Watched, plan_of, shell
 from tests.support.world import World
 
@@ -332,3 +335,23 @@ async def test_nobody_is_asked_about_a_function_that_cannot_be_called_so() -> No
             assert (run.statuses["delete"], error.error_type) == ("failed", "user_error")
             assert "coed" in error.message
             assert await run.events("tool.approval_asked") == []
+
+
+async def test_what_was_allowed_elsewhere_is_asked_for_again_in_an_imported_run(
+    tmp_path: Path, called: list[Any]
+) -> None:
+    store, file = MemoryStore(), tmp_path / "run.stepchain"
+    async with Bench(store) as bench:
+        run = await bench.start(plan_of(delete()), detach=True)
+        await run.end()
+        await bench.tell(run.run_id, "approve", step="delete")
+        await export_run(store, run.run_id, file, program="0", now=bench.clock.now())
+    async with Bench(MemoryStore()) as elsewhere:
+        await import_run(elsewhere.store, file, now=elsewhere.clock.now())
+        await trust_run(elsewhere.store, run.run_id)
+        resumed = Watched(elsewhere, await elsewhere.engine.resume(run.run_id))
+        await asked(resumed)
+        assert called == []
+        await resumed.tell("approve", step="delete")
+        assert await resumed.end() == "succeeded"
+        assert len(called) == 1
