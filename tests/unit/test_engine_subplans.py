@@ -143,11 +143,11 @@ async def test_a_part_that_runs_again_opens_its_plan_again_and_leaves_the_other_
         world.will("x", "new")
         again = await bench.rerun(run.run_id, "sub/x")
         assert again.state.status == "succeeded"
-        assert world.calls == ["x", "y", "b", "x"]
+        assert (set(world.calls[:2]), world.calls[2:]) == ({"x", "y"}, ["b", "x"])
         assert again.outputs["sub"] == {"x": "new", "y": "y"}
         assert again.state.steps["b"].marks == {"stale"}
         third = await bench.rerun(run.run_id, "sub/x", downstream=True)
-        assert world.calls == ["x", "y", "b", "x", "x", "b"]
+        assert world.calls[2:] == ["b", "x", "x", "b"]
         assert third.state.steps["b"].marks == set()
         whole = await bench.rerun(run.run_id, "sub")
         assert world.calls[6:] == ["x", "y"] or sorted(world.calls[6:]) == ["x", "y"]
