@@ -12,7 +12,7 @@ from stepchain_tui.chain.calling import CallTool, ScriptExecutors
 from stepchain_tui.chain.discovery import ToolDiscovery
 from stepchain_tui.chain.exchange import exported, imported
 from stepchain_tui.chain.importing import store_chain
-from stepchain_tui.chain.planning import ChainPlan, chain_of, chain_plan
+from stepchain_tui.chain.planning import ChainPlan, chain_of, chain_plan, check_secrets
 from stepchain_tui.chain.states import ExecutionState
 from stepchain_tui.chain.telling import ChainTeller
 from stepchain_tui.chain.types import ExecutionPlan, is_seconds
@@ -125,10 +125,11 @@ class ChainExecutor:
                 await self._store_imported(engine, *waiting)
                 del self._to_store[plan.plan_id]
             known = await self._known(engine, plan.plan_id)
-            if known is not None:
-                await trust_run(engine.store, plan.plan_id)  # whoever names the calls in a script trusts them
             tools = await self._tools_meant(engine, plan) if call_tool is None else {}
             chain = self._planned(plan, known, parallel=parallel, tools=tools)
+            check_secrets(chain, known if resume else None)
+            if known is not None:
+                await trust_run(engine.store, plan.plan_id)  # whoever names the calls in a script trusts them
             if call_tool is not None:
                 engine.core.executors = ScriptExecutors(engine.core.executors, call_tool)
             handle = await engine.start(_source(chain), run_id=plan.plan_id, resume=resume, detach=True)

@@ -18,8 +18,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from stepchain_tui.chain.types import ExecutionPlan, ToolCall
-from stepchain_tui.core.errors import StepChainError
-from stepchain_tui.core.secrets import Redactor
+from stepchain_tui.core.errors import StepChainError, UsageError
+from stepchain_tui.core.secrets import Redactor, marks_in
 from stepchain_tui.core.values import encode_json, to_json_value
 from stepchain_tui.plan import (
     ActionKind,
@@ -104,6 +104,30 @@ def chain_plan(
         ),
     )
     return ChainPlan(chain, plan, ids)
+
+
+def check_secrets(chain: ChainPlan, known: ChainPlan | None) -> None:
+    """See that no call that is left to make would get the words that stand for a secret, in place of that.
+
+    Args:
+        chain: The chain.
+        known: What is known of it, where its results are kept.
+
+    Raises:
+        UsageError: One would; the message names the call, the parameter and the variable.
+    """
+    made = {} if known is None or known.run is None else known.run.steps
+    for call in chain.chain.in_order:
+        step = made.get(chain.steps[call.order])
+        if step is not None and step.done:
+            continue
+        for name, value in call.parameters.items():
+            if marks := marks_in(value):
+                raise UsageError(
+                    f"call {call.label}: parameter '{name}' holds {', '.join(sorted(marks))}, which stands for a value "
+                    "that is never stored",
+                    hint="Carry out a plan of your own that has the value itself; nothing was called.",
+                )
 
 
 def _side_by_side(chain: ExecutionPlan, ids: Mapping[int, str], meant: Mapping[int, str]) -> Iterator[Step]:

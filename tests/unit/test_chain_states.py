@@ -200,6 +200,36 @@ async def test_an_import_while_others_are_carried_out_waits_for_its_turn() -> No
     assert (await asyncio.wait_for(work, PATIENCE)).status is SUCCESS
 
 
+async def test_what_stands_for_a_secret_is_sent_to_no_tool(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SERVICE_TOKEN", "s3cret-value-of-mine")
+    secret = "s3cret-value-of-mine"
+    plan = ExecutionPlan("p", [call(1, key=secret), call(2, 1, keys=[secret]), call(3)])
+    carried = await exported("tool2", "tool3", plan=plan)
+    monkeypatch.delenv("SERVICE_TOKEN")
+    here, tools = executor(), Tools()
+    state = here.import_state(carried)
+
+    said = r"call 2 \(tool2\): parameter 'keys' holds \[secret SERVICE_TOKEN\]"
+    with pytest.raises(ValueError, match=said) as caught:
+        await here.execute_plan(state.plan, tools)
+    assert "a plan of your own" in caught.value.hint  # type: ignore[attr-defined]
+    with pytest.raises(ValueError, match=r"call 1 \(tool1\): parameter 'key'"):
+        await here.execute_plan(state.plan, tools, resume=False)
+    assert tools.names == []
+
+    monkeypatch.setenv("SERVICE_TOKEN", secret)
+    assert (await here.execute_plan(plan, tools)).status is SUCCESS
+    assert tools.names == ["tool2", "tool3"]
+
+
+async def test_a_call_that_was_made_elsewhere_needs_its_secret_no_more(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SERVICE_TOKEN", "s3cret-value-of-mine")
+    carried = await exported("tool2", plan=ExecutionPlan("p", [call(1, key="s3cret-value-of-mine"), call(2, 1)]))
+    here, tools = executor(), Tools()
+    assert (await here.execute_plan(here.import_state(carried).plan, tools)).status is SUCCESS
+    assert tools.names == ["tool2"]
+
+
 # --- hostile and damaged dicts
 
 
