@@ -29,7 +29,6 @@ LOG_LEVEL: Literal["info"] = "info"
 """The least level of the log messages that a server is asked for."""
 MOST_PAGES = 100
 MOST_TOOLS = 5_000
-_LONGEST_LOG_TEXT = 16_384
 
 
 class Connection:
@@ -231,7 +230,7 @@ class Connection:
         text = params.data if isinstance(params.data, str) else _as_json(params.data)
         if params.logger:
             text = f"{params.logger}: {text}"
-        self._tell(str(params.level), text[:_LONGEST_LOG_TEXT])
+        self._tell(str(params.level), self._log.clean(text))
 
     def _dropped(self, count: int) -> None:
         self._tell("warning", f"{count} messages of the server were dropped: it sends more than anybody reads")

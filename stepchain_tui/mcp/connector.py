@@ -80,7 +80,7 @@ class Connector:
             "state": self._state,
             "since": self._since,
             "protocol_version": connection.protocol_version if connection is not None else "",
-            "error": error.message if error is not None else "",
+            "error": self.log.clean(error.message) if error is not None else "",
             "hint": error.hint if error is not None else "",
             "pid": connection.pid if connection is not None else None,
             "stderr_path": str(self.log.path or "") if self._spec.command else "",

@@ -5,30 +5,38 @@ from __future__ import annotations
 import contextlib
 import os
 from collections import deque
+from collections.abc import Container
+from itertools import chain, count
 from pathlib import Path
 
 from stepchain_tui.core.secrets import Redactor
+from stepchain_tui.store.gate import Gate
 
 LARGEST = 5 * 1024 * 1024
 """Bytes after which the file starts anew."""
 _LONGEST_LINE = 16_384
 _LAST_LINES = 20
+_LONGEST_FORM = 6
+"""Characters of one character of a secret at most, as JSON escapes it."""
 
 
 class ServerLog:
     """The file that gets a server's stderr, its stray output and its log messages outside of calls.
 
-    Written line by line, secrets taken out; nobody but the user may read it. A file that cannot be written is no
-    reason to fail a call: the lines are then lost.
+    Written line by line, secrets taken out before a long line is cut; nobody but the user may read it. A file that
+    cannot be written is no reason to fail a call: the lines are then lost.
 
     Args:
         path: The file, whose folder is made; None for none, of which only the last lines are known.
-        redactor: Takes out what may not be shown.
+        redactor: Knows what may not be shown; `hide` tells of more.
     """
 
     def __init__(self, path: Path | None, redactor: Redactor) -> None:
         self.path = path
-        self._redactor = redactor
+        self._secrets: dict[str, str] = {}
+        self._gate = Gate(redactor)
+        self._beyond = 0
+        self.hide(redactor)
         self._descriptor: int | None = None
         self._size = 0
         self._torn = b""
@@ -42,18 +50,36 @@ class ServerLog:
                 return line.strip()[:300]
         return ""
 
+    def hide(self, redactor: Redactor) -> None:
+        """Take out from now on what this redactor knows, too: who shares a server has secrets of their own."""
+        known = set(self._secrets.values())
+        more = {secret: name for secret, name in redactor.names.items() if secret not in known}
+        if not more:
+            return
+        for secret, name in more.items():
+            self._secrets[_free_name(name, self._secrets)] = secret
+        self._gate = Gate(Redactor(self._secrets))
+        self._beyond = _LONGEST_FORM * max(map(len, self._secrets.values()))
+
+    def clean(self, text: str) -> str:
+        """Return a text without secrets, cut to the length of a line."""
+        window = text[: _LONGEST_LINE + self._beyond]
+        shown = self._gate.text(window)
+        if len(window) < len(text):  # its end may be the beginning of a secret
+            shown = shown[: max(0, len(shown) - self._beyond)]
+        return shown[:_LONGEST_LINE]
+
     def take(self, data: bytes) -> None:
-        """Keep a piece of output; its last line is held back until it ends or grows too long."""
-        *lines, torn = (self._torn + data).split(b"\n")
-        if len(torn) > _LONGEST_LINE:
-            lines.append(torn)
-            torn = b""
-        self._torn = torn
-        self._keep([line[:_LONGEST_LINE].decode("utf-8", "replace") for line in lines])
+        """Keep a piece of output; its last line is held back until it ends, and of a long one only the beginning."""
+        most = 4 * (_LONGEST_LINE + self._beyond + 1)  # bytes of so many characters
+        lines = data.split(b"\n")
+        lines[0] = self._torn + lines[0][:most]
+        self._torn = lines.pop()[:most]
+        self._keep([self.clean(line[:most].decode("utf-8", "replace")) for line in lines])
 
     def say(self, text: str) -> None:
         """Keep some lines that are ours."""
-        self._keep([line[:_LONGEST_LINE] for line in text.splitlines() or [""]], ours=True)
+        self._keep([self.clean(line) for line in text.splitlines() or [""]], ours=True)
 
     def flush(self) -> None:
         """Keep what has no line end yet."""
@@ -74,10 +100,9 @@ class ServerLog:
     def _keep(self, lines: list[str], *, ours: bool = False) -> None:
         if not lines:
             return
-        shown = [self._redactor.text(line) for line in lines]
         if not ours:
-            self._last.extend(shown)
-        data = "".join(f"{line}\n" for line in shown).encode("utf-8", "replace")
+            self._last.extend(lines)
+        data = "".join(f"{line}\n" for line in lines).encode("utf-8", "replace")
         with contextlib.suppress(OSError):
             self._write(data)
 
@@ -95,3 +120,9 @@ class ServerLog:
             self._size = 0
         os.write(self._descriptor, data)
         self._size += len(data)
+
+
+def _free_name(name: str, taken: Container[str]) -> str:
+    """Return a name that tells two secrets of the same name apart."""
+    numbered = (f"{name} {number}" for number in count(2))
+    return next(one for one in chain((name,), numbered) if one not in taken)

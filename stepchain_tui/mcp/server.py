@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from stepchain_tui.core.clock import Clock, SystemClock
+from stepchain_tui.core.secrets import Redactor
 from stepchain_tui.mcp.connection import Connection
 from stepchain_tui.mcp.connector import Connector
 from stepchain_tui.mcp.failures import server_failure, timed_out, told_failure, unknown_tool
@@ -67,6 +68,10 @@ class McpServer:
         self._tools: tuple[McpTool, ...] | None = None
         self._listing = asyncio.Lock()
         self.last_used = self._clock.monotonic()
+
+    def hide(self, redactor: Redactor) -> None:
+        """Take out of its log and its row what another spec of the same server keeps secret."""
+        self._connector.log.hide(redactor)
 
     # --- tools
 

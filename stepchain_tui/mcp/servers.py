@@ -54,6 +54,7 @@ class McpServers:
                 clock=self._clock,
                 on_connected=self._watch_over,
             )
+        found.hide(spec.redactor)
         return found
 
     def find(self, name: str) -> McpServer | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import sys
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
@@ -11,7 +12,9 @@ from typing import Any
 import pytest
 import pytest_asyncio
 
+from stepchain_tui.core.secrets import Redactor
 from stepchain_tui.mcp import McpServer, McpServers
+from stepchain_tui.mcp.log import ServerLog
 from stepchain_tui.run.failures import AttemptError
 from stepchain_tui.run.status import ErrorType
 from tests.support.mcp_servers import PATIENCE, no_orphans, servers_in, spec_of
@@ -116,3 +119,44 @@ async def test_a_call_that_cannot_be_written_fails_alone(servers: McpServers, tm
     assert "it cannot be written as JSON, and was not sent" in str(told)
     assert await say(server, "echo", a=1) == '{"a": 1}'
     assert server.row()["restarts"] == 0
+
+
+# --- what its log shows
+
+KEY = "-----BEGIN KEY-----\nMIIEvQIBADANBgkqhkiG9w0BAQEF\nASCBKcwggSjAgEAAoIBAQC7\n-----END KEY-----"
+
+
+async def test_secrets_of_everybody_who_shares_a_server_are_taken_out_of_its_log(
+    servers: McpServers, tmp_path: Path
+) -> None:
+    first, second = "first-secret-aaaa", "second-secret-bbbb"
+    server = bad(servers, tmp_path, secrets={"TOKEN": first})
+    await say(server, "echo", x=first)
+    assert bad(servers, tmp_path, secrets={"TOKEN": second}) is server
+    await say(server, "echo", x=second)
+    await say(server, "echo", x=first)
+    await servers.close()
+    log = Path(server.row()["stderr_path"]).read_text()
+    assert log.count('called with {"x": "[secret TOKEN]"}') == 2
+    assert log.count('called with {"x": "[secret TOKEN 2]"}') == 1
+    assert first not in log
+    assert second not in log
+
+
+@pytest.mark.parametrize("piece", [7, 1_000_000])
+def test_a_secret_of_several_lines_and_one_where_a_line_is_cut_are_taken_out(tmp_path: Path, piece: int) -> None:
+    token = "tok-1234567890abcdef"
+    log = ServerLog(tmp_path / "a.log", Redactor({"KEY": KEY, "TOKEN": token}))
+    data = f"dump: {KEY}\n".encode() + json.dumps({"key": KEY}).encode() + b"\n"
+    for before in (16_370, 16_384 - len(token), 16_384 + 100, 15_000):
+        data += (token * 20).encode() + b"x" * before + token.encode() + b" tail\n"
+        data += b"x" * before + token.encode() * 200 + b"\n"
+    for start in range(0, len(data), piece):
+        log.take(data[start : start + piece])
+    log.close()
+    shown = (tmp_path / "a.log").read_text()
+    assert "MIIEv" not in shown
+    assert "ASCBK" not in shown
+    assert "tok-" not in shown
+    assert '{"key": "[secret KEY]"}' in shown
+    assert all(len(line) <= 16_384 for line in shown.splitlines())
