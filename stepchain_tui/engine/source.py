@@ -15,11 +15,13 @@ from stepchain_tui.core.secrets import Redactor, environment_without_secrets
 from stepchain_tui.core.values import decode_json
 from stepchain_tui.plan import (
     InputType,
+    Mode,
     OnFailure,
     Plan,
     PlanGraph,
     Step,
     SubPlan,
+    effective_mode,
     load_subplans,
     plan_to_json,
     subplan_key,
@@ -179,7 +181,7 @@ class RunSource:
     def know_servers(self, servers: Mapping[str, Mapping[str, Any]]) -> None:
         """Take note of the servers of the settings: what they read as secrets are secrets of this run."""
         self.servers = servers
-        for name in ("_secret_names", "secrets", "redactor"):
+        for name in ("_secret_names", "_all_secret_names", "secrets", "redactor"):
             self.__dict__.pop(name, None)
 
     @cached_property
@@ -188,16 +190,27 @@ class RunSource:
         return {name: self.environment[name] for name in self._secret_names if name in self.environment}
 
     @cached_property
+    def _all_secret_names(self) -> frozenset[str]:
+        steps = [*self.plan.steps, *(step for subplan in self.subplans.values() for step in subplan.plan.steps)]
+        return frozenset((*self._secret_names, *(name for step in steps for name in step.secrets)))
+
+    @cached_property
     def redactor(self) -> Redactor:
         """What takes secrets out of all that is stored for this run."""
-        steps = [*self.plan.steps, *(step for subplan in self.subplans.values() for step in subplan.plan.steps)]
-        named = {*self._secret_names, *(name for step in steps for name in step.secrets)}
         given = {name: str(self.inputs[name]) for name in self.secret_inputs if name in self.inputs}
-        return Redactor.of_environment(self.environment, named, given)
+        return Redactor.of_environment(self.environment, self._all_secret_names, given)
 
     def child_environment(self, definition: Definition) -> dict[str, str]:
-        """Return the environment for a process of a step: without secrets but those its own plan or it names."""
-        named = (*definition.plan.secrets, *definition.step.secrets)
+        """Return the environment for a process of a step: without secrets but those its own plan or it names.
+
+        For a process on another machine only those that the step itself names are there.
+        """
+        step = definition.step
+        if effective_mode(step, definition.plan.defaults) is Mode.CLUSTER:
+            withheld = self._all_secret_names.difference(step.secrets)
+            kept = environment_without_secrets(self.environment, keep=step.secrets)
+            return {name: value for name, value in kept.items() if name not in withheld}
+        named = (*definition.plan.secrets, *step.secrets)
         return environment_without_secrets(self.environment, keep=named)
 
     # --- what a run keeps

@@ -1,0 +1,53 @@
+"""Which variables leave this machine with a step of a cluster."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from stepchain_tui.engine import RunSource
+from stepchain_tui.plan import load_plan
+
+INNER = """
+goal: Be inside
+secrets: [INNER_DSN]
+steps:
+  - {id: own, shell: env, secrets: [DEEP_DSN]}
+"""
+PLAN = """
+goal: Use what others name as secret
+secrets: [PLAN_DSN]
+defaults: DEFAULTS
+steps:
+  - {id: here, shell: env, secrets: [STEP_DSN], mode: process}
+  - {id: inside, plan: ./inner.yaml}
+  - {id: there, shell: env}
+  - {id: named, shell: env, secrets: [STEP_DSN, INNER_DSN]}
+"""
+NAMES = ("PLAN_DSN", "INNER_DSN", "DEEP_DSN", "STEP_DSN")
+
+
+@pytest.fixture
+def source(tmp_path: Path, request: pytest.FixtureRequest) -> RunSource:
+    (tmp_path / "inner.yaml").write_text(INNER)
+    file = tmp_path / "plan.yaml"
+    file.write_text(PLAN.replace("DEFAULTS", request.param))
+    environment = {"PATH": "/bin", **{name: f"value of {name}" for name in NAMES}}
+    return RunSource(plan=load_plan(file).plan, folder=tmp_path, path=file, environment=environment)
+
+
+def names_of(source: RunSource, step_id: str) -> set[str]:
+    return set(source.child_environment(source.definition(step_id)))
+
+
+@pytest.mark.parametrize("source", ["{mode: cluster}"], indirect=True)
+def test_a_secret_that_another_step_or_plan_names_stays_here(source: RunSource) -> None:
+    assert names_of(source, "there") == {"PATH"}
+    assert names_of(source, "named") == {"PATH", "STEP_DSN", "INNER_DSN"}
+    assert names_of(source, "here") == {"PATH", *NAMES}, "this one runs on this machine"
+
+
+@pytest.mark.parametrize("source", ["{}"], indirect=True)
+def test_a_step_on_this_machine_has_the_environment_it_always_had(source: RunSource) -> None:
+    assert names_of(source, "there") == {"PATH", *NAMES}
