@@ -195,6 +195,47 @@ async def test_cancelling_ends_the_process_on_the_worker_with_its_children(
     assert (await executor.execute(cluster_call(cluster, add, {"a": 1}))).output == 2, "the slot is free again"
 
 
+async def test_a_call_that_is_cancelled_before_it_begins_ends_at_once_and_harms_no_other(
+    pools: Pools, cluster: TestCluster
+) -> None:
+    def call(number: int) -> FunctionCall:
+        return FunctionCall(look, {}, mode="cluster", cluster=cluster.address, environment={"NUMBER": f"{number}"})
+
+    def look() -> str:
+        return os.environ["NUMBER"]
+
+    caller = FunctionCaller(pools)
+    for number in range(12):
+        assert await asyncio.wait_for(caller.run(call(number)), 30) == f"{number}", "there is a lane that is free"
+        task = asyncio.create_task(caller.run(call(-number)))
+        for _ in range(number):
+            await asyncio.sleep(0)
+        started = time.monotonic()
+        task.cancel()
+        await asyncio.wait([task])
+        assert time.monotonic() - started < 2.5
+        assert await asyncio.wait_for(caller.run(call(-number)), 30) == f"{-number}"
+
+
+async def test_code_that_was_not_put_to_its_end_is_put_by_the_next_call(
+    pools: Pools, cluster: TestCluster, tmp_path: Path
+) -> None:
+    names = [f"near{number}" for number in range(400)]
+    for name in names:
+        (tmp_path / f"{name}.py").write_text("#" * 1000)
+    imports = "\n".join(f"    import {name}" for name in names)
+    call = FunctionCall("./near.py:one", {}, mode="cluster", cluster=cluster.address, folder=tmp_path)
+    caller, where = FunctionCaller(pools), cluster.folder
+    for number in range(5):
+        (tmp_path / "near.py").write_text(f"def one():\n    return {number}\ndef all():\n{imports}\n")
+        before = set(where.glob("**/stepchain-*/*"))
+        task = asyncio.create_task(caller.run(call))
+        await until(lambda before=before: task.done() or set(where.glob("**/stepchain-*/new-*")) - before, 20)
+        task.cancel()
+        await asyncio.wait([task])
+        assert await asyncio.wait_for(caller.run(call), 30) == number
+
+
 async def test_a_timeout_ends_the_process_on_the_worker(pools: Pools, cluster: TestCluster, tmp_path: Path) -> None:
     def hang() -> None:
         (tmp_path / "own").write_text(str(os.getpid()))

@@ -175,7 +175,6 @@ class Lane:
     def _request_of(self, call: ClusterCall) -> CallRequest:
         request, code = dict(call.request), call.code
         if code.digest and code.digest not in self._digests:
-            self._digests.add(code.digest)
             request["files"] = code.files
         environment = request["environment"]
         if self._knows_environment and environment == self._environment:
@@ -217,6 +216,7 @@ class Lane:
             return
         match verb:
             case "begun":
+                self._digests.add(call.code.digest)
                 call.record.pid, call.record.started_at = int(rest[0]), time.monotonic()
                 if call.on_begin is not None and not call.reply.done():
                     call.on_begin()

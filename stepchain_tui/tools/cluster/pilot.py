@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import hmac
 import os
 import shutil
@@ -147,7 +148,11 @@ class _Pilot:
         match verb:
             case "call":
                 self._number = rest[0]
+                self._take_environment(
+                    rest[1]
+                )  # now: one that is stopped at once has told its environment all the same
                 self._task = asyncio.ensure_future(self._carry(*rest))
+                self._task.add_done_callback(functools.partial(self._tell_end, self._number))
             case "stop":
                 if rest[0] == self._number and self._task is not None:
                     self._task.cancel()
@@ -184,24 +189,31 @@ class _Pilot:
             child, self._child = self._child, None
             if child is not None:
                 await finish(child.end(self._grace))
-            self._channel.send("ended", number)
+            raise
         finally:
             if own_folder is not None:
                 asyncio.get_running_loop().run_in_executor(None, shutil.rmtree, own_folder, True)  # ignoring errors
 
-    async def _prepare(self, number: int, request: CallRequest) -> Path | None:
-        """Make the request that of this machine, and return the folder that was made for it."""
+    def _tell_end(self, number: int, task: asyncio.Task[None]) -> None:
+        """Tell that nothing of a stopped call runs any more, also where it was stopped before it began."""
+        if task.cancelled():
+            self._channel.send("ended", number)
+
+    def _take_environment(self, request: CallRequest) -> None:
         if request.pop("same_environment", False):
             request["environment"] = self._environment
         elif request["environment"] is not None:
             request["environment"] = _as_text(request["environment"])
         self._environment = request["environment"]
+
+    async def _prepare(self, number: int, request: CallRequest) -> Path | None:
+        """Make the request that of this machine, and return the folder that was made for it."""
         context = request["context"]
         context["secrets"] = _as_text(context["secrets"])
         digest, files = request.pop("code"), request.pop("files", None)
         if digest:
             if files is not None:
-                await asyncio.to_thread(put, self._base, digest, files)
+                await finish(asyncio.to_thread(put, self._base, digest, files))
             code = self._base / digest
             request["folder"] = str(code / request["folder"])
             request["reference"] = request["reference"].replace("{code}", str(code))
