@@ -121,16 +121,23 @@ def _client(spec: ServerSpec, lost: asyncio.Event) -> httpx2.AsyncClient:
                     record.problem = _words(error)
                 lost.set()
                 return httpx2.Response(503, request=request, stream=_Empty())
+            if (packed := response.headers.get("content-encoding", "").strip().lower()) not in ("", "identity"):
+                # A few bytes could unpack to more than there is room for.
+                await response.aclose()
+                if record is not None:
+                    record.problem = f"its answer is compressed ({packed[:40]}), which was not asked for"
+                return httpx2.Response(503, request=request, stream=_Empty())
             if response.status_code >= 400 and request.method == "POST":
                 if record is not None:
                     record.status = response.status_code
                     record.headers = response.headers
                 if response.status_code == 404 and "mcp-session-id" in request.headers:
                     lost.set()  # it forgot our session
-            if request.method == "POST":
+            if request.method != "GET":
                 assert isinstance(response.stream, httpx2.AsyncByteStream)
                 kind = response.headers.get("content-type", "").lower()
-                response.stream = Body(response.stream, is_json=not kind.startswith("text/event-stream"))
+                is_stream = response.is_success and kind.startswith("text/event-stream")
+                response.stream = Body(response.stream, is_json=not is_stream)
             return response
 
     class _Empty(httpx2.AsyncByteStream):
@@ -139,7 +146,8 @@ def _client(spec: ServerSpec, lost: asyncio.Event) -> httpx2.AsyncClient:
                 yield piece
 
     return Client(
-        headers=dict(spec.headers),
+        headers={name: value for name, value in spec.headers.items() if name.lower() != "accept-encoding"}
+        | {"Accept-Encoding": "identity"},
         timeout=httpx2.Timeout(None, connect=CONNECT_SECONDS),
         limits=httpx2.Limits(max_connections=None, max_keepalive_connections=20),
     )

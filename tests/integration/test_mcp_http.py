@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import gzip
 from collections.abc import AsyncIterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 import pytest_asyncio
 
@@ -209,3 +212,28 @@ async def test_a_call_that_takes_too_long_is_a_timeout_and_the_server_is_told(
         told = await failure(server.call("hang", {"file": str(tmp_path / "hang")}, timeout=0.5))
         assert told.error_type is ErrorType.TIMEOUT
         await until(lambda: (tmp_path / "hang").read_text() == "cancelled")
+
+
+async def test_an_answer_that_is_compressed_is_refused_unpacked(servers: McpServers, tmp_path: Path) -> None:
+    small = gzip.compress(b"x" * 200 * 1024 * 1024, 1)
+    asked: list[bytes] = []
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        asked.append(await reader.readuntil(b"\r\n\r\n"))
+        head = "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Encoding: gzip\r\n"
+        writer.write(f"{head}Content-Length: {len(small)}\r\nConnection: close\r\n\r\n".encode() + small)
+        with suppress(OSError):
+            await writer.drain()
+        writer.close()
+
+    async with await asyncio.start_server(answer, "127.0.0.1", 0) as listener:
+        port = listener.sockets[0].getsockname()[1]
+        entry = {"url": f"http://127.0.0.1:{port}/mcp", "headers": {"accept-encoding": "gzip"}}
+        server = servers.get(spec_of(entry, tmp_path))
+        before = psutil.Process().memory_info().rss
+        told = await failure(server.tools())
+        assert psutil.Process().memory_info().rss - before < 100 * 1024 * 1024
+        assert told.error_type is ErrorType.SERVER_ERROR
+        assert "its answer is compressed (gzip), which was not asked for" in str(told)
+        assert b"accept-encoding: identity\r\n" in asked[0].lower()
+        assert b"accept-encoding: gzip" not in asked[0].lower()
