@@ -83,6 +83,24 @@ def test_changed_code_is_read_again_and_other_code_has_another_digest(tmp_path: 
     assert reader.read("./parse.py:f", str(tmp_path)).digest == first.digest
 
 
+def test_a_file_that_comes_later_is_found(tmp_path: Path) -> None:
+    write(tmp_path, parse="def f():\n    import near, json\n    from pack.sub import far\n")
+    reader = CodeReader()
+
+    def files() -> list[str]:
+        code = reader.read("./parse.py:f", str(tmp_path))
+        assert reader.current("./parse.py:f", str(tmp_path)) is code, "nothing is read twice while nothing comes"
+        return sorted(code.files or {})
+
+    assert files() == ["parse.py"]
+    write(tmp_path, near="")
+    assert files() == ["near.py", "parse.py"]
+    write(tmp_path, pack__sub__far="")
+    assert files() == ["near.py", "pack/sub/far.py", "parse.py"]
+    (tmp_path / "pack/__init__.py").write_text("")
+    assert files() == ["near.py", "pack/__init__.py", "pack/sub/far.py", "parse.py"]
+
+
 def test_too_much_code_is_the_plans_mistake(tmp_path: Path) -> None:
     write(tmp_path, parse="#" * (SIZE_LIMIT + 1))
     with pytest.raises(AttemptError, match="more than 8 MB") as caught:

@@ -53,16 +53,19 @@ class Code:
 
 
 class CodeReader:
-    """Finds the code behind references, and keeps it until a file of it changes. Safe from any thread."""
+    """Finds the code behind references, and keeps it until a file of it changes or comes. Safe from any thread."""
 
     def __init__(self) -> None:
         self._reading = threading.Lock()
-        self._kept: dict[tuple[str, str], tuple[Code, list[FileStamp]]] = {}
+        self._kept: dict[tuple[str, str], tuple[Code, list[FileStamp], set[Path]]] = {}
 
     def current(self, reference: str, folder: str) -> Code | None:
-        """Return the code if it was read before and no file of it has changed since."""
+        """Return the code if it was read before, and since then no file of it has changed and none was added to it."""
         known = self._kept.get((reference, folder))
-        return known[0] if known is not None and not any(stamp.changed() for stamp in known[1]) else None
+        if known is None:
+            return None
+        code, stamps, absent = known
+        return None if any(stamp.changed() for stamp in stamps) or any(map(os.path.exists, absent)) else code
 
     def read(self, reference: str, folder: str) -> Code:
         """Return the code behind a reference.
@@ -80,21 +83,22 @@ class CodeReader:
     def _read(self, reference: str, folder: str) -> Code:
         place, _, name = reference.rpartition(":")
         home = Path(folder).resolve()
+        absent: set[Path] = set()
         if place.endswith(".py") or "/" in place:
             path = Path(place).expanduser()
             is_relative = not path.is_absolute()
             path = (path if path.is_absolute() else home / path).resolve()
             _check_file(path)
             folders = tuple(dict.fromkeys((path.parent, home)))
-            files = _reach([path], folders)
+            files = _reach([path], folders, absent)
         else:
             path, is_relative = None, True
             folders = (home,)
-            files = _reach(list(_found(place, folders)), folders)
+            files = _reach(_found(place, folders, absent), folders, absent)
         if not files:
             return Code(reference, folder)
         made = _code(reference, name, path if not is_relative else None, home, folders, files)
-        self._kept[reference, folder] = (made, [FileStamp(str(file)) for file in files])
+        self._kept[reference, folder] = (made, [FileStamp(str(file)) for file in files], absent)
         return made
 
 
@@ -122,8 +126,8 @@ def _home_of(module: str, file: str) -> str:
     return str(top.parent)
 
 
-def _reach(first: list[Path], folders: tuple[Path, ...]) -> dict[Path, bytes]:
-    """Return the files that can be reached by imports, with what is in them."""
+def _reach(first: list[Path], folders: tuple[Path, ...], absent: set[Path]) -> dict[Path, bytes]:
+    """Return the files that can be reached by imports, with what is in them; `absent` gets those that may come."""
     found: dict[Path, bytes] = {}
     ahead = list(first)
     while ahead:
@@ -139,12 +143,13 @@ def _reach(first: list[Path], folders: tuple[Path, ...]) -> dict[Path, bytes]:
                 f"the code of the step has more than {SIZE_LIMIT / 1e6:.0f} MB with all that it imports",
                 "Install it as a package on the workers, and name the function package.module:name.",
             )
-        ahead += [file for name in _imports(path, found[path], folders) for file in name]
+        for module, places in _imports(path, found[path], folders):
+            ahead += _found(module, places, absent)
     return found
 
 
-def _imports(path: Path, source: bytes, folders: tuple[Path, ...]) -> Iterator[Iterator[Path]]:
-    """Yield the files of each import in a file, those inside functions too.
+def _imports(path: Path, source: bytes, folders: tuple[Path, ...]) -> Iterator[tuple[str, tuple[Path, ...]]]:
+    """Yield what each import in a file names and where it is looked for, those inside functions too.
 
     Read from the compiled code: parsing to a tree in a thread is not safe before Python 3.12 when another thread does.
     """
@@ -155,9 +160,9 @@ def _imports(path: Path, source: bytes, folders: tuple[Path, ...]) -> Iterator[I
     for name, level, names in _imported(code):
         places = folders if not level else (path.parents[min(level, len(path.parents)) - 1],)
         if name:
-            yield _found(name, places)
+            yield name, places
         for each in names:
-            yield _found(f"{name}.{each}" if name else each, places)
+            yield f"{name}.{each}" if name else each, places
 
 
 def _imported(code: CodeType) -> Iterator[tuple[str, int, tuple[str, ...]]]:
@@ -174,16 +179,28 @@ def _imported(code: CodeType) -> Iterator[tuple[str, int, tuple[str, ...]]]:
             yield from _imported(constant)
 
 
-def _found(module: str, folders: tuple[Path, ...]) -> Iterator[Path]:
-    """Yield the files that importing a module runs: those of its packages and its own."""
-    if module.partition(".")[0] == "stepchain_tui":  # workers have it
-        return
+def _found(module: str, folders: tuple[Path, ...], absent: set[Path]) -> list[Path]:
+    """Return the files that importing a module runs: those of its packages and its own.
+
+    `absent` gets the paths that would be among them if they were there, but for names of the standard library.
+    """
+    top = module.partition(".")[0]
+    if top == "stepchain_tui":  # workers have it
+        return []
+    found, missing = [], []
     for folder in folders:
-        path, files = folder, []
+        path = folder
         for part in module.split("."):
             path = path / part
-            files += [path / "__init__.py", path.with_name(f"{part}.py")]
-        yield from (file for file in files if file.is_file())
+            is_folder = path.is_dir()
+            for file in (path.with_name(f"{part}.py"), *((path / "__init__.py",) if is_folder else ())):
+                (found if file.is_file() else missing).append(file)
+            if not is_folder:
+                missing.append(path)
+                break
+    if top not in sys.stdlib_module_names:
+        absent.update(path for path in missing if not path.exists())
+    return found
 
 
 def _code(
