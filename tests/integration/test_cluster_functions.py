@@ -230,7 +230,9 @@ async def test_code_that_was_not_put_to_its_end_is_put_by_the_next_call(
         (tmp_path / "near.py").write_text(f"def one():\n    return {number}\ndef all():\n{imports}\n")
         before = set(where.glob("**/stepchain-*/*"))
         task = asyncio.create_task(caller.run(call))
-        await until(lambda before=before: task.done() or set(where.glob("**/stepchain-*/new-*")) - before, 20)
+        await until(
+            lambda before=before, task=task: task.done() or set(where.glob("**/stepchain-*/new-*")) - before, 20
+        )
         task.cancel()
         await asyncio.wait([task])
         assert await asyncio.wait_for(caller.run(call), 30) == number

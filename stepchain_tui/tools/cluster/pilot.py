@@ -148,9 +148,7 @@ class _Pilot:
         match verb:
             case "call":
                 self._number = rest[0]
-                self._take_environment(
-                    rest[1]
-                )  # now: one that is stopped at once has told its environment all the same
+                self._take_environment(rest[1])  # also where it is stopped at once: the next call may refer to it
                 self._task = asyncio.ensure_future(self._carry(*rest))
                 self._task.add_done_callback(functools.partial(self._tell_end, self._number))
             case "stop":
