@@ -6,9 +6,9 @@ from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 
 from stepchain_tui.core.errors import did_you_mean
+from stepchain_tui.mcp.messages import MOST_OF_A_MESSAGE, TOO_LARGE
 from stepchain_tui.mcp.records import CallRecord
 from stepchain_tui.mcp.spec import ServerSpec
-from stepchain_tui.mcp.stdio import MOST_OF_A_MESSAGE, TOO_LARGE
 from stepchain_tui.resilience.classify import classify_status
 from stepchain_tui.resilience.retry_after import retry_after
 from stepchain_tui.run.failures import AttemptError

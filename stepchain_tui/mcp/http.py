@@ -7,9 +7,9 @@ from collections.abc import AsyncIterator
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
+from stepchain_tui.mcp.messages import MOST_OF_A_MESSAGE
 from stepchain_tui.mcp.records import current_record
 from stepchain_tui.mcp.spec import ServerSpec
-from stepchain_tui.mcp.stdio import MOST_OF_A_MESSAGE
 
 if TYPE_CHECKING:
     import httpx2

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-import re
 import shutil
 import subprocess
 import sys
@@ -18,9 +17,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
-import msgspec
-
 from stepchain_tui.mcp.log import ServerLog
+from stepchain_tui.mcp.messages import MOST_OF_A_MESSAGE, Lines, TooLong, failed, failed_by, parsed
 from stepchain_tui.mcp.spec import ServerSpec
 from stepchain_tui.run.failures import AttemptError
 from stepchain_tui.run.status import ErrorType
@@ -33,24 +31,13 @@ if TYPE_CHECKING:
     from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStream
     from mcp.client._transport import TransportStreams
     from mcp.shared.message import SessionMessage
-    from mcp_types import JSONRPCMessage
 
-MOST_OF_A_MESSAGE = 16 * 1024 * 1024
-"""Bytes of one message at most: an output of 10 MB in base64, and some room."""
 STDIN_GRACE = 0.7
 """Seconds that a server has to end by itself after its input was closed."""
 TERM_GRACE = 0.7
 """Seconds between TERM and KILL."""
-_EDGE = 256
-"""Bytes kept of both ends of a message that is too long, to find out whose answer it is."""
-_ID_FIRST = re.compile(rb'^\s*\{\s*"jsonrpc"\s*:\s*"2\.0"\s*,\s*"id"\s*:\s*(\d{1,15})\s*,')
-_ID_LAST = re.compile(rb'"id"\s*:\s*(\d{1,15})\s*\}\s*$')
 MOST_STRAY_LINES = 1_000
-"""Lines that are no messages after which a server is given up: it is none, or it would flood us."""
-TOO_LARGE = "stepchain: the answer is too large"
-"""The message of the error that stands for an answer that was not taken in."""
-NOT_WRITTEN = "it cannot be written as JSON, and was not sent"
-"""The message of the error that stands for the answer to such a request."""
+"""Lines that are no messages, or blank ones in a row, after which a server is given up: it is none, or floods us."""
 
 
 class StdioTransport:
@@ -77,6 +64,7 @@ class StdioTransport:
         self._streams: list[Any] = []
         self._input: _Input | None = None
         self._stray_lines = 0
+        self._blank_lines = 0
 
     async def __aenter__(self) -> TransportStreams:
         import anyio
@@ -108,11 +96,15 @@ class StdioTransport:
 
     def end_words(self) -> str:
         """Return how the process ended, or why it was given up; empty while all is well."""
-        if self._stray_lines > MOST_STRAY_LINES:
+        if self._is_no_server:
             return "writes what is no message to its standard output"
         if self.child is None or not self.child.exited.done():
             return ""
         return exit_words(self.child.exited.result())
+
+    @property
+    def _is_no_server(self) -> bool:
+        return max(self._stray_lines, self._blank_lines) > MOST_STRAY_LINES
 
     async def _start(self) -> tuple[int, int]:
         """Start the process; return the read end of its output and the write end of its input."""
@@ -180,7 +172,7 @@ class StdioTransport:
     async def _read(self, descriptor: int, to_session: MemoryObjectSendStream[SessionMessage | Exception]) -> None:
         import anyio
 
-        lines = _Lines()
+        lines = Lines()
         loop = asyncio.get_running_loop()
         reader = asyncio.StreamReader(limit=CHUNK)
         transport, _ = await loop.connect_read_pipe(
@@ -192,7 +184,7 @@ class StdioTransport:
                     message = self._message(line)
                     if message is not None:
                         await to_session.send(message)
-                    elif self._stray_lines > MOST_STRAY_LINES:
+                    elif self._is_no_server:
                         return
                 await asyncio.sleep(0)  # a server that floods has its share of the loop and no more
         except (anyio.ClosedResourceError, anyio.BrokenResourceError, OSError):
@@ -202,23 +194,22 @@ class StdioTransport:
             self.lost.set()
             to_session.close()
 
-    def _message(self, line: bytes | _TooLong) -> SessionMessage | None:
+    def _message(self, line: bytes | TooLong) -> SessionMessage | None:
         from mcp.shared.message import SessionMessage
-        from mcp_types import INTERNAL_ERROR
 
-        if isinstance(line, _TooLong):
+        if isinstance(line, TooLong):
             self._log.say(f"--- a message of more than {MOST_OF_A_MESSAGE // 1024**2} MB was not taken in")
-            number = line.request_id
-            if number is None:
-                return None
-            return _failed(number, INTERNAL_ERROR, TOO_LARGE)
-        try:
-            return SessionMessage(_parsed(line))
-        except (ValueError, RecursionError):
-            if line.strip():
-                self._stray_lines += 1
-                self._log.take(b"stdout: " + line + b"\n")
+            return failed_by(line)
+        if not line.strip():
+            self._blank_lines += 1
             return None
+        self._blank_lines = 0
+        try:
+            return SessionMessage(parsed(line))
+        except (ValueError, RecursionError):
+            self._stray_lines += 1
+            self._log.take(b"stdout: " + line + b"\n")
+            return failed_by(line)
 
     async def _write(
         self,
@@ -237,7 +228,9 @@ class StdioTransport:
                     number = getattr(message, "id", None)
                     if number is not None and hasattr(message, "method"):
                         # Beside the writing: who reads the answers may be waiting for room in what is written.
-                        answer = to_session.send(_failed(number, INVALID_PARAMS, NOT_WRITTEN))
+                        answer = to_session.send(
+                            failed(number, INVALID_PARAMS, "it cannot be written as JSON, and was not sent")
+                        )
                         self._tasks.append(asyncio.create_task(answer))
                     continue
                 await self._input.write(text.encode("utf-8", "replace") + b"\n")
@@ -246,82 +239,6 @@ class StdioTransport:
         finally:
             self.lost.set()
             to_session.close()  # the session then knows that no answer will come
-
-
-def _failed(number: int | str, code: int, message: str) -> SessionMessage:
-    """Return what fails the request of an id, in the place of an answer."""
-    from mcp.shared.message import SessionMessage
-    from mcp_types import ErrorData, JSONRPCError
-
-    return SessionMessage(JSONRPCError(jsonrpc="2.0", id=number, error=ErrorData(code=code, message=message)))
-
-
-def _parsed(line: bytes) -> JSONRPCMessage:
-    """Return a line as a message.
-
-    An answer is taken as it is, since the session holds its result against the protocol anyway: to hold a large one
-    against all kinds of messages first takes several times as long as to read it.
-
-    Raises:
-        ValueError: It is none.
-    """
-    from mcp_types import JSONRPCResponse, jsonrpc_message_adapter
-
-    if not line.lstrip().startswith(b"{"):
-        raise ValueError("no object")
-    try:
-        plain = msgspec.json.decode(line)
-    except (msgspec.DecodeError, RecursionError):
-        return jsonrpc_message_adapter.validate_json(line, by_name=False)  # it takes NaN too
-    if isinstance(plain, dict) and plain.get("jsonrpc") == "2.0" and "method" not in plain and "error" not in plain:
-        number, result = plain.get("id"), plain.get("result")
-        if isinstance(result, dict) and isinstance(number, int | str):
-            return JSONRPCResponse.model_construct(jsonrpc="2.0", id=number, result=result)
-    return jsonrpc_message_adapter.validate_python(plain, by_name=False)
-
-
-class _TooLong:
-    """A line that was longer than a message may be.
-
-    Attributes:
-        request_id: Which request it answers, where its ends say so.
-    """
-
-    def __init__(self, head: bytes, tail: bytes) -> None:
-        found = _ID_FIRST.search(head) or _ID_LAST.search(tail)
-        self.request_id = int(found.group(1)) if found else None
-
-
-class _Lines:
-    """Cuts what comes into lines; of one that is too long only its ends are kept."""
-
-    def __init__(self) -> None:
-        self._held = bytearray()
-        self._head: bytes | None = None
-
-    def take(self, data: bytes) -> list[bytes | _TooLong]:
-        """Return the lines that ended in this piece."""
-        if b"\n" not in data:
-            self._hold(data)
-            return []
-        first, *rest = data.split(b"\n")
-        self._hold(first)
-        ended: list[bytes | _TooLong] = [self._line(), *rest[:-1]]
-        self._hold(rest[-1])
-        return ended
-
-    def _hold(self, data: bytes) -> None:
-        self._held += data
-        if len(self._held) > MOST_OF_A_MESSAGE or self._head is not None:
-            if self._head is None:
-                self._head = bytes(self._held[:_EDGE])
-            del self._held[:-_EDGE]
-
-    def _line(self) -> bytes | _TooLong:
-        held, head = bytes(self._held), self._head
-        self._held.clear()
-        self._head = None
-        return held if head is None else _TooLong(head, held)
 
 
 class _Input(asyncio.Protocol):

@@ -121,6 +121,31 @@ async def test_a_call_that_cannot_be_written_fails_alone(servers: McpServers, tm
     assert server.row()["restarts"] == 0
 
 
+# --- what it sends
+
+
+async def test_answers_of_half_characters_and_wrong_bytes_are_mended(servers: McpServers, tmp_path: Path) -> None:
+    server = bad(servers, tmp_path)
+    assert await say(server, "half") == "cut in the middle of ?"
+    assert await say(server, "bytes") == "\ufffd!"
+
+
+@pytest.mark.parametrize("name", ["broken", "shape"])
+async def test_an_answer_that_is_none_fails_its_call_at_once(servers: McpServers, tmp_path: Path, name: str) -> None:
+    server = bad(servers, tmp_path)
+    told = await failure(server.call(name, {}))
+    assert told.error_type is ErrorType.SERVER_ERROR
+    assert "its answer is no message of the protocol" in str(told)
+    assert await say(server, "echo", a=1) == '{"a": 1}'
+    assert server.row()["restarts"] == 0
+
+
+async def test_a_flood_of_blank_lines_is_given_up(servers: McpServers, tmp_path: Path) -> None:
+    told = await failure(bad(servers, tmp_path).call("blank", {}))
+    assert told.error_type is ErrorType.SERVER_ERROR
+    assert "writes what is no message to its standard output (calling 'blank')" in str(told)
+
+
 # --- what its log shows
 
 KEY = "-----BEGIN KEY-----\nMIIEvQIBADANBgkqhkiG9w0BAQEF\nASCBKcwggSjAgEAAoIBAQC7\n-----END KEY-----"
