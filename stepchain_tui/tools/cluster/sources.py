@@ -187,7 +187,8 @@ def _found(module: str, folders: tuple[Path, ...], absent: set[Path]) -> list[Pa
     top = module.partition(".")[0]
     if top == "stepchain_tui":  # workers have it
         return []
-    found, missing = [], []
+    found: list[Path] = []
+    missing: list[Path] = []
     for folder in folders:
         path = folder
         for part in module.split("."):
