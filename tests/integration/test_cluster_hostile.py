@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import pickle
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -36,7 +37,7 @@ async def pools() -> AsyncIterator[Pools]:
 
 def call_of(log: list[str]) -> ClusterCall:
     return ClusterCall(
-        request={"by_value": False, "environment": {}},
+        request={"by_value": False, "environment": {}, "payload": b""},
         code=Code("", "/"),
         label="the step",
         record=CallRecord(),
@@ -89,6 +90,58 @@ async def test_an_answer_that_is_none_fails_the_call_as_a_lost_worker(answer: An
         assert caught.value.hint
         await asyncio.wait_for(over.wait(), 10)
         await lane.closed()
+
+
+async def test_a_worker_that_takes_a_call_and_does_not_begin_it_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    from distributed.comm import listen
+
+    async def speak(comm: Any) -> None:
+        with contextlib.suppress(OSError):
+            while True:
+                await comm.read()
+
+    monkeypatch.setattr("stepchain_tui.tools.cluster.lane.BEGIN_SECONDS", 0.05)
+    over = asyncio.Event()
+    async with listen("tcp://127.0.0.1:0", speak, deserialize=False) as listener:
+        worker = listener.contact_address
+        lane = await Lane.connect(worker, "pilot", "key", "/", "3.0", {}, lambda _: None, lambda _: over.set())
+        call = call_of([])
+        lane.take(call)
+        with pytest.raises(AttemptError, match=f"the worker {worker} did not begin the step within") as caught:
+            await asyncio.wait_for(call.reply, 10)
+        assert caught.value.error_type is ErrorType.SERVER_ERROR
+        await asyncio.wait_for(over.wait(), 10)
+        await lane.closed()
+
+
+async def test_a_call_that_was_begun_may_take_as_long_as_it_likes() -> None:
+    from distributed.comm import listen
+
+    go_on = asyncio.Event()
+
+    async def speak(comm: Any) -> None:
+        await comm.read()
+        await comm.read()
+        await comm.write([["begun", 1, 7]])
+        await go_on.wait()
+        await comm.write([["reply", 1, b"R", b"3"]])
+        await comm.read()
+
+    async with listen("tcp://127.0.0.1:0", speak, deserialize=False) as listener:
+        lane = await Lane.connect(
+            listener.contact_address, "pilot", "key", "/", "3.0", {}, lambda _: None, lambda _: None
+        )
+        call, begun = call_of([]), asyncio.Event()
+        call.on_begin = begun.set
+        lane.take(call)
+        patience = lane._beginning
+        assert patience is not None
+        await asyncio.wait_for(begun.wait(), 10)
+        assert patience.cancelled()
+        go_on.set()
+        assert await asyncio.wait_for(call.reply, 10) == 3
+        lane.let_go()
+        await asyncio.wait_for(lane.closed(), 10)
 
 
 async def test_answers_to_other_calls_and_words_that_nobody_knows_do_nothing() -> None:

@@ -64,6 +64,16 @@ def worker_lost(worker: str, label: str) -> AttemptError:
     )
 
 
+def not_begun(worker: str, label: str, seconds: float) -> AttemptError:
+    """Return the failure of a call whose worker took it and did not begin it."""
+    return cluster_error(
+        f"the worker {worker} did not begin {label} within {seconds:.0f} s",
+        "Look whether its machine still answers, and what else runs there.",
+        "ClusterWorkerLost",
+        worker=worker,
+    )
+
+
 def worker_unreachable(worker: str, error: BaseException) -> AttemptError:
     """Return the failure of a call whose worker cannot be reached from here."""
     return cluster_error(

@@ -17,7 +17,7 @@ from stepchain_tui.tools import wire
 from stepchain_tui.tools.chunks import OnChunk
 from stepchain_tui.tools.cluster.channel import OPERATION, Channel, ChannelClosedError, weight
 from stepchain_tui.tools.cluster.child import CallRequest
-from stepchain_tui.tools.cluster.failures import cannot_travel, other_python, worker_lost
+from stepchain_tui.tools.cluster.failures import cannot_travel, not_begun, other_python, worker_lost
 from stepchain_tui.tools.cluster.sources import Code
 from stepchain_tui.tools.process_worker import CallRecord, Log
 from stepchain_tui.tools.pumps import TextStream
@@ -25,6 +25,10 @@ from stepchain_tui.tools.remote import rebuild_error
 
 STOP_SECONDS = 3.7
 """How long a pilot may take to say that a stopped call has ended; then the connection is cut, which ends it too."""
+BEGIN_SECONDS = 30.0
+"""How long a pilot may take to begin a call, beside the time that what travels takes."""
+_SLOWEST = 1_000_000
+"""Bytes in a second that a connection is expected to carry at least."""
 _TAKEN_EVERY = 250_000
 """Bytes of output after which a pilot is told that they were taken."""
 _OURS = f"{sys.version_info.major}.{sys.version_info.minor}"
@@ -101,6 +105,7 @@ class Lane:
         self._knows_environment = False
         self._streams: tuple[TextStream, TextStream] | None = None
         self._taken = 0
+        self._beginning: asyncio.TimerHandle | None = None
         self._stopped: asyncio.Future[None] | None = None
         self._over = False
         self._reader = asyncio.ensure_future(self._read())
@@ -143,7 +148,12 @@ class Lane:
         call.record.pid, call.record.started_at = None, None
         log = call.log or _forget
         self._streams = (TextStream("stdout", log), TextStream("stderr", log))
-        self._channel.send("call", self._number, self._request_of(call))
+        request = self._request_of(call)
+        size = len(request["payload"]) + sum(map(len, request.get("files", {}).values()))
+        patience = BEGIN_SECONDS + size / _SLOWEST
+        loop = asyncio.get_running_loop()
+        self._beginning = loop.call_later(patience, self._did_not_begin, self._number, patience)
+        self._channel.send("call", self._number, request)
 
     async def stop(self, call: ClusterCall) -> None:
         """End a call that this lane carries, and return when nothing of it runs any more, within 4 s."""
@@ -199,10 +209,20 @@ class Lane:
         self._channel.abort()
         self._end()
 
+    def _did_not_begin(self, number: int, patience: float) -> None:
+        if self.call is not None and number == self._number:
+            self.cut(not_begun(self.worker, self.call.label, patience))
+
+    def _has_begun(self) -> None:
+        if self._beginning is not None:
+            self._beginning.cancel()
+            self._beginning = None
+
     def _end(self) -> None:
         if self._over:
             return
         self._over = True
+        self._has_begun()
         call, self.call = self.call, None
         if call is not None:
             call.fail(worker_lost(self.worker, call.label))
@@ -216,6 +236,7 @@ class Lane:
             return
         match verb:
             case "begun":
+                self._has_begun()
                 self._digests.add(call.code.digest)
                 call.record.pid, call.record.started_at = int(rest[0]), time.monotonic()
                 if call.on_begin is not None and not call.reply.done():
@@ -279,6 +300,7 @@ class Lane:
             self._taken = 0
 
     def _is_free(self) -> None:
+        self._has_begun()
         self.call = None
         if self._stopped is not None:
             if not self._stopped.done():
