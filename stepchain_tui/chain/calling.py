@@ -1,4 +1,4 @@
-"""The calls of a chain by a function of the caller's own, in place of the tools that StepChain knows."""
+"""The calls of a chain: by a function of the caller's own, or by the tools that StepChain knows."""
 
 from __future__ import annotations
 
@@ -102,18 +102,85 @@ class ScriptTools:
         )
 
 
-class ScriptExecutors(Executors):
-    """The executors of an engine, with tool steps carried out by a function of the caller's.
+class Threads:
+    """The threads of calls that were given up: each holds its slot until it ends, or the chain needs no slot more.
 
-    Args:
-        others: The engine's own, for everything else.
-        call_tool: Called for every tool step.
+    A thread cannot be stopped and may never end; what waits for the chain does not wait for that.
     """
 
-    def __init__(self, others: Executors, call_tool: CallTool) -> None:
+    def __init__(self) -> None:
+        self._held: set[asyncio.Future[None]] = set()
+        self._over = False
+
+    @property
+    def held(self) -> int:
+        """How many hold a slot."""
+        return len(self._held)
+
+    def hold(self, call: StepCall) -> None:
+        """Let a call that has ended hold its slot while its thread goes on."""
+        thread, call.lingering = call.lingering, None
+        if thread is None or thread.done() or self._over:
+            return
+        held: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        held.add_done_callback(self._held.discard)
+        self._held.add(held)
+        thread.add_done_callback(lambda _: _set_done(held))
+        call.lingering = held
+
+    def let_go(self) -> None:
+        """Give back the slots that are held now."""
+        for held in list(self._held):
+            _set_done(held)
+
+    def close(self) -> None:
+        """Give back all slots, and hold none from now on."""
+        self._over = True
+        self.let_go()
+
+
+class ChainTools:
+    """Carries out the tool steps of a chain, and watches over the threads that they leave (`StepExecutor`).
+
+    Args:
+        tools: What calls the tools.
+        threads: Where threads that go on are held.
+    """
+
+    def __init__(self, tools: StepExecutor, threads: Threads) -> None:
+        self._tools = tools
+        self._threads = threads
+
+    async def execute(self, call: StepCall) -> Outcome:
+        """Call the tool."""
+        try:
+            return await self._tools.execute(call)
+        finally:
+            self._threads.hold(call)
+
+    def provider(self, call: StepCall) -> str:
+        """Return what the call goes to, empty for nobody's."""
+        provider: str = self._tools.provider(call)  # type: ignore[attr-defined]
+        return provider
+
+
+class ChainExecutors(Executors):
+    """The executors of an engine that carries a chain out.
+
+    Args:
+        others: The engine's own.
+        call_tool: Called for every tool step, where one is given.
+
+    Attributes:
+        threads: What goes on after its call was given up.
+    """
+
+    def __init__(self, others: Executors, call_tool: CallTool | None) -> None:
         super().__init__(settings=Settings())
         self._others = others
-        self._tools = ScriptTools(call_tool, others.pools)
+        self.threads = Threads()
+        tools = others.get(ActionKind.TOOL) if call_tool is None else ScriptTools(call_tool, others.pools)
+        self._tools = ChainTools(tools, self.threads)
 
     @property
     def pools(self) -> Pools:
@@ -136,6 +203,11 @@ class ScriptExecutors(Executors):
     async def close(self) -> None:
         """End all workers and connections; may be called twice."""
         await self._others.close()
+
+
+def _set_done(future: asyncio.Future[None]) -> None:
+    if not future.done():
+        future.set_result(None)
 
 
 def _own(value: Any) -> Any:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from stepchain_tui import __version__
-from stepchain_tui.chain.calling import CallTool, ScriptExecutors
+from stepchain_tui.chain.calling import CallTool, ChainExecutors, Threads
 from stepchain_tui.chain.discovery import ToolDiscovery
 from stepchain_tui.chain.exchange import exported, imported
 from stepchain_tui.chain.importing import store_chain
@@ -130,16 +130,16 @@ class ChainExecutor:
             check_secrets(chain, known if resume else None)
             if known is not None:
                 await trust_run(engine.store, plan.plan_id)  # whoever names the calls in a script trusts them
-            if call_tool is not None:
-                engine.core.executors = ScriptExecutors(engine.core.executors, call_tool)
+            engine.core.executors = executors = ChainExecutors(engine.core.executors, call_tool)
             handle = await engine.start(_source(chain), run_id=plan.plan_id, resume=resume, detach=True)
             self._live[plan.plan_id] = handle
             try:
-                return await self._followed(engine, handle, chain)
+                return await self._followed(engine, handle, chain, executors.threads)
             finally:
+                executors.threads.close()
                 del self._live[plan.plan_id]
 
-    async def _followed(self, engine: Engine, handle: RunHandle, chain: ChainPlan) -> ExecutionState:
+    async def _followed(self, engine: Engine, handle: RunHandle, chain: ChainPlan, threads: Threads) -> ExecutionState:
         """Keep the state of a chain up to its run until this process lets go of that; return it."""
         teller = ChainTeller(chain, handle.state)
         self._states[chain.chain.plan_id] = teller.state
@@ -147,6 +147,8 @@ class ChainExecutor:
         def take(events: list[e.Event]) -> None:
             self.discovery.note(events)
             teller.tell({step_id for event in events if (step_id := getattr(event, "step_id", None))})
+            if threads.held and teller.state.is_complete():
+                threads.let_go()
 
         handle.subscribe(take)  # for as long as the engine lives: it tells, too, how a chain is cut off
         await handle.wait()

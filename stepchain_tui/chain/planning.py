@@ -41,7 +41,7 @@ FIRST_DELAY = 1.0
 """Seconds before the second attempt; each wait is twice the one before: `2**attempt` in document 003."""
 LONGEST_DELAY = 3600.0
 MOST_AT_ONCE = 64
-"""Calls of a chain that run at the same time at most."""
+"""Calls of a chain that run at the same time at most, attempts included whose threads go on."""
 _ORDER_TAG = "order:"
 _ASKED_TAG = "asked:"
 """What a tag begins with that has the name which the call gives its tool, where the tool is called otherwise."""
@@ -91,7 +91,7 @@ def chain_plan(
     plan = Plan(
         goal=chain.goal or f"chain {chain.plan_id}",
         steps=tuple(steps),
-        max_concurrent=min(MOST_AT_ONCE, max(2, len(chain.tools))),
+        max_concurrent=min(MOST_AT_ONCE, max(2, len(chain.tools) * max_attempts)),  # a stuck thread keeps its slot
         defaults=Defaults(
             timeout=float(default_timeout),
             retry=RetrySettings(
