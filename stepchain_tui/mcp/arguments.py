@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from itertools import islice
 from typing import Any
 
 from stepchain_tui.core.errors import did_you_mean
@@ -13,6 +14,9 @@ from stepchain_tui.run.status import ErrorType
 
 _LONGEST_VALUE = 80
 _MOST_TOLD = 3
+_MOST_NAMES = 50
+_MOST_COMPARED = 10
+_MOST_KNOWN = 500
 
 
 class McpArgumentError(AttemptError):
@@ -39,9 +43,10 @@ def check_arguments(tool: McpTool, arguments: Mapping[str, Any]) -> str:
     declared = tool.properties
     unknown = [] if declared is None else [name for name in arguments if name not in declared]
     missing = [name for name in tool.required if name not in arguments]
-    slips = {name: did_you_mean(name, [one for one in declared or () if one not in arguments]) for name in unknown}
-    wrong = [name for name in unknown if tool.is_closed or slips[name]]
-    takes = f"It takes: {', '.join(declared)}." if declared else "It takes no arguments."
+    free = [one for one in declared or () if one not in arguments][:_MOST_KNOWN]
+    slips = {name: did_you_mean(name, free) for name in unknown[:_MOST_COMPARED]}
+    wrong = [name for name in unknown if tool.is_closed or slips.get(name)]
+    takes = f"It takes: {', '.join(_shown(declared))}." if declared else "It takes no arguments."
     mistakes = [f"'{name}' is no argument of it" for name in wrong]
     mistakes += [f"argument '{name}' is missing" for name in missing]
     try:
@@ -52,12 +57,18 @@ def check_arguments(tool: McpTool, arguments: Mapping[str, Any]) -> str:
     nested = [error for error in found if error.validator in ("additionalProperties", "required") and error.path]
     mistakes += [_words(error) for error in nested]
     if mistakes:
-        hint = next((slips[name] for name in wrong if slips[name]), takes)
+        hint = next((slips[name] for name in wrong if slips.get(name)), takes)
         raise McpArgumentError(tool.full_name, mistakes[:_MOST_TOLD], hint)
     if unknown:
-        names = ", ".join(f"'{name}'" for name in unknown)
+        names = ", ".join(f"'{name}'" for name in _shown(unknown))
         return f"'{tool.full_name}' does not declare {names}; the server may ignore it"
     return ""
+
+
+def _shown(names: Iterable[str]) -> list[str]:
+    """Return names as a message can hold them: the first ones, cut."""
+    first = [name[:_LONGEST_VALUE] for name in islice(names, _MOST_NAMES + 1)]
+    return first if len(first) <= _MOST_NAMES else [*first[:-1], "..."]
 
 
 def _words(error: Any) -> str:

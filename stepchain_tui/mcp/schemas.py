@@ -11,6 +11,10 @@ from collections.abc import Callable, Iterator, Mapping
 from functools import cache
 from typing import Any
 
+MOST_PARTS = 5_000
+"""Values, at any depth, of a schema that anything is held against: to look through more takes seconds."""
+MOST_CHARACTERS = 256 * 1024
+"""Characters of all its texts."""
 MOST_STEPS = 50_000
 """Keywords of a schema that are looked at for one value."""
 _LEFT_OUT = ("pattern", "patternProperties", "propertyNames", "unevaluatedProperties", "unevaluatedItems", "format")
@@ -39,7 +43,7 @@ class Schema:
         """Return what is wrong with a value, as `jsonschema.ValidationError`s; none where it took too long.
 
         Raises:
-            BadSchemaError: It is no schema.
+            BadSchemaError: It is no schema, or too large a one.
         """
         from referencing.exceptions import Unresolvable
 
@@ -73,12 +77,29 @@ def _validator_of(schema: Any) -> Any:
     from jsonschema import SchemaError  # type: ignore[import-untyped, unused-ignore]
     from referencing import Registry
 
+    _hold_small(schema)
     kind = _validator_class()
     try:
         kind.check_schema(schema)
     except (SchemaError, RecursionError, ValueError, TypeError) as error:
         raise BadSchemaError(str(getattr(error, "message", error))[:200]) from error
     return kind(schema, registry=Registry())
+
+
+def _hold_small(schema: Any) -> None:
+    parts, characters, left = 0, 0, [schema]
+    while left:
+        value = left.pop()
+        parts += 1
+        if isinstance(value, dict):
+            left.extend(value.values())
+            characters += sum(map(len, value))
+        elif isinstance(value, list):
+            left.extend(value)
+        elif isinstance(value, str):
+            characters += len(value)
+        if parts + len(left) > MOST_PARTS or characters > MOST_CHARACTERS:
+            raise BadSchemaError(f"it has more than {MOST_PARTS} parts or {MOST_CHARACTERS // 1024} KB")
 
 
 @cache
