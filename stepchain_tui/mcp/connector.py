@@ -71,6 +71,11 @@ class Connector:
         """Whether there is a connection and no call is in flight."""
         return self._opening is None and self.connection is not None and not self.connection.calls
 
+    @property
+    def is_left(self) -> bool:
+        """Whether there is no connection and none is being made."""
+        return self._opening is None and self.connection is None
+
     def facts(self) -> dict[str, Any]:
         """Return how the server is, as a part of its row."""
         self.notice()

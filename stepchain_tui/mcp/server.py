@@ -67,6 +67,8 @@ class McpServer:
         )
         self._tools: tuple[McpTool, ...] | None = None
         self._listing = asyncio.Lock()
+        self._closings = 0
+        self._is_over = False
         self.last_used = self._clock.monotonic()
 
     def hide(self, redactor: Redactor) -> None:
@@ -87,10 +89,13 @@ class McpServer:
             anew: Ask again, although they are known.
 
         Raises:
-            AttemptError: It cannot be reached, does not answer in time, or answers something else.
+            AttemptError: It cannot be reached, does not answer in time or as it should, or was closed meanwhile.
         """
+        return await self._listed(self._closings, anew=anew)
+
+    async def _listed(self, begun: int, *, anew: bool = False) -> tuple[McpTool, ...]:
         async with self._listing:
-            connection = await self._connector.connected()
+            connection = await self._connected(begun)
             if self._tools is None or anew:
                 self._tools = await self._list(connection)
             return self._tools
@@ -105,17 +110,17 @@ class McpServer:
         Raises:
             AttemptError: There is none of that name, as a `user_error`, or the server cannot be asked.
         """
-        connection = self._connector.connection
+        connection, begun = self._connector.connection, self._closings
         known = self._tools if connection is not None and connection.is_usable else None
         if anew and known is not None:
-            known = await self.tools(anew=True)
+            known = await self._listed(begun, anew=True)
         found = _named(name, known or ())
         if found is None:
             was_known = known is not None
-            listed = await self.tools()
+            listed = await self._listed(begun)
             found = _named(name, listed)
             if found is None and was_known:
-                listed = await self.tools(anew=True)
+                listed = await self._listed(begun, anew=True)
                 found = _named(name, listed)
             if found is None:
                 raise unknown_tool(self.spec, name, [tool.name for tool in listed])
@@ -186,8 +191,9 @@ class McpServer:
     ) -> CallToolResult:
         from mcp_types import CallToolResult
 
+        begun = self._closings
         for is_last in (False, True):
-            connection = await self._connector.connected()
+            connection = await self._connected(begun)
             record = CallRecord(on_log=on_log)
             self.last_used = self._clock.monotonic()
             try:
@@ -214,17 +220,38 @@ class McpServer:
         Raises:
             AttemptError: It cannot be connected to.
         """
+        begun = self._closings
         await self._connector.drop()
-        await self._connector.connected()
+        await self._connected(begun)
 
-    async def close(self) -> None:
+    async def close(self, *, for_good: bool = False) -> None:
         """End the connection, and the server where we started it, within 4 s; may be called again.
 
-        A later call connects anew.
+        What was begun before fails, also where it waited for its turn. A later call connects anew.
+
+        Args:
+            for_good: Let later calls fail, too.
         """
+        self._closings += 1
+        self._is_over = self._is_over or for_good
         await self._connector.drop()
-        self._connector.log.close()
-        self._connector.set_state("closed")
+        if self._connector.is_left:
+            self._connector.log.close()
+            self._connector.set_state("closed")
+
+    async def _connected(self, begun: int) -> Connection:
+        """Return the connection for what began at that count of closings.
+
+        Raises:
+            AttemptError: It was closed since, or there can be no connection.
+        """
+        for connect in (True, False):
+            if self._is_over or begun != self._closings:
+                hint = "Its engine has ended." if self._is_over else "The next call connects anew."
+                raise server_failure(self.spec, "was closed", hint)
+            if connect:
+                connection = await self._connector.connected()
+        return connection
 
     @property
     def is_at_rest(self) -> bool:
@@ -234,7 +261,8 @@ class McpServer:
     async def rest(self) -> None:
         """End a connection that nobody needs now; the next call makes a new one."""
         await self._connector.drop()
-        self._connector.set_state("idle")
+        if self._connector.is_left:
+            self._connector.set_state("idle")
 
     def row(self) -> dict[str, Any]:
         """Return how it is, for screens: plain values without secrets."""

@@ -66,15 +66,15 @@ class McpServers:
         return [server.row() for server in self._servers.values()]
 
     async def close(self) -> None:
-        """End all servers within 4 s; may be called again."""
+        """End all servers within 4 s, for good; may be called again. Servers that are asked for later are new ones."""
         keeper, self._keeper = self._keeper, None
         if keeper is not None:
             keeper.cancel()
             await asyncio.wait([keeper])
-        await asyncio.gather(*(server.close() for server in self._servers.values()))
-        self._servers.clear()
-        await asyncio.to_thread(self._guard.close)
-        self._guard = WorkerGuard()
+        servers, self._servers = self._servers, {}
+        guard, self._guard = self._guard, WorkerGuard()
+        await asyncio.gather(*(server.close(for_good=True) for server in servers.values()))
+        await asyncio.to_thread(guard.close)
 
     def _watch_over(self) -> None:
         if self._keeper is None or self._keeper.done():

@@ -17,7 +17,7 @@ from stepchain_tui.mcp import McpServer, McpServers
 from stepchain_tui.mcp.log import ServerLog
 from stepchain_tui.run.failures import AttemptError
 from stepchain_tui.run.status import ErrorType
-from tests.support.mcp_servers import PATIENCE, no_orphans, servers_in, spec_of
+from tests.support.mcp_servers import PATIENCE, no_orphans, servers_in, spec_of, until
 
 SERVER = r"""
 import json, os, sys, time
@@ -185,3 +185,38 @@ def test_a_secret_of_several_lines_and_one_where_a_line_is_cut_are_taken_out(tmp
     assert "tok-" not in shown
     assert '{"key": "[secret KEY]"}' in shown
     assert all(len(line) <= 16_384 for line in shown.splitlines())
+
+
+# --- its end
+
+
+@pytest.mark.parametrize("for_good", [False, True])
+async def test_nobody_who_waited_for_a_closed_server_starts_it_again(
+    servers: McpServers, tmp_path: Path, for_good: bool
+) -> None:
+    server = bad(servers, tmp_path, "slow")
+    work = [server.tools(), server.tools(), server.tool("echo"), server.tool("echo"), server.call("echo", {})]
+    waiting = [asyncio.create_task(failure(one)) for one in work]
+    await until(lambda: server.row()["state"] == "connecting")
+    await (servers.close() if for_good else server.close())
+    for told in await asyncio.gather(*waiting):
+        assert told.error_type is ErrorType.SERVER_ERROR
+        assert "was closed" in str(told)
+    assert (server.row()["state"], server.row()["pid"]) == ("closed", None)
+    (tmp_path / "go").touch()
+    if not for_good:
+        assert await say(server, "echo", a=1) == '{"a": 1}'
+        return
+    for later in (server.tools(), server.call("echo", {}), server.restart()):
+        assert "was closed" in str(await failure(later))
+    assert (server.row()["state"], servers.rows()) == ("closed", [])
+
+
+async def test_a_server_that_is_called_while_it_goes_to_rest_is_ready(servers: McpServers, tmp_path: Path) -> None:
+    server = bad(servers, tmp_path)
+    await server.tools()
+    rest = asyncio.create_task(server.rest())
+    await asyncio.sleep(0)
+    assert await say(server, "echo", a=1) == '{"a": 1}'
+    await rest
+    assert server.row()["state"] == "ready"
