@@ -13,7 +13,7 @@ from stepchain_tui.plan.check_servers import ServerChecker
 from stepchain_tui.plan.check_steps import action_of
 from stepchain_tui.plan.executor_types import FIXED_TYPES, SHIPPED_TYPES, known_executor_types
 from stepchain_tui.plan.functions import function_mistake
-from stepchain_tui.plan.kinds import ActionKind
+from stepchain_tui.plan.kinds import ActionKind, Mode
 from stepchain_tui.plan.models import MODES, DatabaseRequest
 from stepchain_tui.plan.problems import Location, Mistake, unknown
 from stepchain_tui.plan.servers import server_tool
@@ -99,8 +99,11 @@ class CallChecker:
             yield Mistake(here, f"tool '{name}' needs a 'function': './file.py:name' or 'package.module:name'")
         else:
             yield from self._function((*here, "function"), function)
-        mode = entry.get("mode")
-        if mode is not None and mode not in (fits := [str(mode) for mode in MODES[ActionKind.TOOL]]):
+        mode, fits = entry.get("mode"), [str(mode) for mode in MODES[ActionKind.TOOL] if mode is not Mode.CLUSTER]
+        if mode == Mode.CLUSTER:
+            where = f"write it on the steps that call '{name}'; a tool has one of: {', '.join(fits)}"
+            yield Mistake((*here, "mode"), f"'mode: cluster' is for steps: {where}")
+        elif mode is not None and mode not in fits:
             yield _unknown_of((*here, "mode"), "mode", str(mode), fits)
 
     def _tool(self, here: Location, name: str) -> Iterator[Mistake]:
