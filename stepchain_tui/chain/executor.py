@@ -24,6 +24,7 @@ from stepchain_tui.engine.executor import result_of
 from stepchain_tui.engine.toolbox import Toolbox
 from stepchain_tui.run import events as e
 from stepchain_tui.run.state import RunState
+from stepchain_tui.run.status import RunStatus
 from stepchain_tui.store import AbstractStore
 from stepchain_tui.store.importing import trust_run
 from stepchain_tui.tools.registry import shared_tools
@@ -147,7 +148,7 @@ class ChainExecutor:
         def take(events: list[e.Event]) -> None:
             self.discovery.note(events)
             teller.tell({step_id for event in events if (step_id := getattr(event, "step_id", None))})
-            if threads.held and teller.state.is_complete():
+            if threads.held and (handle.state.status is RunStatus.PAUSED or teller.state.is_complete()):
                 threads.let_go()
 
         handle.subscribe(take)  # for as long as the engine lives: it tells, too, how a chain is cut off

@@ -11,12 +11,19 @@ import pytest
 
 from stepchain_tui import MemoryStore
 from stepchain_tui.chain import ExecutionPlan, ExecutionStatus
+from stepchain_tui.core.clock import FakeClock
 from stepchain_tui.engine import Engine
 from stepchain_tui.run import RunStatus
+from stepchain_tui.store import Command
 from stepchain_tui.tools.registry import shared_tools
 from tests.support.chains import call, executor
 
-SUCCESS, TIMEOUT, PENDING = ExecutionStatus.SUCCESS, ExecutionStatus.TIMEOUT, ExecutionStatus.PENDING
+SUCCESS, TIMEOUT, PENDING, RETRYING = (
+    ExecutionStatus.SUCCESS,
+    ExecutionStatus.TIMEOUT,
+    ExecutionStatus.PENDING,
+    ExecutionStatus.RETRYING,
+)
 PATIENCE = 20.0
 
 
@@ -101,6 +108,24 @@ async def test_a_cancelled_chain_does_not_wait_for_a_thread_of_an_attempt_before
     with pytest.raises(asyncio.CancelledError):
         await asyncio.wait_for(work, PATIENCE)
     assert tool.ended == 0
+
+
+async def test_a_paused_chain_does_not_wait_for_its_threads(tool: StuckTool) -> None:
+    store, clock = MemoryStore(), FakeClock()  # which stands still: the second attempt never comes
+    running = executor(store, clock=clock)
+    work = asyncio.create_task(running.execute_plan(ExecutionPlan("p", [call(1, name="stuck", timeout=0.02)]), tool))
+    async with asyncio.timeout(PATIENCE):
+        while (state := running.get_execution_state("p")) is None or state.results[1].status is not RETRYING:
+            await asyncio.sleep(0.001)
+    async with Engine(store) as engine:
+        await engine.store.send_command(
+            Command(id="c", run_id="p", command="pause", arguments={}, sender="test", sent_at=clock.now())
+        )
+    state = await asyncio.wait_for(work, PATIENCE)
+
+    assert (state.is_complete(), tool.begun, tool.ended) == (False, 1, 0)
+    async with Engine(store) as engine:
+        assert (await engine.store.get_run("p")).shown_status is RunStatus.PAUSED
 
 
 async def test_a_registered_tool_that_is_stuck_holds_up_nobody_either(tool: StuckTool) -> None:
