@@ -59,6 +59,7 @@ async def measure(name: str, entry: dict[str, Any], their_server: Any, folder: P
     from mcp import Client
 
     servers = McpServers(folder / "logs")
+    pairs_of = 5 if CHECK and name == "http" else 15
     async with AsyncExitStack() as stack:
         client = await stack.enter_async_context(Client(their_server))
         stack.push_async_callback(servers.close)
