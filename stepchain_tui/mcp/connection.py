@@ -188,10 +188,9 @@ class Connection:
         current_record.set(self.record)
         try:
             async with Client(
-                GatedTransport(self._transport, self._dropped),
+                GatedTransport(self._transport, self._dropped, self._on_tools_changed),
                 logging_callback=self._logged,
                 log_level=LOG_LEVEL,
-                message_handler=self._heard,
                 client_info=Implementation(name="stepchain", version=_version()),
                 cache=None,
             ) as client:
@@ -244,10 +243,6 @@ class Connection:
             take(level, text)
         if not takers:
             self._log.say(f"{level}: {text}")
-
-    async def _heard(self, message: Any) -> None:
-        if getattr(message, "method", "") == "notifications/tools/list_changed":
-            self._on_tools_changed()
 
 
 def leaf_of(error: BaseException) -> BaseException:

@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 import json
 import sys
+import time
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -14,6 +16,7 @@ import pytest_asyncio
 
 from stepchain_tui.core.secrets import Redactor
 from stepchain_tui.mcp import McpServer, McpServers
+from stepchain_tui.mcp.gate import GatedTransport
 from stepchain_tui.mcp.log import ServerLog
 from stepchain_tui.run.failures import AttemptError
 from stepchain_tui.run.status import ErrorType
@@ -66,7 +69,7 @@ for line in sys.stdin:
         elif name == "blank":
             while True:
                 out.write(b"\n" * 65536)
-    elif number is not None:
+    elif number is not None and method:
         send({"jsonrpc": "2.0", "id": number, "error": {"code": -32601, "message": "no"}})
 """
 
@@ -87,6 +90,23 @@ async def servers(tmp_path: Path) -> AsyncIterator[McpServers]:
 def bad(servers: McpServers, folder: Path, mode: str = "", **keys: Any) -> McpServer:
     (folder / "bad.py").write_text(SERVER)
     return servers.get(spec_of({"command": sys.executable, "args": ["bad.py", mode]}, folder, **keys))
+
+
+class _Flood:
+    """A transport that brings so many messages that the tools are others, and then an answer."""
+
+    def __init__(self, count: int) -> None:
+        changed = SimpleNamespace(message=SimpleNamespace(method="notifications/tools/list_changed"))
+        self._items: list[Any] = ["the answer", *[changed] * count]
+
+    async def __aenter__(self) -> Any:
+        return self, None
+
+    async def __aexit__(self, *_: object) -> None:
+        pass
+
+    async def receive(self) -> Any:
+        return self._items.pop()
 
 
 async def say(server: McpServer, name: str, **arguments: Any) -> str:
@@ -138,6 +158,34 @@ async def test_an_answer_that_is_none_fails_its_call_at_once(servers: McpServers
     assert "its answer is no message of the protocol" in str(told)
     assert await say(server, "echo", a=1) == '{"a": 1}'
     assert server.row()["restarts"] == 0
+
+
+@pytest.mark.parametrize(("method", "request_too"), [("ping", True), ("notifications/whatever", False)])
+async def test_a_flood_of_what_is_no_answer_is_dropped(
+    servers: McpServers, tmp_path: Path, method: str, request_too: bool
+) -> None:
+    server = bad(servers, tmp_path)
+    logs: list[str] = []
+    arguments = {"count": 20_000, "method": method, "request": request_too}
+    await server.call("flood", arguments, timeout=PATIENCE, on_log=lambda level, text: logs.append(text))
+    dropped = [int(text.split()[0]) for text in logs if "messages of the server were dropped" in text]
+    assert 1_000 < sum(dropped) <= 18_000
+    assert await say(server, "echo", a=1) == '{"a": 1}'
+
+
+async def test_a_flood_of_changes_of_the_tools_is_taken_as_few(servers: McpServers, tmp_path: Path) -> None:
+    changes: list[float] = []
+    gate = GatedTransport(_Flood(5_000), lambda count: None, lambda: changes.append(time.monotonic()))
+    async with gate as (read, _):
+        assert str(await read.receive()) == "the answer"
+        assert len(changes) == 1 or changes[-1] - changes[0] > 0.9 * (len(changes) - 1)
+        first = len(changes)
+        await until(lambda: len(changes) > first)  # the last of them is not forgotten
+    server = bad(servers, tmp_path)
+    await server.tools()
+    arguments = {"count": 1, "method": "notifications/tools/list_changed", "request": False}
+    await server.call("flood", arguments, timeout=PATIENCE)
+    assert server.known_tools is None
 
 
 async def test_a_flood_of_blank_lines_is_given_up(servers: McpServers, tmp_path: Path) -> None:
