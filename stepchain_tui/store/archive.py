@@ -141,11 +141,12 @@ async def export_run(
 
 def _begin(path: Path, *, replace: bool) -> tuple[int, Path]:
     """Return a new file beside `path`, open for writing, and its path. Raises UsageError."""
-    if path.is_dir() or (path.exists() and not replace):
-        what = "a folder" if path.is_dir() else "there already"
-        raise UsageError(f"{path} is {what}", hint="Name another file, or give --force to replace a file.")
     temporary = path.with_name(f".{path.name[:40]}.{secrets.token_hex(4)}")
     try:
+        is_folder = path.is_dir()
+        if is_folder or (path.exists() and not replace):
+            what = "a folder" if is_folder else "there already"
+            raise UsageError(f"{path} is {what}", hint="Name another file, or give --force to replace a file.")
         return os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600), temporary
     except OSError as error:
         raise UsageError(f"{path} cannot be written: {error.strerror}", hint="Name a file in another folder.") from None

@@ -302,3 +302,9 @@ def test_a_pipe_is_not_waited_for(cli: CommandLine) -> None:
     answer = cli("import", "pipe")
     assert answer.code == 2
     assert "no file" in answer.err
+
+
+def test_a_file_name_that_is_too_long_is_told_in_one_line(cli: CommandLine) -> None:
+    run(cli, "r1")
+    answer = cli("export", "r1", "x" * 300)
+    assert (answer.code, "Traceback" in answer.err, "cannot be written" in answer.err) == (2, False, True)
