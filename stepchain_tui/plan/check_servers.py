@@ -87,9 +87,7 @@ class ServerChecker:
         for place, tool in enumerate(asked if isinstance(asked, list | tuple) else ()):
             where = (*here, "require_approval", place)
             if isinstance(tool, str) and "." in tool:
-                yield Mistake(
-                    where, f"'{tool}': write a tool's own name, without its server's", tool.partition(".")[2]
-                )
+                yield Mistake(where, f"'{tool}': write a tool's own name, without its server's", tool.partition(".")[2])
             elif isinstance(allowed, list | tuple) and tool not in allowed:
                 yield unknown(where, "tool", str(tool), map(str, allowed))
         for within, text in walk_text(entry):
