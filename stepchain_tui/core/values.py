@@ -53,13 +53,13 @@ def to_json_value(value: Any, _depth: int = 0) -> Any:
         raise UsageError("a value is nested deeper than 200 levels", hint="Return a flatter value, or write a file.")
     if kind is dict:
         return {
-            (key if type(key) is str and key.isascii() else _fit_text(str(key))): to_json_value(item, _depth + 1)
+            (key if type(key) is str and key.isascii() else _fit_key(str(key))): to_json_value(item, _depth + 1)
             for key, item in value.items()
         }
     if kind is list:
         return [to_json_value(item, _depth + 1) for item in value]
     if isinstance(value, Mapping):
-        return {_fit_text(str(key)): to_json_value(item, _depth + 1) for key, item in value.items()}
+        return {_fit_key(str(key)): to_json_value(item, _depth + 1) for key, item in value.items()}
     if isinstance(value, list | tuple):
         return [to_json_value(item, _depth + 1) for item in value]
     if isinstance(value, Enum):
@@ -83,6 +83,11 @@ def to_json_value(value: Any, _depth: int = 0) -> Any:
 def _fit_text(text: str) -> str:
     """Return `text` with lone surrogates, which UTF-8 cannot hold, replaced."""
     return text if text.isascii() else text.encode("utf-8", "replace").decode("utf-8")
+
+
+def _fit_key(text: str) -> str:
+    """Return a key with lone surrogates written out as escapes, so that two keys do not become one."""
+    return text if text.isascii() else text.encode("utf-8", "backslashreplace").decode("utf-8")
 
 
 def _fit_integer(value: int) -> int | str:

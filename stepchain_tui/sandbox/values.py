@@ -50,16 +50,7 @@ def result_from_sandbox(value: Any) -> Any:
             hint="Give a flatter value.",
         ) from error
     if type(result) in (str, list, dict):
-        try:
-            size = len(encode_json(result))
-        except UnicodeEncodeError as error:
-            # In values such characters are replaced; in keys that could make one of two.
-            key = str(error.object)[:_SHOWN]
-            raise AttemptError(
-                f"the value of the last expression has the key {key!a}, which is no text: it holds half of a character",
-                error_type=ErrorType.USER_ERROR,
-                hint="Give keys that are whole text, such as key.encode('utf-8', 'replace').decode().",
-            ) from error
+        size = len(encode_json(result))
         if size > OUTPUT_LIMIT:
             raise too_big(size)
     return result

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-import shutil
 import time
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
@@ -17,7 +16,7 @@ from tools_calls import is_gone, ports_of, read_pid, step_call, until
 from stepchain_tui.executors.python import BasePythonExecutor, PythonExecutor, PythonExecutorFactory
 from stepchain_tui.executors.shell import BaseShellExecutor, ShellExecutor, ShellExecutorFactory
 from stepchain_tui.executors.testing import use_executor
-from stepchain_tui.executors.types import SkipStep, StepCall
+from stepchain_tui.executors.types import StepCall
 from stepchain_tui.plan import Step
 from stepchain_tui.run.failures import AttemptError
 from stepchain_tui.run.status import ErrorType
@@ -190,14 +189,6 @@ async def test_cancelling_code_ends_its_sandbox(python: PythonExecutor, cluster:
     await asyncio.wait([task])
     assert task.cancelled()
     assert not any("monty" in process.name() for process in cluster.children())
-
-
-@pytest.mark.skipif(shutil.which("bwrap") is not None, reason="says what happens without bubblewrap")
-async def test_without_bubblewrap_an_optional_step_is_skipped(python: PythonExecutor, cluster: TestCluster) -> None:
-    with pytest.raises(SkipStep, match="bubblewrap"):
-        await python.execute(python_call(cluster, "1", engine="bwrap", optional=True))
-    with pytest.raises(AttemptError, match="bubblewrap"):
-        await python.execute(python_call(cluster, "1", engine="bwrap"))
 
 
 @pytest.mark.needs("bwrap")

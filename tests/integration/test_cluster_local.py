@@ -70,7 +70,6 @@ async def test_a_local_cluster_carries_out_calls_and_leaves_nothing_behind(
 
 
 async def test_only_its_owner_can_use_a_local_cluster() -> None:
-    pytest.importorskip("cryptography")
     pools = Pools()
     try:
         await FunctionCaller(pools).run(FunctionCall(where, {}, mode="cluster", cluster="local"))
