@@ -12,9 +12,6 @@ from stepchain_tui.run.failures import AttemptError
 from stepchain_tui.run.status import ErrorType
 from stepchain_tui.run.values import OUTPUT_LIMIT
 
-_SHOWN = 60
-"""Characters of a key that a message shows."""
-
 
 def inputs_for_sandbox(inputs: Mapping[str, Any]) -> dict[str, Any]:
     """Return `inputs` as JSON values under their names.
