@@ -31,7 +31,6 @@ CACHED_VALUES = 32
 _NO_ENVIRONMENT: dict[str, str] = {}
 _NOTHING: dict[str, Any] = {}
 _NO_ANSWERS: dict[str, ToolAnswer] = {}
-_CHILD_MODES = ("process", "cluster")
 
 
 class InputResolver:
@@ -166,7 +165,7 @@ class InputResolver:
         environment, options = _NO_ENVIRONMENT, resolved.options
         if prepared.kind is ActionKind.AGENT:
             options = {**options, "history": [self._as_told(turn) for turn in self._turns(prepared)]}
-        if prepared.kind is ActionKind.SHELL or prepared.mode in _CHILD_MODES:
+        if prepared.takes_environment:
             environment = {**source.child_environment(prepared.definition), **self._own_variables(work), **resolved.env}
         work.ports = AttemptPorts(self._driver, work)
         call = StepCall(

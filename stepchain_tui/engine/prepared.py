@@ -94,6 +94,8 @@ class PreparedStep:
         self.mode = mode.value if mode is not None else ""
         self.waits_for_worker = mode is Mode.CLUSTER or (mode is Mode.PROCESS and kind is not ActionKind.SHELL)
         self.cluster = (plan.cluster or settings.cluster) if mode is Mode.CLUSTER else ""
+        self.takes_environment = kind is ActionKind.SHELL or mode in (Mode.PROCESS, Mode.CLUSTER)
+        """Its work is done by a process that gets its environment and its folder."""
         self.has_breaker = kind in HAVE_BREAKERS
         self.plan_folder = plan_folder
         self.policy = _policy(step, kind, plan, settings)

@@ -129,7 +129,7 @@ def _parts(driver: Driver, work: Work) -> CacheParts:
     action, code = driver.core.hasher.parts_of(work.step.definition, driver.source)
     value = function_reference(call.value) if work.step.kind is ActionKind.FUNCTION else call.value
     found: dict[str, Any] = {"value": value, "args": call.args, "options": call.options}
-    if work.step.kind is ActionKind.SHELL or work.step.mode == "process":
+    if work.step.takes_environment:
         named = {**(work.step.step.env or {}), **dict.fromkeys(work.step.step.secrets)}
         found["cwd"] = str(call.cwd)
         found["env"] = {name: call.environment.get(name) for name in named}

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from stepchain_tui.core.settings import Settings
 from stepchain_tui.engine import RunSource
+from stepchain_tui.engine.prepared import PreparedStep
 from stepchain_tui.plan import load_plan
+from tests.support.engines import plan_of
 
 INNER = """
 goal: Be inside
@@ -51,3 +55,21 @@ def test_a_secret_that_another_step_or_plan_names_stays_here(source: RunSource) 
 @pytest.mark.parametrize("source", ["{}"], indirect=True)
 def test_a_step_on_this_machine_has_the_environment_it_always_had(source: RunSource) -> None:
     assert names_of(source, "there") == {"PATH", *NAMES}
+
+
+@pytest.mark.parametrize(
+    ("step", "takes"),
+    [
+        ({"shell": "x"}, True),
+        ({"function": "json:loads"}, False),
+        ({"function": "json:loads", "mode": "process"}, True),
+        ({"function": "json:loads", "mode": "cluster"}, True),
+        ({"python": "1", "mode": "cluster"}, True),
+        ({"tool": "python_code", "mode": "cluster"}, True),
+    ],
+)
+def test_the_environment_counts_for_the_input_and_the_cache_wherever_a_process_does_the_work(
+    step: dict[str, Any], takes: bool
+) -> None:
+    source = RunSource(plan=plan_of({"id": "s", **step}), folder=Path("/"), environment={})
+    assert PreparedStep(source.definition("s"), 0, Settings()).takes_environment is takes
