@@ -10,11 +10,10 @@ from typing import TYPE_CHECKING, Any
 
 from stepchain_tui.core.settings import Settings
 from stepchain_tui.executors.factory import Executors
+from stepchain_tui.executors.tool.calls import ONLY_CALL, failure_of_call
 from stepchain_tui.executors.types import Outcome, StepCall, StepExecutor
 from stepchain_tui.plan import ActionKind
-from stepchain_tui.resilience.classify import classify
 from stepchain_tui.run.failures import Failure
-from stepchain_tui.run.status import ErrorType
 from stepchain_tui.tools import Pools
 from stepchain_tui.tools.remote import function_error
 
@@ -23,8 +22,6 @@ if TYPE_CHECKING:
 
 CallTool = Callable[[str, dict[str, Any]], Any]
 """`call_tool(name, parameters)`: returns what the tool returns, or an awaitable of it."""
-_ONLY_CALL = "call_1"
-"""The id of the one call that a step makes in an attempt."""
 
 
 class ScriptTools:
@@ -46,13 +43,13 @@ class ScriptTools:
     async def execute(self, call: StepCall) -> Outcome:
         """Call the tool, and tell that it is called and how that ended."""
         name, arguments = str(call.step.tool), _own(call.args)
-        call.ports.tool_started(call_id=_ONLY_CALL, tool_name=name, arguments=arguments)
+        call.ports.tool_started(call_id=ONLY_CALL, tool_name=name, arguments=arguments)
         began = time.monotonic()
         try:
             value = await self._value(call, name, _own(arguments))
             self._tell(call, name, arguments, began, result=value)  # fails where the value is too large to be kept
         except BaseException as error:
-            self._tell(call, name, arguments, began, error=_failure_of(error, call, time.monotonic() - began))
+            self._tell(call, name, arguments, began, error=failure_of_call(error))
             raise
         return Outcome(value)
 
@@ -93,7 +90,7 @@ class ScriptTools:
         error: Failure | None = None,
     ) -> None:
         call.ports.tool_finished(
-            call_id=_ONLY_CALL,
+            call_id=ONLY_CALL,
             tool_name=name,
             arguments=arguments,
             execution_time=time.monotonic() - began,
@@ -223,13 +220,3 @@ def _own(value: Any) -> Any:
 def _gives_awaitables(function: Any) -> bool:
     called = getattr(function, "__call__", None)  # noqa: B004 - the bound method, to look into it
     return inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(called)
-
-
-def _failure_of(error: BaseException, call: StepCall, seconds: float) -> Failure:
-    """Return how a call failed; one that is cancelled when its time is over has timed out, any other was cut off."""
-    if not isinstance(error, asyncio.CancelledError):
-        return Failure.of(error, classify(error, ActionKind.TOOL))
-    if call.timeout is not None and seconds >= call.timeout:
-        message = f"ran longer than its timeout of {call.timeout:g} s and was stopped"
-        return Failure(error_type=ErrorType.TIMEOUT, message=message, exception="TimeoutError")
-    return Failure(error_type=ErrorType.UNKNOWN, message="the call was ended before it was done")

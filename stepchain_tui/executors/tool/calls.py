@@ -12,6 +12,7 @@ from stepchain_tui.executors.types import ApprovalNeeded
 from stepchain_tui.resilience.classify import classify
 from stepchain_tui.run.failures import AttemptError, Failure
 from stepchain_tui.run.status import ErrorType
+from stepchain_tui.store.tool_records import CUT_OFF
 
 ONLY_CALL = "call_1"
 """The id of the one call that a tool step makes in an attempt."""
@@ -51,11 +52,7 @@ class ToldCall:
             seconds: How long it took; since this object was made where that is not known better.
             cpu_seconds: How much of that it computed, where that is known.
         """
-        failure = None
-        if isinstance(error, asyncio.CancelledError):
-            failure = Failure(error_type=ErrorType.UNKNOWN, message="the call was ended before it was done")
-        elif error is not None:
-            failure = Failure.of(error, classify(error, "tool"))
+        failure = None if error is None else failure_of_call(error)
         self._ports.tool_finished(
             call_id=ONLY_CALL,
             tool_name=self._tool_name,
@@ -65,6 +62,13 @@ class ToldCall:
             error=failure,
             cpu_time=cpu_seconds,
         )
+
+
+def failure_of_call(error: BaseException) -> Failure:
+    """Return how a call failed; a cancelled one was cut off, unless the engine knows that its time was over."""
+    if isinstance(error, asyncio.CancelledError):
+        return Failure(error_type=ErrorType.UNKNOWN, message=CUT_OFF)
+    return Failure.of(error, classify(error, "tool"))
 
 
 def approved(args: dict[str, Any], ctx: CallContext, tool_name: str, *, needed: bool = False) -> dict[str, Any]:
