@@ -85,22 +85,17 @@ def _put(found: Mapping[str, Any]) -> None:
 def _tool(row: Mapping[str, Any]) -> tuple[str, ...]:
     from stepchain_tui.cli.text import clean_line
     from stepchain_tui.tui.calls import call_time
+    from stepchain_tui.tui.text import percent
 
     rate, mean = row["success_rate"], row["mean_seconds"]
     return (
         clean_line(row["name"], 80),
         _KINDS.get(row["kind"], row["kind"]),
         str(row["calls"]) if row["calls"] else "-",
-        "-" if rate is None else _percent(rate),
+        "-" if rate is None else percent(rate),
         "-" if mean is None else call_time(mean),
         _HINTS.get(row["hint"], ""),
     )
-
-
-def _percent(rate: float) -> str:
-    """Return a rate in whole percent; what is not all is never told as all, nor what is not nothing as nothing."""
-    whole = round(rate * 100)
-    return f"{min(99, max(1, whole)) if 0 < rate < 1 else whole}%"
 
 
 def _servers(rows: Iterable[Mapping[str, Any]]) -> Iterable[tuple[str, ...]]:

@@ -116,3 +116,9 @@ def moment(at: datetime | None, now: datetime) -> str:
     if local.date() == today.date():
         return f"{local:%H:%M:%S}"
     return f"{local:%d %b %H:%M}" if local.year == today.year else f"{local:%Y-%m-%d %H:%M}"
+
+
+def percent(rate: float) -> str:
+    """Return a rate in whole percent; what is not all is never told as all, nor what is not nothing as nothing."""
+    whole = round(rate * 100)
+    return f"{min(99, max(1, whole)) if 0 < rate < 1 else whole}%"

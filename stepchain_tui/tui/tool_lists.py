@@ -10,7 +10,7 @@ from typing import Any
 from stepchain_tui.tui.calls import call_time
 from stepchain_tui.tui.glyphs import Glyphs
 from stepchain_tui.tui.tables import Cell
-from stepchain_tui.tui.text import moment, one_line, plural
+from stepchain_tui.tui.text import moment, one_line, percent, plural
 from stepchain_tui.tui.toolbox import Details, Listing, Row
 
 LONGEST_NAME = 80
@@ -48,15 +48,7 @@ def success_of(row: Row) -> str:
     calls, rate = int(row.get("calls") or 0), row.get("success_rate")
     if not calls or rate is None:
         return "not called"
-    return f"{_percent(float(rate))} of {calls:,}"
-
-
-def _percent(rate: float) -> str:
-    """Return a rate in whole percent; what is not all is never told as all, nor what is not nothing as nothing."""
-    whole = round(rate * 100)
-    if 0 < rate < 1:
-        whole = min(99, max(1, whole))
-    return f"{whole}%"
+    return f"{percent(float(rate))} of {calls:,}"
 
 
 def _tool_cells(row: Row, glyphs: Glyphs, now: datetime) -> Sequence[Cell]:
@@ -85,7 +77,7 @@ def _tool_details(row: Row, glyphs: Glyphs, now: datetime) -> Details:
         if row.get("mean_seconds") is not None:
             told.fact("mean time", call_time(float(row["mean_seconds"])))
         if row.get("cpu_share") is not None:
-            told.fact("of it computing", _percent(float(row["cpu_share"])))
+            told.fact("of it computing", percent(float(row["cpu_share"])))
         told.fact("last called", _moment(row.get("last_called_at"), now))
         told.say(_LONG_HINTS.get(str(row.get("hint") or ""), ""))
     else:
