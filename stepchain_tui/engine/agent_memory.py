@@ -43,14 +43,14 @@ def turns_before(step_id: str, state: RunState, definition_of: Callable[[str], D
     """
     agent = definition_of(step_id).step.agent
     found: list[Turn] = []
-    for earlier in _all_before(step_id, state):
+    for earlier in steps_before(step_id, state):
         step = state.steps[earlier]
         if step.outline.kind == "agent" and definition_of(earlier).step.agent == agent:
             found.extend(_turns_of(step))
     return found
 
 
-def _all_before(step_id: str, state: RunState) -> Iterator[str]:
+def steps_before(step_id: str, state: RunState) -> Iterator[str]:
     """Yield the steps that a step waits for, however far: each after those that it waits for itself."""
     seen = {step_id}
     waiting = [(step_id, iter(state.steps[step_id].outline.parents))]

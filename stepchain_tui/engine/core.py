@@ -36,6 +36,7 @@ class EngineCore:
         clock: Clock,
         scheduler: Scheduler,
         breakers: Mapping[str, Mapping[str, Any]] | None = None,
+        compression: Any = None,
     ) -> None:
         self.store = store
         self.recorder = recorder
@@ -49,6 +50,8 @@ class EngineCore:
         self.hasher = StepHasher()
         self.breakers = Breakers(breakers or {}, settings, recorder, clock)
         self.loop = asyncio.get_running_loop()
+        self.compression = compression
+        """What decides how earlier outputs go into prompts that say nothing of it, see `llm.history`; None for not."""
         self.deadlines = Deadlines(self.loop, _stop_overdue)
         self.thread_id = threading.get_ident()
 
@@ -61,6 +64,7 @@ class EngineCore:
             settings=self.settings,
             clock=self.clock,
             scheduler=self.scheduler,
+            compression=self.compression,
         )
         other.hasher = self.hasher
         return other

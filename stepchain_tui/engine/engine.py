@@ -49,6 +49,8 @@ class Engine:
         clock: Time.
         scheduler: The order of ready steps.
         client: An `LLMClient` for prompt steps instead of the one the environment describes.
+        compression: A `llm.history.CompressionStrategy` for prompts that do not say how much of earlier outputs goes
+            into them; without one none does.
     """
 
     def __init__(
@@ -59,7 +61,9 @@ class Engine:
         clock: Clock | None = None,
         scheduler: Scheduler | None = None,
         client: Any = None,
+        compression: Any = None,
     ) -> None:
+        self._compression = compression
         self.store = store
         self._settings = settings or Settings()
         if self._settings.executors:
@@ -126,6 +130,7 @@ class Engine:
             clock=self.clock,
             scheduler=self._scheduler,
             breakers=await self.store.read_breakers(),
+            compression=self._compression,
         )
         self._owned = OwnedRuns(self._core)
         self._watcher = asyncio.get_running_loop().create_task(self._watch_commands(), name="commands")

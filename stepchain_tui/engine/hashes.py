@@ -16,7 +16,7 @@ from stepchain_tui.core.errors import UsageError
 from stepchain_tui.plan import FileHashes, Step, content_hash, function_location, module_file, subplan_key
 from stepchain_tui.plan.executor_types import FIXED_TYPES, drop_in_file
 from stepchain_tui.plan.hashing import HASHED_KEYS
-from stepchain_tui.plan.shared import called_entry, function_behind
+from stepchain_tui.plan.shared import called_entry, functions_behind
 
 if TYPE_CHECKING:
     from stepchain_tui.engine.source import Definition, RunSource
@@ -96,21 +96,26 @@ class StepHasher:
     def _hash_all(self, definition: Definition) -> tuple[str, Files]:
         step, folder, plan = definition.step, definition.folder, definition.plan
         entry = called_entry(step, plan)
-        path = _file_behind(step, entry, folder)
-        files = self._files if path is None else _NO_FILES
+        behind = _files_behind(step, entry, folder)
+        files = _NO_FILES if behind else self._files
         said = content_hash(step, folder, defaults=plan.defaults, entry=entry, files=files)
-        behind = () if path is None else (path,)
         if step.executor not in FIXED_TYPES:
             behind = (*behind, drop_in_file(step.executor, folder))
         return said[:HASH_LENGTH], behind
 
 
-def _file_behind(step: Step, entry: Any, folder: Path) -> Path | None:
+def _files_behind(step: Step, entry: Any, folder: Path) -> Files:
     if step.plan is not None:
-        return Path(subplan_key(step, folder))
-    reference = step.function or function_behind(entry)
-    if not isinstance(reference, str):
-        return None
+        return (Path(subplan_key(step, folder)),)
+    references = (step.function,) if step.function is not None else functions_behind(entry)
+    found: dict[Path, None] = {}
+    for reference in references:
+        if isinstance(reference, str) and (path := _file_of(reference, folder)) is not None:
+            found[path] = None
+    return tuple(found)
+
+
+def _file_of(reference: str, folder: Path) -> Path | None:
     try:
         location = function_location(reference, folder)
     except UsageError:

@@ -7,18 +7,22 @@ from collections import OrderedDict
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
+from msgspec import structs
+
 from stepchain_tui.core.errors import UsageError
 from stepchain_tui.core.values import encode_json, to_json_value
-from stepchain_tui.engine.agent_memory import Turn, turns_before
+from stepchain_tui.engine.agent_memory import Turn, steps_before, turns_before
 from stepchain_tui.engine.hashes import HASH_LENGTH
 from stepchain_tui.engine.ports import AttemptPorts
 from stepchain_tui.engine.prepared import SERVER, PreparedStep, Resolved, merge_by_hand, same_json
 from stepchain_tui.engine.work import Work
-from stepchain_tui.executors.types import StepCall, ToolAnswer
+from stepchain_tui.executors.types import Exchange, StepCall, ToolAnswer, ToolResult
 from stepchain_tui.plan import ActionKind
 from stepchain_tui.plan.executor_types import BATCHING
 from stepchain_tui.plan.expressions import Template
-from stepchain_tui.run.events import ToolApprovalGiven
+from stepchain_tui.plan.history import NONE as NO_HISTORY
+from stepchain_tui.plan.history import history_choice
+from stepchain_tui.run.events import ModelTurn, ToolApprovalGiven
 from stepchain_tui.run.ledger import idempotency_key
 from stepchain_tui.run.values import Kept
 
@@ -30,6 +34,8 @@ CACHED_VALUES = 32
 """Large values of one run that are kept in memory."""
 _NO_ENVIRONMENT: dict[str, str] = {}
 _NOTHING: dict[str, Any] = {}
+_TALKS = frozenset((ActionKind.PROMPT, ActionKind.AGENT))
+"""The kinds of steps that hold a conversation with a model."""
 _NO_ANSWERS: dict[str, ToolAnswer] = {}
 
 
@@ -74,6 +80,16 @@ class InputResolver:
         if prepared.kind is ActionKind.AGENT:
             for turn in self._turns(prepared):
                 found.extend(kept for kept in (turn.asked, turn.answered) if kept is not None)
+        elif prepared.kind is ActionKind.PROMPT and self._wants_history(prepared, prepared.fixed_options):
+            for name in steps_before(prepared.id, self._state):
+                earlier = self._state.steps[name]
+                if earlier.done and earlier.output is not None:
+                    found.append(earlier.output)
+                    if earlier.last is not None and earlier.last.input is not None:
+                        found.append(earlier.last.input)
+        for event in step.exchanges.get(work.item, ()):
+            parts = (event.sent, event.output) if isinstance(event, ModelTurn) else (event.result,)
+            found.extend(kept for kept in parts if kept is not None)
         return [kept for kept in found if kept.blob is not None and kept.blob.sha256 not in self._loaded]
 
     async def load(self, values: list[Kept]) -> None:
@@ -165,6 +181,8 @@ class InputResolver:
         environment, options = _NO_ENVIRONMENT, resolved.options
         if prepared.kind is ActionKind.AGENT:
             options = {**options, "history": [self._as_told(turn) for turn in self._turns(prepared)]}
+        elif prepared.kind is ActionKind.PROMPT and self._wants_history(prepared, options):
+            options = {**options, "earlier": self._earlier(prepared), "compression": self._core.compression}
         if prepared.takes_environment:
             environment = {**source.child_environment(prepared.definition), **self._own_variables(work), **resolved.env}
         work.ports = AttemptPorts(self._driver, work)
@@ -188,7 +206,82 @@ class InputResolver:
             cluster=prepared.cluster,
             answers=self._answers(work, resolved),
         )
+        if prepared.kind in _TALKS:
+            work.asked_hash = self._asked_hash(work, kept)
+            call.exchanges = self._exchanges(work)
+            call.allowed_tools = self._allowed_tools()
         return call, kept
+
+    # --- conversations with models
+
+    def _wants_history(self, prepared: PreparedStep, options: Mapping[str, Any]) -> bool:
+        """Return whether earlier outputs go into a prompt."""
+        written = options.get("history")
+        return self._core.compression is not None if written is None else history_choice(written).word != NO_HISTORY
+
+    def _earlier(self, prepared: PreparedStep) -> list[dict[str, Any]]:
+        """Return the results of the steps that a prompt waits for, however far, those that come first first.
+
+        Each is `{step_id, kind, asked, output}`; `asked` is its prompt or request, None for other steps.
+        """
+        found = []
+        for name in steps_before(prepared.id, self._state):
+            step = self._state.steps[name]
+            if step.done and step.output is not None:
+                asked = self.value_of(step.last.input) if step.last is not None and step.last.input is not None else {}
+                question = asked.get("prompt", asked.get("request")) if isinstance(asked, dict) else None
+                found.append(
+                    {
+                        "step_id": name,
+                        "kind": step.outline.kind,
+                        "asked": question,
+                        "output": self.value_of(step.output),
+                    }
+                )
+        return found
+
+    def _asked_hash(self, work: Work, kept: Kept) -> str:
+        """Return the hash of what a prompt or an agent asks: what an earlier attempt left is for just that."""
+        asked = kept.blob.sha256 if kept.blob is not None else encode_json(kept.value).decode()
+        return hashlib.sha256(f"{self.content_hash(work.step)}{asked}".encode()).hexdigest()[:HASH_LENGTH]
+
+    def _exchanges(self, work: Work) -> tuple[Exchange, ...]:
+        """Return the conversation of this step or item so far."""
+        events = self._state.steps[work.step.id].exchanges.get(work.item, ())
+        found: list[Exchange] = []
+        for event in events:
+            if isinstance(event, ModelTurn):
+                if event.content_hash != work.asked_hash:
+                    found.clear()
+                    continue
+                if event.turn == 1:
+                    found.clear()
+                found.append(
+                    Exchange(
+                        turn=event.turn,
+                        sent=tuple(self.value_of(event.sent) or ()),
+                        output=tuple(self.value_of(event.output) or ()),
+                        results={},
+                        agent=event.agent,
+                        model=event.model,
+                        response_id=event.response_id,
+                    )
+                )
+            elif found:
+                results = {
+                    **found[-1].results,
+                    event.call_id: ToolResult(value=self.value_of(event.result), error=event.error),
+                }
+                found[-1] = structs.replace(found[-1], results=results)
+        return tuple(found)
+
+    def _allowed_tools(self) -> frozenset[str]:
+        """Return the keys of the tools that a person allowed for the whole run, in this run itself."""
+        return frozenset(key for key, seq in self._state.allowed_tools.items() if seq > self._source.answers_after)
+
+    def asked_hash(self, work: Work) -> str:
+        """Return the hash of what an attempt asks a model; empty for other work."""
+        return work.asked_hash
 
     def _answers(self, work: Work, resolved: Resolved) -> dict[str, ToolAnswer]:
         """Return what persons said of the tool calls of this step or item; what they left as it was has its secrets."""
@@ -196,8 +289,15 @@ class InputResolver:
         if not given:
             return _NO_ANSWERS
         found, meant = {}, self.meant(work, resolved.options)
+        if work.step.kind in _TALKS:
+            for (item, call_id), said in given.items():
+                if item == work.item and said.content_hash == meant and said.seq > self._source.answers_after:
+                    changed = None if said.arguments is None else self.value_of(said.arguments)["arguments"]
+                    found[call_id] = ToolAnswer(said.approved, changed, said.by)
+            return found
         for (item, call_id), said in given.items():
-            if item == work.item and said.content_hash == meant and said.seq > self._source.answers_after:
+            is_for_this = item == work.item and said.content_hash == meant and said.approved
+            if is_for_this and said.seq > self._source.answers_after:
                 asked = self.value_of(said.asked)
                 now = self._core.store.keep({**asked, "arguments": resolved.args}, self._source.redactor)
                 if same_json(self._plain(now), self._plain(said.asked)):

@@ -99,8 +99,13 @@ class AttemptPorts:
         input_tokens: int | None = None,
         output_tokens: int | None = None,
         duration: float = 0.0,
+        **facts: Any,
     ) -> None:
-        """Keep one answer of a model as an event."""
+        """Keep one answer of a model as an event, with what it cost."""
+        for name in ("sent", "output"):
+            if facts.get(name) is not None:
+                facts[name] = self._keep(list(facts[name]))
+        call = self._work.call
         self._emit(
             e.ModelTurn,
             model=model,
@@ -108,7 +113,13 @@ class AttemptPorts:
             input_tokens=input_tokens,
             output_tokens=output_tokens,
             duration=duration,
+            content_hash=self._driver.inputs.asked_hash(self._work) if call is not None else "",
+            **facts,
         )
+
+    def before_turn(self, *, model: str, input_tokens: int, output_tokens: int | None = None) -> str:
+        """Return the model to ask, where the budgets allow it."""
+        return model
 
     def tool_started(self, *, call_id: str, tool_name: str, arguments: Any) -> None:
         """Keep as an event that a tool is called."""
@@ -129,6 +140,7 @@ class AttemptPorts:
         result: Any = None,
         error: Failure | None = None,
         cpu_time: float | None = None,
+        hosted: bool = False,
     ) -> None:
         """Keep as an event how a tool's call ended."""
         work = self._work
@@ -143,6 +155,7 @@ class AttemptPorts:
             cpu_time=cpu_time,
             result=None if error is not None else self._keep(result),
             error=error,
+            hosted=hosted,
         )
 
     def _emit(self, kind: type[e.Event], **fields: Any) -> None:

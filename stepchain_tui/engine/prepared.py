@@ -33,14 +33,42 @@ from stepchain_tui.resilience.retry import RetryPolicy, reads_only
 from stepchain_tui.run.values import Kept
 
 OPTION_KEYS: dict[ActionKind, tuple[str, ...]] = {
-    ActionKind.PROMPT: ("system", "model", "temperature", "max_output_tokens", "reasoning", "replies"),
-    ActionKind.AGENT: ("request",),
+    ActionKind.PROMPT: (
+        "system",
+        "model",
+        "temperature",
+        "max_output_tokens",
+        "reasoning",
+        "replies",
+        "require_approval",
+        "max_turns",
+        "history",
+        "expects",
+    ),
+    ActionKind.AGENT: (
+        "request",
+        "model",
+        "temperature",
+        "max_output_tokens",
+        "reasoning",
+        "replies",
+        "require_approval",
+        "max_turns",
+        "expects",
+    ),
 }
 """The companion keys of each action that its executor reads."""
 ENTRY = "entry"
 """The option of a tool or agent step that holds what the plan writes under its name in `tools` or `agents`."""
 SERVER = "server"
 """The option of a step that calls a server's tool: the server's entry with its `name`, the `tool`, and `from` where."""
+REACH = ("tools", "agents", "servers")
+"""The options of a prompt, or of an agent that the plan describes, that say what its model can reach.
+
+See `plan.prompt_tools.reach_of`; every entry of `servers` has its `name` and `from` where it is.
+"""
+MODELS = "models"
+"""The option that holds the plan's `models`."""
 HAVE_BREAKERS = frozenset(
     (
         ActionKind.FUNCTION,
@@ -60,7 +88,7 @@ _NO_REFERENCES = frozenset[str]()
 _NO_RETRY_SETTINGS = RetryDefaults()
 _NO_SURROUNDINGS = compile_template({"env": {}, "cwd": ""})
 _TEXT_OPTIONS = frozenset({"system", "model"})
-_TEMPLATE_OPTIONS = _TEXT_OPTIONS | {"request", SERVER}
+_TEMPLATE_OPTIONS = _TEXT_OPTIONS | {"request", SERVER, *REACH}
 _SHOWN_OPTIONS = ("system", "model", "request")
 
 
@@ -188,6 +216,10 @@ def _options(step: Step, kind: ActionKind, plan: Plan, settings: Settings) -> tu
     if not keys and entry is None:
         return _NOTHING, {}
     written: dict[str, Any] = {} if entry is None else {ENTRY: entry}
+    if kind is ActionKind.PROMPT or (isinstance(entry, dict) and "agents" in entry):
+        written = _reach(entry or {}, settings)
+        if plan.models:
+            written[MODELS] = plan.models
     if (named := called_server_tool(step, plan)) is not None:
         own = entry["entry"]
         found = own if own is not None else settings.mcp_servers.get(named.server, {})
@@ -202,6 +234,18 @@ def _options(step: Step, kind: ActionKind, plan: Plan, settings: Settings) -> tu
     templates = {key: value for key, value in written.items() if key in _TEMPLATE_OPTIONS}
     fixed = {key: value for key, value in written.items() if key not in _TEMPLATE_OPTIONS}
     return compile_template(templates) if templates else _NOTHING, fixed
+
+
+def _reach(reach: Mapping[str, Any], settings: Settings) -> dict[str, Any]:
+    """Return what a model can reach, as its executor gets it."""
+    found = {key: reach[key] for key in REACH if key in reach}
+    if "servers" in found:
+        found["servers"] = {
+            name: {**(settings.mcp_servers.get(name, {}) if own is None else own), "name": name}
+            | {"from": FROM_SETTINGS if own is None else FROM_PLAN}
+            for name, own in found["servers"].items()
+        }
+    return found
 
 
 def _of_tool(

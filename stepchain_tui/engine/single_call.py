@@ -11,9 +11,9 @@ from stepchain_tui.core.errors import UsageError, did_you_mean
 from stepchain_tui.core.settings import Settings
 from stepchain_tui.engine.source import RunSource
 from stepchain_tui.plan import LoadedPlan, Plan, compile_template, resolve_inputs
-from stepchain_tui.plan.check_calls import HOSTED_TOOLS
 from stepchain_tui.plan.functions import function_mistake
 from stepchain_tui.plan.literals import literal
+from stepchain_tui.plan.prompt_tools import HOSTED_TOOLS
 from stepchain_tui.plan.servers import ServerTool, server_tool
 from stepchain_tui.tools import Tool
 from stepchain_tui.tools.registry import shared_tools, tool_of_entry

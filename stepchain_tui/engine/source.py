@@ -27,7 +27,8 @@ from stepchain_tui.plan import (
     subplan_key,
     subplans_to_json,
 )
-from stepchain_tui.plan.servers import secrets_of_servers, settings_servers
+from stepchain_tui.plan.servers import settings_servers
+from stepchain_tui.plan.shared import secrets_of_servers
 from stepchain_tui.run.events import StepOutline
 from stepchain_tui.run.ids import parent_path, split_id
 

@@ -16,6 +16,7 @@ from stepchain_tui.engine.approvals import denied
 from stepchain_tui.engine.body import failed
 from stepchain_tui.engine.prepared import same_json
 from stepchain_tui.engine.work import Work
+from stepchain_tui.plan import ActionKind
 from stepchain_tui.run import events as e
 from stepchain_tui.run.failures import AttemptError
 from stepchain_tui.run.state import TOOL_APPROVAL, StepState
@@ -57,10 +58,13 @@ def ask_for_tool(driver: Driver, work: Work, asked: ApprovalNeeded) -> None:
         call_id=asked.call_id,
         input=kept,
         content_hash=driver.inputs.meant(work, work.call.options if work.call is not None else {}),
+        tool_key=asked.tool_key,
     )
 
 
-def answer_for_tool(driver: Driver, step_id: str, *, approved: bool, by: str, given: Kept | None = None) -> None:
+def answer_for_tool(
+    driver: Driver, step_id: str, *, approved: bool, by: str, given: Kept | None = None, remember: bool = False
+) -> None:
     """Go on with what a person said of a tool call.
 
     Args:
@@ -69,6 +73,7 @@ def answer_for_tool(driver: Driver, step_id: str, *, approved: bool, by: str, gi
         approved: Whether the call may be made.
         by: Who says so.
         given: The arguments, where the person changed them, as `{"tool", "arguments"}`.
+        remember: Further calls of this tool in this run need no answer.
     """
     found = driver.approvals.open.pop(step_id)
     waiting, work = found.waiting, found.work
@@ -83,10 +88,13 @@ def answer_for_tool(driver: Driver, step_id: str, *, approved: bool, by: str, gi
         asked=waiting.input,
         arguments=given,
         by=by,
+        tool_key=waiting.tool_key,
+        remember=remember and approved and bool(waiting.tool_key),
     )
     driver.emit(e.StepResumed, **where, answer={"approved": approved}, by=by)
-    if approved:
-        driver.endings.send_back(work, f"goes on: allowed by {by or 'a person'}")
+    if approved or work.step.kind is not ActionKind.TOOL:
+        # A model is told that its call was denied, and goes on without it.
+        driver.endings.send_back(work, f"goes on: {'allowed' if approved else 'denied'} by {by or 'a person'}")
         if work.item is None:
             driver.frontier.consider(step_id)
         elif not driver.passive:
@@ -114,7 +122,9 @@ def answer_by_hand(order: Order, step: StepState, approved: bool, fields: dict[s
             raise CommandRefusedError(f"the arguments of '{step.id}' are too large for fields", hint="Give them whole.")
         typed = {name: _as_typed(value, arguments.get(name)) for name, value in fields.items()}
         arguments = {**arguments, **typed}
-    given = None
+    given, remember = None, bool(order.arguments.get("remember"))
+    if remember and step.waiting is not None and not step.waiting.tool_key:
+        raise CommandRefusedError(f"the call of '{step.id}' is allowed once only", hint="Answer without `remember`.")
     if approved and not same_json(arguments, asked["arguments"]):
         given = order.keep_value({"tool": asked["tool"], "arguments": arguments})
         if new := marks_in(given.value) - marks_in(asked):
@@ -123,7 +133,7 @@ def answer_by_hand(order: Order, step: StepState, approved: bool, fields: dict[s
                 hint="Leave what is shown as it is, or write {{ secrets.NAME }} in the plan.",
             )
     order.accept()
-    answer_for_tool(order.driver, step.id, approved=approved, by=order.by, given=given)
+    answer_for_tool(order.driver, step.id, approved=approved, by=order.by, given=given, remember=remember)
     return f"{step.id}: the call is {'allowed' if approved else 'denied'}" + (" with other arguments" if given else "")
 
 

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from stepchain_tui.core.errors import StepChainError, UsageError, did_you_mean
 from stepchain_tui.core.values import encode_json
 from stepchain_tui.plan import LoadedPlan, Mode, Plan, compile_template, load_plan, resolve_inputs
-from stepchain_tui.plan.check_calls import HOSTED_TOOLS
+from stepchain_tui.plan.prompt_tools import HOSTED_TOOLS
 from stepchain_tui.plan.servers import server_entry, server_tool
 from stepchain_tui.run.failures import AttemptError
 from stepchain_tui.tools.functions import Function, shared_loader

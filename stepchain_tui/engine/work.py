@@ -49,6 +49,7 @@ class Work(msgspec.Struct, eq=False):
         ticket: The circuit breaker that let its call through, and what it gave for that.
         cached: What the cache said, where it was asked.
         files: The files that its output will refer to.
+        asked_hash: Of a prompt or an agent: the hash of what it asks, see `InputResolver`.
     """
 
     step: PreparedStep
@@ -67,6 +68,7 @@ class Work(msgspec.Struct, eq=False):
     ports: AttemptPorts | None = None
     warnings: list[str] = msgspec.field(default_factory=list)
     files: tuple[BlobReference, ...] = ()
+    asked_hash: str = ""
 
     @property
     def lane(self) -> Lane:

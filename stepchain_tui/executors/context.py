@@ -127,6 +127,10 @@ class _NoPorts:
     def model_turn(self, **facts: Any) -> None:
         """Keep nothing."""
 
+    def before_turn(self, *, model: str, input_tokens: int, output_tokens: int | None = None) -> str:
+        """Let any model be asked: nobody counts."""
+        return model
+
     def tool_started(self, **facts: Any) -> None:
         """Keep nothing."""
 

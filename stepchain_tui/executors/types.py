@@ -45,8 +45,34 @@ class CallPorts(Protocol):
         input_tokens: int | None = None,
         output_tokens: int | None = None,
         duration: float = 0.0,
+        **facts: Any,
     ) -> None:
-        """Keep one answer of a model as an event."""
+        """Keep one answer of a model as an event; what it cost is counted on the way.
+
+        Args:
+            model: The model that answered.
+            response_id: The provider's id of the answer.
+            input_tokens: What the question took, None where that is not known.
+            output_tokens: What the answer took, None where that is not known.
+            duration: Seconds from request to end.
+            **facts: Further fields of `run.events.ModelTurn`: `turn agent cached_tokens reasoning_tokens finish_reason
+                request_id first_text_after history_tokens history_tokens_before`, and `sent` and `output` as lists of
+                plain JSON items.
+        """
+
+    def before_turn(self, *, model: str, input_tokens: int, output_tokens: int | None = None) -> str:
+        """Ask whether a model may be asked now, and return which one is: a person may have chosen a cheaper one.
+
+        Args:
+            model: The model that would be asked.
+            input_tokens: Tokens of the question, estimated.
+            output_tokens: What the answer may take at most, None where nothing is said.
+
+        Raises:
+            BudgetReached: The step's or the run's budget would be exceeded.
+            AttemptError: There is a budget in dollars and the model's price is not known.
+        """
+        ...
 
     def tool_started(self, *, call_id: str, tool_name: str, arguments: Any) -> None:
         """Keep as an event that a tool is called.
@@ -67,6 +93,7 @@ class CallPorts(Protocol):
         result: Any = None,
         error: Failure | None = None,
         cpu_time: float | None = None,
+        hosted: bool = False,
     ) -> None:
         """Keep as an event how a tool's call ended.
 
@@ -78,6 +105,7 @@ class CallPorts(Protocol):
             result: What it returned.
             error: How it failed, None where it succeeded.
             cpu_time: Seconds of them that it computed, None where that is not known.
+            hosted: The model's provider carried it out.
         """
 
     def keep_file(self, data: bytes, *, suffix: str = "") -> dict[str, Any]:
@@ -115,6 +143,40 @@ class ToolAnswer(msgspec.Struct, frozen=True):
     by: str = ""
 
 
+class Exchange(msgspec.Struct, frozen=True, kw_only=True):
+    """One turn of a conversation with a model as an earlier attempt left it; secrets in it may be masked.
+
+    Attributes:
+        turn: Its number in the conversation, from 1.
+        sent: The items that were new in the question, in the form of the Responses API.
+        output: The items of the answer.
+        results: The tool calls of this answer that have ended, by call id.
+        agent: The agent that spoke, or an empty string.
+        model: The model that answered.
+        response_id: The provider's id of the answer.
+    """
+
+    turn: int
+    sent: tuple[Mapping[str, Any], ...]
+    output: tuple[Mapping[str, Any], ...]
+    results: Mapping[str, ToolResult] = {}
+    agent: str = ""
+    model: str = ""
+    response_id: str = ""
+
+
+class ToolResult(msgspec.Struct, frozen=True, kw_only=True):
+    """How a tool call of a conversation ended.
+
+    Attributes:
+        value: What it returned, a JSON value.
+        error: How it failed, None where it succeeded.
+    """
+
+    value: Any = None
+    error: Failure | None = None
+
+
 class StepCall(msgspec.Struct, kw_only=True, eq=False):
     """One attempt at a step, or at one item of it, ready to be carried out.
 
@@ -132,6 +194,9 @@ class StepCall(msgspec.Struct, kw_only=True, eq=False):
         secrets: Values of the plan's secrets by name; never stored.
         cluster: The address of the cluster for mode cluster; empty, or `local`, for one on this machine.
         answers: What persons said of this attempt's tool calls, by call id; see `ApprovalNeeded`.
+        allowed_tools: The `tool_key` of tools that a person allowed for the whole run.
+        exchanges: What was said and done with a model in earlier attempts at just this: the conversation goes on from
+            there, nothing of it is done again.
         lingering: Set by an executor whose work cannot be stopped (a thread): done when the work has really ended.
     """
 
@@ -153,6 +218,8 @@ class StepCall(msgspec.Struct, kw_only=True, eq=False):
     secrets: Mapping[str, str] = msgspec.field(default_factory=dict)
     cluster: str = ""
     answers: Mapping[str, ToolAnswer] = msgspec.field(default_factory=dict)
+    allowed_tools: frozenset[str] = frozenset()
+    exchanges: tuple[Exchange, ...] = ()
     lingering: asyncio.Future[None] | None = None
 
 
@@ -185,17 +252,44 @@ class ApprovalNeeded(Exception):  # noqa: N818 - not an error: the attempt waits
     """Signals that a tool call must not be made before a person allows it.
 
     Raised before anything of the call was done. The attempt then holds no slot and waits, over restarts too; when
-    there is an answer it is carried out once more with that answer in `StepCall.answers`, where it is allowed; denied,
-    it fails.
+    there is an answer it is carried out once more with that answer in `StepCall.answers`. Denied, a tool step fails;
+    a prompt or an agent is carried out once more, and tells its model.
 
     Args:
         call_id: Tells calls of one attempt apart; the same when the attempt is carried out once more.
         tool_name: The tool.
         arguments: What it would be called with, a JSON value; a person may change them.
+        tool_key: Which tool it is, beyond its name: a hash over where it comes from. A person may allow all further
+            calls of a key in this run; empty where that is not offered.
     """
 
-    def __init__(self, call_id: str, tool_name: str, arguments: Any) -> None:
+    def __init__(self, call_id: str, tool_name: str, arguments: Any, tool_key: str = "") -> None:
         super().__init__(f"{tool_name} needs a person's word")
         self.call_id = call_id
         self.tool_name = tool_name
         self.arguments = arguments
+        self.tool_key = tool_key
+
+
+class BudgetReached(Exception):  # noqa: N818 - not an error: the attempt waits for an answer
+    """Signals that a model must not be asked before a person says how to go on: a budget would be exceeded.
+
+    Raised between turns. The attempt then holds no slot and waits, over restarts too; what was said and done stays.
+
+    Args:
+        scope: `step` or `run`: whose budget it is.
+        unit: `usd` or `tokens`.
+        limit: The budget.
+        spent: What is spent of it.
+        needed: What the next turn is expected to take.
+        model: The model that would be asked.
+    """
+
+    def __init__(self, scope: str, unit: str, limit: float, spent: float, needed: float, model: str) -> None:
+        super().__init__(f"the budget of the {scope} is reached")
+        self.scope = scope
+        self.unit = unit
+        self.limit = limit
+        self.spent = spent
+        self.needed = needed
+        self.model = model

@@ -77,7 +77,6 @@ class ClientModel:
             response_id=str(response.get("id") or ""),
             input_tokens=_count(counts, "input_tokens", "prompt_tokens"),
             output_tokens=_count(counts, "output_tokens", "completion_tokens"),
-            tool_calls=tuple(response.get("tool_calls") or ()),
         )
 
     async def _on_thread(self, function: Callable[[], Any]) -> Any:

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from stepchain_tui.plan.check_prompts import PromptChecker
 from stepchain_tui.plan.check_servers import ServerChecker
 from stepchain_tui.plan.check_steps import action_of
 from stepchain_tui.plan.executor_types import FIXED_TYPES, SHIPPED_TYPES, known_executor_types
@@ -16,14 +17,13 @@ from stepchain_tui.plan.functions import function_mistake
 from stepchain_tui.plan.kinds import ActionKind, Mode
 from stepchain_tui.plan.models import MODES, DatabaseRequest
 from stepchain_tui.plan.problems import Location, Mistake, unknown
+from stepchain_tui.plan.prompt_tools import HOSTED_TOOLS
 from stepchain_tui.plan.servers import server_tool
 from stepchain_tui.plan.sql_text import mixes_values
 from stepchain_tui.plan.tool_names import known_tools
 
 TOOL_KEYS = ("function", "description", "mode", "timeout", "fallback")
 """The keys of a tool that a plan describes itself."""
-HOSTED_TOOLS = ("web_search", "code_interpreter", "file_search")
-"""Tools that a model's provider carries out: a prompt may name them, a step cannot call them."""
 _BODIES = ("json", "form", "body", "files")
 _TOGETHER = frozenset(("form", "files"))
 _SQL_TYPES = frozenset((*FIXED_TYPES, "sqlite", "postgresql"))
@@ -54,6 +54,7 @@ class CallChecker:
         for name, entry in self._agents.items():
             if isinstance(entry, str):
                 yield from self._function(("agents", name), entry)
+        yield from PromptChecker(self._data, self._folder, self._servers).mistakes()
         steps = self._data.get("steps")
         for place, step in enumerate(steps if isinstance(steps, list | tuple) else ()):
             if isinstance(step, dict) and (action := action_of(step)) is not None:

@@ -10,7 +10,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from stepchain_tui.plan.availability import unavailable
 from stepchain_tui.plan.check_calls import CallChecker
 from stepchain_tui.plan.check_names import NameChecker
 from stepchain_tui.plan.check_steps import step_mistakes
@@ -19,14 +18,8 @@ from stepchain_tui.plan.problems import Mistake
 
 
 def find_mistakes(data: dict[str, Any], folder: Path | None) -> list[Mistake]:
-    """Return every mistake in a plan as plain data, which need not have the shape of one.
-
-    What is not available yet is said once; nothing else is said of the same key.
-    """
-    later = list(unavailable(data))
-    silenced = {mistake.location for mistake in later}
-    found = [*later, *(mistake for mistake in _all(data, folder) if not is_within(mistake, silenced))]
-    return list(dict.fromkeys(found))
+    """Return every mistake in a plan as plain data, which need not have the shape of one."""
+    return list(dict.fromkeys(_all(data, folder)))
 
 
 def is_within(mistake: Mistake, locations: set[tuple[str | int, ...]]) -> bool:

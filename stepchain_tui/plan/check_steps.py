@@ -16,7 +16,10 @@ from stepchain_tui.plan.problems import Mistake
 
 _FITS: dict[str, tuple[str, ...]] = {
     "args": ("function", "tool", "python", "agent", "plan"),
-    **dict.fromkeys(("system", "model", "temperature", "max_output_tokens", "reasoning", "replies"), ("prompt",)),
+    **dict.fromkeys(("system", "tools", "history"), ("prompt",)),
+    **dict.fromkeys(("model", "temperature", "max_output_tokens", "reasoning", "replies"), ("prompt", "agent")),
+    **dict.fromkeys(("max_turns", "expects", "budget"), ("prompt", "agent")),
+    "require_approval": ("prompt", "agent", "tool"),
     "engine": ("python",),
     "request": ("agent",),
     "fields": ("approve",),

@@ -20,7 +20,7 @@ from stepchain_tui.core.values import to_json_value
 from stepchain_tui.plan.expressions import CHAIN_RESULT, walk_text
 from stepchain_tui.plan.functions import function_location, module_file
 from stepchain_tui.plan.models import ACTION_KEYS, Defaults, Plan, PlanModel, Step, function_reference
-from stepchain_tui.plan.shared import called_entry, function_behind
+from stepchain_tui.plan.shared import called_entry, functions_behind
 from stepchain_tui.plan.subplans import subplan_key
 
 HASHED_KEYS = (
@@ -129,8 +129,9 @@ def content_hash(
         facts["code"] = (files or FileHashes()).of_function(step.function, plan_folder)
     if entry is not None:
         facts["entry"] = entry
-        if (reference := function_behind(entry)) is not None:
-            facts["code"] = (files or FileHashes()).of_function(reference, plan_folder)
+        if references := functions_behind(entry):
+            looked_at = files or FileHashes()
+            facts["code"] = "".join([looked_at.of_function(reference, plan_folder) for reference in references])
     if step.plan is not None:
         facts["code"] = (files or FileHashes()).of_subplan(step, plan_folder)
     if step.prompt is not None and defaults is not None:

@@ -186,6 +186,14 @@ class AgentSpec(PlanModel):
     model: Text | None = None
     tools: Annotated[tuple[ToolEntry, ...], Strict(strict=False)] = ()
     memory: bool | str | dict[str, Any] | None = None
+    """What it remembers of its turns in earlier steps: true for all, false for nothing, or as `history` of a step."""
+    handoffs: Names = ()
+    """Agents that it may hand the conversation over to."""
+    description: str = ""
+    """What others are told who may hand over to it."""
+    temperature: Annotated[float, Field(ge=0, le=2)] | None = None
+    max_output_tokens: Count | None = None
+    reasoning: str | dict[str, Any] | None = None
 
 
 class ModelSpec(PlanModel):
@@ -194,6 +202,11 @@ class ModelSpec(PlanModel):
     base_url: Text | None = None
     api_key_env: Text | None = None
     profile: Text | None = None
+    """What the server can do: `openai`, `ollama`, `vllm`, `lm_studio`, `llama_cpp`, `litellm`, or `custom`."""
+    stateful: bool | None = None
+    """Whether it keeps answers, so that `previous_response_id` says all; instead of what the profile says."""
+    hosted_tools: bool | None = None
+    """Whether it carries out tools such as `web_search`; instead of what the profile says."""
     options: dict[str, Any] = {}
 
 
@@ -292,9 +305,10 @@ class Step(PlanModel):
     max_output_tokens: Count | None = None
     reasoning: str | dict[str, Any] | None = None
     tools: Annotated[tuple[ToolEntry, ...], Strict(strict=False)] | None = None
-    require_approval: bool | Names | None = None
+    require_approval: bool | str | Names | None = None
     max_turns: Count | None = None
-    history: bool | str | None = None
+    history: bool | str | dict[str, Any] | None = None
+    """How much of the earlier steps' outputs goes into the question, and how: see `llm.history`."""
     replies: list[Any] | None = None
     """The answers of `model: scripted`, in order."""
     request: Any = None

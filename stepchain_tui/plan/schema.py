@@ -5,14 +5,11 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from stepchain_tui.plan import availability
 from stepchain_tui.plan.models import ACTION_KEYS, Plan
-
-_LATER = "Not available yet."
 
 
 def plan_schema() -> dict[str, Any]:
-    """Return the JSON schema (2020-12) of a plan file; keys that are not available yet say so in their description."""
+    """Return the JSON schema (2020-12) of a plan file."""
     schema = Plan.model_json_schema(mode="validation")
     schema = {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
@@ -22,9 +19,7 @@ def plan_schema() -> dict[str, Any]:
     }
     step = schema["$defs"]["Step"]
     step["oneOf"] = [{"required": [key]} for key in ACTION_KEYS]
-    _mark(schema["properties"], availability.PLAN_KEYS)
-    _mark(step["properties"], availability.STEP_KEYS - {"require_approval"})
-    _describe(step["properties"]["require_approval"], "Whether a person is asked before a tool step's call is made.")
+    _describe(step["properties"]["require_approval"], "Whether a person is asked before a tool is called.")
     cleaned: dict[str, Any] = _without_titles(schema, is_names=False)
     return cleaned
 
@@ -32,11 +27,6 @@ def plan_schema() -> dict[str, Any]:
 def schema_text() -> str:
     """Return the schema as the text of `docs/plan-schema.json`."""
     return json.dumps(plan_schema(), indent=2, ensure_ascii=False) + "\n"
-
-
-def _mark(properties: dict[str, Any], keys: frozenset[str]) -> None:
-    for key in sorted(keys):
-        _describe(properties[key], _LATER)
 
 
 def _describe(entry: dict[str, Any], text: str) -> None:

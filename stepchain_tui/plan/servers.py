@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from stepchain_tui.core.errors import UsageError
 from stepchain_tui.core.paths import settings_path
 from stepchain_tui.core.settings import load_settings
-from stepchain_tui.plan.expressions import compile_template
 from stepchain_tui.plan.models import DEFAULT_SERVER_TIMEOUT, Defaults, Plan, Step
 
 FROM_PLAN = "plan"
@@ -53,18 +51,6 @@ def settings_servers() -> dict[str, dict[str, Any]]:
         return load_settings(settings_path()).mcp_servers
     except UsageError:
         return {}
-
-
-def secrets_of_servers(plan: Plan, servers: Mapping[str, Mapping[str, Any]]) -> frozenset[str]:
-    """Return the variables that the settings' servers read whose tools a plan calls, as `secrets.NAME`.
-
-    Args:
-        plan: The plan.
-        servers: What the settings write about servers, by name.
-    """
-    called = {named.server for step in plan.steps if (named := called_server_tool(step, plan)) is not None}
-    entries = [dict(servers[name]) for name in called - plan.mcp_servers.keys() if name in servers]
-    return compile_template(entries).secrets if entries else frozenset()
 
 
 def server_timeout(step: Step, entry: dict[str, Any] | None, defaults: Defaults) -> float:

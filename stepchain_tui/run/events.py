@@ -250,7 +250,8 @@ class StepWaiting(_StepBase, frozen=True, kw_only=True, omit_defaults=True, tag=
     """Signals that a step waits for a person.
 
     Attributes:
-        reason: `approval`, `breakpoint`, `tool_approval`, or `interrupted` (cut off, and asked for before another try).
+        reason: `approval`, `breakpoint`, `tool_approval`, `budget`, or `interrupted` (cut off, and asked for before
+            another try).
         question: What is asked.
         fields: What the answer may hold: name -> an input's specification as JSON.
         deadline: When the wait ends by itself.
@@ -261,6 +262,7 @@ class StepWaiting(_StepBase, frozen=True, kw_only=True, omit_defaults=True, tag=
         input: For a breakpoint before a step: what the step would get. For a tool call: `{"tool", "arguments"}`.
         call_id: For a tool call: which call of the attempt it is.
         content_hash: For a tool call: the hash of what the step does, which the answer is for.
+        tool_key: For a tool call: which tool it is; empty where an answer cannot be remembered.
     """
 
     reason: str
@@ -274,6 +276,7 @@ class StepWaiting(_StepBase, frozen=True, kw_only=True, omit_defaults=True, tag=
     input: Kept | None = None
     call_id: str = ""
     content_hash: str = ""
+    tool_key: str = ""
 
 
 class StepResumed(_StepBase, frozen=True, kw_only=True, omit_defaults=True, tag="step.resumed"):
@@ -479,6 +482,7 @@ class ToolFinished(_AttemptBase, frozen=True, kw_only=True, omit_defaults=True, 
         execution_time: Seconds that it took.
         cpu_time: Seconds of them that it computed, None where that is not known.
         error: None where it succeeded.
+        hosted: The model's provider carried it out.
     """
 
     call_id: str
@@ -489,6 +493,7 @@ class ToolFinished(_AttemptBase, frozen=True, kw_only=True, omit_defaults=True, 
     result: Kept | None = None
     error: Failure | None = None
     item: int | None = None
+    hosted: bool = False
 
 
 class ToolApprovalAsked(_AttemptBase, frozen=True, kw_only=True, omit_defaults=True, tag="tool.approval_asked"):
@@ -507,10 +512,14 @@ class ToolApprovalGiven(_AttemptBase, frozen=True, kw_only=True, omit_defaults=T
         asked: What was asked for, as the person saw it: `{"tool", "arguments"}`.
         arguments: What the person made of it; None where the call is made as it was asked for.
         content_hash: The hash of what the step does: the answer is for that, and for what was asked.
+        tool_key: With `remember`: which tool it is, see `executors.types.ApprovalNeeded`.
+        remember: Further calls of that tool in this run need no answer.
     """
 
     call_id: str
     approved: bool
+    tool_key: str = ""
+    remember: bool = False
     content_hash: str = ""
     asked: Kept | None = None
     arguments: Kept | None = None
@@ -528,6 +537,21 @@ class ModelTurn(_AttemptBase, frozen=True, kw_only=True, omit_defaults=True, tag
         output_tokens: None where the provider did not say.
         duration: Seconds from request to end.
         item: Index of the map's item, or None.
+        turn: Which answer of the step's conversation it is, from 1.
+        agent: The agent that spoke, empty for a prompt's own model.
+        cached_tokens: How many of the input tokens the provider had at hand, None where it did not say.
+        reasoning_tokens: How many of the output tokens were spent on reasoning, None where it did not say.
+        cost: What it cost in US dollars, None where the price or the tokens are not known: never 0 for unknown.
+        finish_reason: `stop`, `tool_calls`, `length`, `content_filter`, `refusal`, `error` or what the provider said.
+        request_id: The provider's id of the request.
+        first_text_after: Seconds until the first piece of text, None where there was none.
+        sent: The items that were new in the question: a list in the form of the Responses API.
+        output: The items of the answer, in that form; None where the answer failed. What is kept here and in
+            `tool.finished` is what a resume goes on from.
+        content_hash: The hash of what the step asks: a resume goes on from turns of the same hash only.
+        history_tokens: Tokens, estimated, that earlier outputs take in the question, None where it holds none.
+        history_tokens_before: The same before they were compressed.
+        replayed: Nobody was asked: it was taken from the recording of another run.
     """
 
     model: str
@@ -536,6 +560,20 @@ class ModelTurn(_AttemptBase, frozen=True, kw_only=True, omit_defaults=True, tag
     output_tokens: int | None = None
     duration: float = 0.0
     item: int | None = None
+    turn: int = 1
+    agent: str = ""
+    cached_tokens: int | None = None
+    reasoning_tokens: int | None = None
+    cost: float | None = None
+    finish_reason: str = ""
+    request_id: str = ""
+    first_text_after: float | None = None
+    sent: Kept | None = None
+    output: Kept | None = None
+    content_hash: str = ""
+    history_tokens: int | None = None
+    history_tokens_before: int | None = None
+    replayed: bool = False
 
 
 class CommandApplied(_Base, frozen=True, kw_only=True, omit_defaults=True, tag="command.applied"):

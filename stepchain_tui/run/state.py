@@ -17,26 +17,49 @@ import msgspec
 from stepchain_tui.core.errors import InternalError, UnknownStepError
 from stepchain_tui.run import events as e
 from stepchain_tui.run.failures import Failure
-from stepchain_tui.run.status import STEP_ENDED, STEP_MOVES, AttemptStatus, Mark, RunStatus, StepStatus
+from stepchain_tui.run.status import STEP_ENDED, STEP_MOVES, AttemptStatus, ErrorType, Mark, RunStatus, StepStatus
 from stepchain_tui.run.values import Kept
 
 BREAKPOINT = "breakpoint"
-TOOL_APPROVAL = "tool_approval"
 """The reason of a wait where a person wanted the run to stop."""
+TOOL_APPROVAL = "tool_approval"
+"""The reason of a wait for a person's word on a tool call."""
+BUDGET = "budget"
+"""The reason of a wait at a limit on tokens or money."""
 
 
 @dataclass(slots=True)
 class Usage:
-    """Tokens of a step or run. `unknown_turns` counts answers whose provider did not say: unknown is not 0."""
+    """Tokens and money of a step or run: unknown is not 0.
+
+    Attributes:
+        turns: Answers of models.
+        unknown_turns: Answers whose provider did not say how many tokens they took.
+        cost: US dollars, of the answers whose price is known.
+        unpriced_turns: Answers whose cost is not known.
+        cached_tokens: How many of the input tokens providers had at hand.
+        reasoning_tokens: How many of the output tokens were spent on reasoning.
+    """
 
     turns: int = 0
     input_tokens: int = 0
     output_tokens: int = 0
     unknown_turns: int = 0
+    cost: float = 0.0
+    unpriced_turns: int = 0
+    cached_tokens: int = 0
+    reasoning_tokens: int = 0
 
     def add(self, turn: e.ModelTurn) -> None:
-        """Count one answer of a model."""
+        """Count one answer of a model; one that was replayed cost nothing and is not counted."""
+        if turn.replayed:
+            return
         self.turns += 1
+        if turn.cost is None:
+            self.unpriced_turns += 1
+        self.cost += turn.cost or 0.0
+        self.cached_tokens += turn.cached_tokens or 0
+        self.reasoning_tokens += turn.reasoning_tokens or 0
         if turn.input_tokens is None or turn.output_tokens is None:
             self.unknown_turns += 1
         self.input_tokens += turn.input_tokens or 0
@@ -104,7 +127,9 @@ class StepState(msgspec.Struct, gc=False):
         origin: Where a result that was taken over was made, as `RUN/STEP`.
         generation: How often its effect was wanted anew; part of the idempotency key.
         wanted_anew: A person ran it again by hand: no kept result will do.
-        answers: The tool calls that a person allowed since then, by item and call id: they are not asked for again.
+        answers: What persons said of tool calls since then, by item and call id: they are not asked for again.
+        exchanges: What was said and done so far with a model, by item: answers and ended tool calls, which the next
+            attempt goes on from. Gone when there is a result, or a failure that another try would only repeat.
     """
 
     outline: e.StepOutline
@@ -135,6 +160,7 @@ class StepState(msgspec.Struct, gc=False):
     generation: int = 0
     wanted_anew: bool = False
     answers: dict[tuple[int | None, str], e.ToolApprovalGiven] = {}
+    exchanges: dict[int | None, list[e.ModelTurn | e.ToolFinished]] = {}
 
     @property
     def id(self) -> str:
@@ -227,6 +253,8 @@ class RunState:
     revisions: list[RevisionRecord] = field(default_factory=list)
     resumed_seq: int = 0
     """The event by which an engine last began with the run or went on with it."""
+    allowed_tools: dict[str, int] = field(default_factory=dict)
+    """Tools that a person allowed for the whole run, by `tool_key`, with the event that says so."""
     layout: int = 1
     """Counts how often the run got other steps: by a revision, or by the parts of a map of plans."""
 
@@ -261,6 +289,7 @@ class RunState:
                 step.output, step.error = event.output, None
                 step.reason, step.cause, step.origin = event.by and f"set by {event.by}", "", event.origin
                 step.interruptions = 0
+                step.exchanges.clear()
                 if not event.attempt:  # no attempt of this run made it
                     step.content_hash = event.content_hash
                 if step.marks and not event.attempt:
@@ -280,6 +309,7 @@ class RunState:
             case e.ItemSucceeded():
                 item = self._end_item(event, StepStatus.SUCCEEDED, AttemptStatus.SUCCEEDED, output=event.output)
                 item.output = event.output
+                self.steps[event.step_id].exchanges.pop(event.item, None)
                 if event.warnings or event.cached:
                     attempt = self.steps[event.step_id].attempts[event.item, event.attempt]
                     attempt.warnings, attempt.origin = event.warnings, event.origin
@@ -299,6 +329,8 @@ class RunState:
                     step, None, event.attempt, AttemptStatus.FAILED, event, error=event.error, output=event.output
                 )
                 step.error, step.output = event.error, event.output
+                if event.error.error_type is ErrorType.USER_ERROR:
+                    step.exchanges.pop(None, None)
             case e.StepTimedOut():
                 step = self.steps[event.step_id]
                 self._end(step, StepStatus.TIMED_OUT, event)
@@ -346,6 +378,8 @@ class RunState:
             case e.ItemFailed():
                 item = self._end_item(event, StepStatus.FAILED, AttemptStatus.FAILED, error=event.error)
                 item.error = event.error
+                if event.error.error_type is ErrorType.USER_ERROR:
+                    self.steps[event.step_id].exchanges.pop(event.item, None)
             case e.ItemTimedOut():
                 item = self._end_item(event, StepStatus.TIMED_OUT, AttemptStatus.TIMED_OUT, error=event.error)
                 item.error = event.error
@@ -360,10 +394,16 @@ class RunState:
                     step.usage = Usage()
                 step.usage.add(event)
                 self.usage.add(event)
+                if event.output is not None and not event.replayed:
+                    step.exchanges.setdefault(event.item, []).append(event)
             case e.ToolApprovalGiven():
-                if event.approved:
-                    self.steps[event.step_id].answers[event.item, event.call_id] = event
-            case e.ToolStarted() | e.ToolFinished() | e.ToolApprovalAsked():
+                self.steps[event.step_id].answers[event.item, event.call_id] = event
+                if event.approved and event.remember and event.tool_key:
+                    self.allowed_tools[event.tool_key] = event.seq
+            case e.ToolFinished():
+                if talk := self.steps[event.step_id].exchanges.get(event.item):
+                    talk.append(event)
+            case e.ToolStarted() | e.ToolApprovalAsked():
                 pass
             case e.CommandApplied():
                 self._set(event)
@@ -554,6 +594,8 @@ class RunState:
         step.error, step.finished_at, step.origin = None, None, ""
         step.passed, step.given_input = False, None
         step.answers.clear()
+        if event.again:
+            step.exchanges.clear()
         step.generation += event.again
         step.wanted_anew = event.again and not event.cause
         step.marks -= {Mark.STALE, Mark.CACHED}

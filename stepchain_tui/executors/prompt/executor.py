@@ -51,8 +51,6 @@ class PromptToolExecutor(BasePromptExecutor):
         self._report(ctx, answer, started)
         if answer.refused:
             ctx.ports.warn("the model refused to answer; the output is what it said")
-        if answer.tool_calls:
-            ctx.ports.warn("the model asked for tools, which this version does not call")
         return answer.text
 
     def _report(self, ctx: CallContext, answer: ModelAnswer, started: float) -> None:

@@ -49,8 +49,8 @@ def request_of(args: Mapping[str, Any], model: str, attempt: int) -> ModelReques
         model: The model's name.
         attempt: Which attempt this is, from 1.
     """
-    return ModelRequest(
-        prompt=str(args.get("prompt", "")),
+    return ModelRequest.of_text(
+        str(args.get("prompt", "")),
         model=model,
         system=args.get("system"),
         temperature=args.get("temperature"),
