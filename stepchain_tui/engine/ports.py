@@ -117,7 +117,7 @@ class AttemptPorts:
             **facts,
         )
 
-    def before_turn(self, *, model: str, input_tokens: int, output_tokens: int | None = None) -> str:
+    def before_turn(self, *, model: str, provider: str, input_tokens: int, output_tokens: int | None = None) -> str:
         """Return the model to ask, where the budgets allow it."""
         return model
 

@@ -127,7 +127,7 @@ class _NoPorts:
     def model_turn(self, **facts: Any) -> None:
         """Keep nothing."""
 
-    def before_turn(self, *, model: str, input_tokens: int, output_tokens: int | None = None) -> str:
+    def before_turn(self, *, model: str, provider: str, input_tokens: int, output_tokens: int | None = None) -> str:
         """Let any model be asked: nobody counts."""
         return model
 

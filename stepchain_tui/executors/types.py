@@ -55,16 +55,17 @@ class CallPorts(Protocol):
             input_tokens: What the question took, None where that is not known.
             output_tokens: What the answer took, None where that is not known.
             duration: Seconds from request to end.
-            **facts: Further fields of `run.events.ModelTurn`: `turn agent cached_tokens reasoning_tokens finish_reason
+            **facts: Further fields of `run.events.ModelTurn`: `turn agent provider cached_tokens reasoning_tokens finish_reason
                 request_id first_text_after history_tokens history_tokens_before`, and `sent` and `output` as lists of
                 plain JSON items.
         """
 
-    def before_turn(self, *, model: str, input_tokens: int, output_tokens: int | None = None) -> str:
+    def before_turn(self, *, model: str, provider: str, input_tokens: int, output_tokens: int | None = None) -> str:
         """Ask whether a model may be asked now, and return which one is: a person may have chosen a cheaper one.
 
         Args:
             model: The model that would be asked.
+            provider: Who would be asked, as in `model.turn`.
             input_tokens: Tokens of the question, estimated.
             output_tokens: What the answer may take at most, None where nothing is said.
 

@@ -539,6 +539,7 @@ class ModelTurn(_AttemptBase, frozen=True, kw_only=True, omit_defaults=True, tag
         item: Index of the map's item, or None.
         turn: Which answer of the step's conversation it is, from 1.
         agent: The agent that spoke, empty for a prompt's own model.
+        provider: Who was asked: the API's host, `client` for a client of the user, `scripted`.
         cached_tokens: How many of the input tokens the provider had at hand, None where it did not say.
         reasoning_tokens: How many of the output tokens were spent on reasoning, None where it did not say.
         cost: What it cost in US dollars, None where the price or the tokens are not known: never 0 for unknown.
@@ -562,6 +563,7 @@ class ModelTurn(_AttemptBase, frozen=True, kw_only=True, omit_defaults=True, tag
     item: int | None = None
     turn: int = 1
     agent: str = ""
+    provider: str = ""
     cached_tokens: int | None = None
     reasoning_tokens: int | None = None
     cost: float | None = None
