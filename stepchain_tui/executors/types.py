@@ -55,9 +55,9 @@ class CallPorts(Protocol):
             input_tokens: What the question took, None where that is not known.
             output_tokens: What the answer took, None where that is not known.
             duration: Seconds from request to end.
-            **facts: Further fields of `run.events.ModelTurn`: `turn agent provider cached_tokens reasoning_tokens finish_reason
-                request_id first_text_after history_tokens history_tokens_before`, and `sent` and `output` as lists of
-                plain JSON items.
+            **facts: Further fields of `run.events.ModelTurn`: `turn agent provider cached_tokens reasoning_tokens
+                finish_reason request_id first_text_after history_tokens history_tokens_before`, and `sent` and `output`
+                as lists of plain JSON items.
         """
 
     def before_turn(self, *, model: str, provider: str, input_tokens: int, output_tokens: int | None = None) -> str:
