@@ -267,30 +267,6 @@ steps: [{id: a, tool: lok}, {id: b, agent: bo}, {id: c, shell: x, executor: slw}
 
 
 @pytest.mark.parametrize(
-    ("lines", "what"),
-    [
-        (["prompt: x", "tools: [web_search]"], "'tools'"),
-        (["prompt: x", "max_turns: 3"], "'max_turns'"),
-        (["prompt: x", "expects: {type: object}"], "'expects'"),
-        (["prompt: x", "require_approval: true"], "'require_approval'"),
-    ],
-)
-def test_what_a_later_release_brings_is_known_and_refused(lines, what):
-    found = step_lines(*lines)
-    assert found
-    assert all(what in found[0] and "not available yet" in line for line in found)
-
-
-def test_keys_of_the_plan_that_come_later_are_refused_and_turned_off_ones_are_not():
-    later = "models: {m: {}}\ntrace: true\nbudget: {usd: 1}\nagents: {a: {}}\n"
-    step = "steps: [{id: a, shell: x, cache: false, executor: default, on_interrupt: rerun}]\n"
-    found = lines_of(later + step)
-    assert len(found) == 4
-    assert all("not available yet" in line for line in found)
-    assert lines_of(step) == []
-
-
-@pytest.mark.parametrize(
     "lines",
     [
         ["shell: x", "cache: 60"],
