@@ -81,10 +81,30 @@ class CallContext(StepContext):
         """Let the engine know that work goes on which cannot be stopped, such as a thread's.
 
         Args:
-            finished: Done when the work has really ended; None where there is none.
+            finished: Done when the work has really ended; None where there is none. Of several, each told by a call
+                of this, all count.
         """
-        if self.call is not None:
-            self.call.lingering = finished
+        call = self.call
+        if call is None or finished is None or finished.done():
+            return
+        before = call.lingering
+        if before is None or before.done():
+            call.lingering = finished
+            return
+        call.lingering = _all_of(before, finished)
+
+
+def _all_of(*finished: asyncio.Future[None]) -> asyncio.Future[None]:
+    """Return a future that is done when all of these are."""
+    together: asyncio.Future[None] = finished[0].get_loop().create_future()
+
+    def look(_: object) -> None:
+        if not together.done() and all(one.done() for one in finished):
+            together.set_result(None)
+
+    for one in finished:
+        one.add_done_callback(look)
+    return together
 
 
 class _OwnEnvironment(Mapping[str, str]):

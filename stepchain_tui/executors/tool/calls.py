@@ -27,14 +27,16 @@ class ToldCall:
         tool_name: The tool.
         args: What it is called with.
         ctx: The context of the call.
+        call_id: Tells the calls of one attempt apart.
     """
 
-    def __init__(self, tool_name: str, args: Mapping[str, Any], ctx: CallContext) -> None:
+    def __init__(self, tool_name: str, args: Any, ctx: CallContext, call_id: str = ONLY_CALL) -> None:
         self._tool_name = tool_name
         self._args = args
         self._ports = ctx.ports
+        self._call_id = call_id
         self._began = time.monotonic()
-        ctx.ports.tool_started(call_id=ONLY_CALL, tool_name=tool_name, arguments=args)
+        ctx.ports.tool_started(call_id=call_id, tool_name=tool_name, arguments=args)
 
     def ended(
         self,
@@ -54,7 +56,7 @@ class ToldCall:
         """
         failure = None if error is None else failure_of_call(error)
         self._ports.tool_finished(
-            call_id=ONLY_CALL,
+            call_id=self._call_id,
             tool_name=self._tool_name,
             arguments=self._args,
             execution_time=time.monotonic() - self._began if seconds is None else seconds,
@@ -69,6 +71,12 @@ def failure_of_call(error: BaseException) -> Failure:
     if isinstance(error, asyncio.CancelledError):
         return Failure(error_type=ErrorType.UNKNOWN, message=CUT_OFF)
     return Failure.of(error, classify(error, "tool"))
+
+
+def was_cut_off(error: Failure) -> bool:
+    """Return whether a call was ended together with its attempt: what it would have come to is not known."""
+    of_attempt = error.error_type is ErrorType.TIMEOUT and error.message.startswith("ran longer than its timeout")
+    return error.message == CUT_OFF or of_attempt
 
 
 def approved(args: dict[str, Any], ctx: CallContext, tool_name: str, *, needed: bool = False) -> dict[str, Any]:

@@ -7,10 +7,11 @@ from typing import Any
 
 from stepchain_tui.executors.context import CallContext
 from stepchain_tui.executors.tool.base import BaseToolExecutor
-from stepchain_tui.executors.tool.calls import ToldCall, with_step
+from stepchain_tui.executors.tool.calls import ONLY_CALL, ToldCall, with_step
 from stepchain_tui.executors.types import StepCall
 from stepchain_tui.plan import Mode
 from stepchain_tui.tools.function_calls import FunctionCall, FunctionCaller
+from stepchain_tui.tools.pools import Pools
 
 
 class ToolStepExecutor(BaseToolExecutor):
@@ -21,20 +22,7 @@ class ToolStepExecutor(BaseToolExecutor):
     """
 
     async def _execute_tool(self, args: dict[str, Any], ctx: CallContext, timeout: float | None) -> Any:
-        call = self._function_call(args, ctx)
-        told = ToldCall(self.tool.name, args, ctx)
-        try:
-            value = await FunctionCaller(self.pools).run(call)
-        except BaseException as error:
-            raised = with_step(error, ctx)
-            told.ended(error=raised, seconds=call.record.seconds, cpu_seconds=call.record.cpu_seconds)
-            if raised is error:
-                raise
-            raise raised from error
-        finally:
-            ctx.linger(call.lingering)
-        told.ended(result=value, seconds=call.record.seconds, cpu_seconds=call.record.cpu_seconds)
-        return value
+        return await call_function(self._function_call(args, ctx), self.tool.name, ctx, self.pools)
 
     def _function_call(self, args: Mapping[str, Any], ctx: CallContext) -> FunctionCall:
         tool, step = self.tool, ctx.call.step if ctx.call is not None else None
@@ -60,6 +48,36 @@ class ToolStepExecutor(BaseToolExecutor):
             warn=ctx.ports.warn,
             **_for_cluster(ctx.call),
         )
+
+
+async def call_function(
+    call: FunctionCall, tool_name: str, ctx: CallContext, pools: Pools, call_id: str = ONLY_CALL
+) -> Any:
+    """Make the call of a tool's function, tell the engine of it, and return its value.
+
+    Args:
+        call: The call.
+        tool_name: The tool, as the events name it.
+        ctx: The context of the attempt.
+        pools: Where the function runs.
+        call_id: Tells the calls of one attempt apart.
+
+    Raises:
+        AttemptError: See `FunctionCaller.run`; its value cannot be kept.
+    """
+    told, record = ToldCall(tool_name, call.args, ctx, call_id), call.record
+    try:
+        value = await FunctionCaller(pools).run(call)
+        told.ended(result=value, seconds=record.seconds, cpu_seconds=record.cpu_seconds)
+    except BaseException as error:
+        raised = with_step(error, ctx)
+        told.ended(error=raised, seconds=record.seconds, cpu_seconds=record.cpu_seconds)
+        if raised is error:
+            raise
+        raise raised from error
+    finally:
+        ctx.linger(call.lingering)
+    return value
 
 
 def _for_cluster(call: StepCall | None) -> dict[str, Any]:
