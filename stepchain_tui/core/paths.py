@@ -21,6 +21,11 @@ def settings_path() -> Path:
     return Path(given).expanduser() if given else Path(platformdirs.user_config_dir(APP_NAME)) / "stepchain.toml"
 
 
+def prices_path() -> Path:
+    """Return the file in which the user may write what models cost: `prices.json` beside the settings."""
+    return settings_path().with_name("prices.json")
+
+
 def app_state_path() -> Path:
     """Return the file in which the app keeps how it was left."""
     return Path(platformdirs.user_state_dir(APP_NAME)) / "app.json"
