@@ -43,6 +43,7 @@ class Redactor:
         self._names = names
         longest_first = sorted(names, key=len, reverse=True)
         self._pattern = re.compile("|".join(map(re.escape, longest_first))) if names else None
+        self._lines = tuple({line for value in names for line in value.splitlines() if len(line) >= SHORTEST})
 
     @classmethod
     def of_environment(
@@ -66,6 +67,16 @@ class Redactor:
         if self._pattern is None:
             return text
         return self._pattern.sub(self._mask, text)
+
+    def whole_until(self, text: str) -> int:
+        """Return how many characters of a text that goes on can be written: what follows may begin a secret."""
+        ends = len(text)
+        for line in self._lines:
+            for size in range(min(len(line) - 1, len(text)), len(text) - ends, -1):
+                if text.endswith(line[:size]):
+                    ends = len(text) - size
+                    break
+        return ends
 
     def value(self, value: Any) -> Any:
         """Return a JSON value with every secret replaced in its strings; keys are never touched."""

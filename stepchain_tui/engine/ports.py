@@ -50,8 +50,9 @@ class AttemptPorts:
         for line in lines:
             self._write(stream, line.removesuffix("\r"))
         while len(rest) > LONGEST_LINE:
-            self._write(stream, rest[:LONGEST_LINE])
-            rest = rest[LONGEST_LINE:]
+            end = self._driver.source.redactor.whole_until(rest[:LONGEST_LINE]) or LONGEST_LINE
+            self._write(stream, rest[:end])
+            rest = rest[end:]
         self._partial[stream] = rest
         if rest and stream == "text" and not self._text_timer_set:
             self._text_timer_set = True
@@ -198,8 +199,13 @@ class AttemptPorts:
 
     def _write_piece(self) -> None:
         self._text_timer_set = False
-        if piece := self._partial.pop("text", ""):
-            self._write("text+", piece)
+        text = self._partial.pop("text", "")
+        # A secret that comes in two pieces would be masked in neither.
+        end = self._driver.source.redactor.whole_until(text)
+        if text[:end]:
+            self._write("text+", text[:end])
+        if text[end:]:
+            self._partial["text"] = text[end:]
 
     def _write(self, stream: str, text: str) -> None:
         work = self._work

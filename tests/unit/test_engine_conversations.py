@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, ClassVar
@@ -238,3 +239,26 @@ async def test_usage_counts_what_is_known_and_says_how_many_turns_are_not(script
         usage = run.state.usage
         assert (usage.turns, usage.input_tokens, usage.output_tokens, usage.unknown_turns) == (2, 10, 5, 1)
         assert (usage.cached_tokens, usage.unpriced_turns >= 1) == (4, True)
+
+
+async def test_a_secret_that_streams_in_two_pieces_is_masked_in_the_log() -> None:
+    secret, ready = "opensesame42", asyncio.Event()
+
+    class Streaming(BasePromptExecutor):
+        async def _execute_prompt(self, args: dict[str, Any], ctx: Any, timeout: float | None) -> Any:
+            ctx.ports.log("text", "it is opense")
+            await ready.wait()
+            ctx.ports.log("text", "same42, and that is opense")
+            return "done"
+
+    with use_executor(PromptExecutorFactory, "standard", Streaming):
+        async with Bench() as bench:
+            run = await bench.start(plan_of(ask(), secrets=["TOKEN"]), environment={"TOKEN": secret})
+            async with asyncio.timeout(20):
+                while not (lines := await run.log("ask")):
+                    await asyncio.sleep(0.01)
+            assert [line.text for line in lines] == ["it is "]
+            ready.set()
+            await run.end()
+            said = "".join(line.text for line in await run.log("ask") if line.stream.startswith("text"))
+            assert said == "it is [secret TOKEN], and that is opense"
