@@ -40,7 +40,9 @@ class ClientModel:
         model = getattr(self.client, "model", None)
         return model if isinstance(model, str) and model else type(self.client).__name__
 
-    async def answer(self, request: ModelRequest, on_text: TextCallback) -> ModelAnswer:
+    async def answer(
+        self, request: ModelRequest, on_text: TextCallback, on_reasoning: TextCallback | None = None
+    ) -> ModelAnswer:
         """Ask the client; its text comes in one piece. What the client raises is passed on.
 
         Raises:

@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
+from urllib.parse import urlsplit
 
+from stepchain_tui.llm.profiles import CUSTOM, Profile, profile_of
 from stepchain_tui.run.failures import AttemptError
 from stepchain_tui.run.status import ErrorType
 
@@ -31,6 +33,18 @@ class ModelPlace(Protocol):
         """The variable that holds its key."""
 
     @property
+    def profile(self) -> str | None:
+        """What its server can do, by the name of a profile."""
+
+    @property
+    def stateful(self) -> bool | None:
+        """Whether its server keeps answers; None for what the profile says."""
+
+    @property
+    def hosted_tools(self) -> bool | None:
+        """Whether its server carries out tools; None for what the profile says."""
+
+    @property
     def options(self) -> dict[str, Any]:
         """Keys for the API; `model` is the name it has there."""
 
@@ -47,6 +61,7 @@ class ModelChoice:
         api_key: The key to send.
         key_variable: The variable that the key comes from.
         options: Keys for the API that the plan's `models` entry sets.
+        profile: What the server at that address can do.
     """
 
     name: str
@@ -56,6 +71,14 @@ class ModelChoice:
     api_key: str = field(default="", repr=False)
     key_variable: str = KEY_VARIABLE
     options: Mapping[str, Any] = field(default_factory=dict)
+    profile: Profile = CUSTOM
+
+    @property
+    def host(self) -> str:
+        """Who is asked, as events and prices name it: the API's host with its port, `scripted`, or nothing."""
+        if self.provider == "openai":
+            return urlsplit(self.base_url).netloc.rpartition("@")[2]
+        return SCRIPTED if self.provider == "scripted" else ""
 
     @property
     def available(self) -> bool:
@@ -104,12 +127,20 @@ def choose_model(
     real_name = str(options.pop("model", name))
     if not key and (not base_url or (place and place.api_key_env)):
         return ModelChoice(name=real_name, provider="none", label="no model", key_variable=variable)
+    address = base_url or OPENAI_BASE_URL
     return ModelChoice(
         name=real_name,
         provider="openai",
         label=name,
-        base_url=base_url or OPENAI_BASE_URL,
+        base_url=address,
         api_key=key or NO_KEY,
         key_variable=variable,
         options=options,
+        profile=_profile(address, place),
     )
+
+
+def _profile(address: str, place: ModelPlace | None) -> Profile:
+    if place is None:
+        return profile_of(address)
+    return profile_of(address, place.profile, stateful=place.stateful, hosted_tools=place.hosted_tools)

@@ -12,7 +12,15 @@ from stepchain_tui.run.failures import AttemptError
 from stepchain_tui.run.status import ErrorType
 
 MESSAGE_LIMIT = 1_000
-_USER_CODES = ("invalid_", "unsupported_", "empty_", "image_", "failed_to_download_image", "unknown_parameter")
+_USER_CODES = (
+    "invalid_",
+    "previous_response",
+    "unsupported_",
+    "empty_",
+    "image_",
+    "failed_to_download_image",
+    "unknown_parameter",
+)
 _USER_WORDS = ("context_length_exceeded", "model_not_found", "not_found_error", "content_policy", "policy_violation")
 _KEY_WORDS = ("authentication_error", "permission_error", "invalid_api_key", "permission_denied")
 
@@ -28,7 +36,7 @@ def status_failure(error: Any, choice: ModelChoice, now: datetime) -> AttemptErr
     status = int(error.status_code)
     said = _said(error)
     details: dict[str, Any] = {"status": status, "model": choice.name}
-    for name, value in (("code", error.code), ("request_id", error.request_id)):
+    for name, value in (("code", error.code), ("param", error.param), ("request_id", error.request_id)):
         if value:
             details[name] = str(value)
     if status == 429:
@@ -71,6 +79,17 @@ def code_failure(code: Any, kind: Any, message: Any, choice: ModelChoice, error:
     }.get(error_type, "The provider has a problem; a later try may work.")
     details = {"model": choice.name, **({"code": str(code)} if code else {})}
     return build(f"{choice.name}: {text}", error, choice, error_type=error_type, hint=hint, details=details)
+
+
+def forgot_the_answer(error: AttemptError) -> bool:
+    """Return whether the provider does not know the answer that it was to go on from, or cannot go on from any."""
+    said = str(error).lower()
+    return error.error_type is ErrorType.USER_ERROR and (
+        error.details.get("code") == "previous_response_not_found"
+        or error.details.get("param") == "previous_response_id"
+        or "previous_response_id" in said
+        or ("previous response" in said and "not found" in said)
+    )
 
 
 def build(

@@ -2,8 +2,8 @@
 
 The traps of the openai package that this file is written around: a stream that ends early just stops; error events
 are yielded, not raised; broken data leaks `JSONDecodeError`; unknown events come as objects of a wrong class, so only
-`.type` is trusted; dumping such objects warns, so nothing is dumped; its timeout is one of each read, so none is set
-and cancelling the task closes the socket.
+`.type` is trusted and they are dumped without warnings; its timeout is one of each read, so none is set and cancelling
+the task closes the socket; its own parsing of structured answers hides the answer, so that it is never used.
 """
 
 from __future__ import annotations
@@ -15,7 +15,10 @@ from typing import TYPE_CHECKING, Any
 
 from stepchain_tui.core.clock import Clock, SystemClock
 from stepchain_tui.llm.choice import ModelChoice
-from stepchain_tui.llm.openai_errors import build, code_failure, status_failure
+from stepchain_tui.llm.openai_answer import calls_of, citations_of, field_of, items_of, text_of, usage_of
+from stepchain_tui.llm.openai_errors import build, code_failure, forgot_the_answer, status_failure
+from stepchain_tui.llm.openai_request import body_of
+from stepchain_tui.llm.openai_stream import Heard, TooLongError
 from stepchain_tui.llm.types import ModelAnswer, ModelRequest, TextCallback
 from stepchain_tui.run.failures import AttemptError
 from stepchain_tui.run.status import ErrorType
@@ -25,15 +28,17 @@ if TYPE_CHECKING:
 
 CONNECT_TIMEOUT = 30.0
 """Seconds for a connection to be made."""
-TERMINAL = ("response.completed", "response.incomplete", "response.failed")
 
 
 class OpenAIResponses:
     """A `Model` at an address that speaks the Responses API.
 
+    Where the provider keeps answers it is sent only what is new, with `previous_response_id`; where it does not know
+    that answer any more, the whole conversation is sent instead. See `profiles`.
+
     Args:
         choice: The model, its address and its key.
-        clock: Tells the time for a Retry-After that is a date.
+        clock: Tells the time for a Retry-After that is a date, and until the first text.
     """
 
     def __init__(self, choice: ModelChoice, clock: Clock | None = None) -> None:
@@ -41,30 +46,53 @@ class OpenAIResponses:
         self._clock = clock or SystemClock()
         self._client: AsyncOpenAI | None = None
 
-    async def answer(self, request: ModelRequest, on_text: TextCallback) -> ModelAnswer:
+    async def answer(
+        self, request: ModelRequest, on_text: TextCallback, on_reasoning: TextCallback | None = None
+    ) -> ModelAnswer:
         """Ask once and stream the text; see `Model.answer`.
 
         Raises:
             AttemptError: rate_limit with what Retry-After says; server_error for 5xx, lost connections and streams
-                that break; timeout where no connection is made in time; user_error for what the API refuses, and
-                for an answer that was cut, with `partial_text` in its details.
+                that break; timeout where no connection is made in time; user_error for what the API refuses, for a
+                hosted tool at an address that has none, and for an answer that was cut, with `partial_text` and what
+                it cost in its details.
         """
+        body = body_of(request, self.choice)
+        try:
+            return await self._ask(body, request, on_text, on_reasoning)
+        except AttemptError as error:
+            if "previous_response_id" not in body or not forgot_the_answer(error):
+                raise
+        body = body_of(request, self.choice, whole=True)
+        return await self._ask(body, request, on_text, on_reasoning)
+
+    async def close(self) -> None:
+        """Close the connections."""
+        client, self._client = self._client, None
+        if client is not None:
+            await client.close()
+
+    async def _ask(
+        self, body: dict[str, Any], request: ModelRequest, on_text: TextCallback, on_reasoning: TextCallback | None
+    ) -> ModelAnswer:
         client = await self._connect()
         import openai
 
-        heard = _Heard(on_text)
+        heard = Heard(on_text, on_reasoning, self._clock)
+        request_id = ""
         try:
-            stream = await client.responses.create(
-                model=request.model or self.choice.name,
-                input=request.prompt,
-                stream=True,
-                # As a part of the body, keys that the openai package does not know reach the server too.
-                extra_body={**self.choice.options, **request.parameters()},
-            )
+            # As extra keys, all of the body reaches the server as it is, what the openai package does not know too.
+            stream = await client.responses.create(stream=True, extra_body=body)
+            request_id = str(stream.response.headers.get("x-request-id") or "")
             async with stream:
                 async for event in stream:
                     if heard.take(event):
                         break
+            return self._judge(heard, request, request_id)
+        except AttemptError as error:
+            if request_id:
+                error.details.setdefault("request_id", request_id)
+            raise
         except openai.APIStatusError as error:
             raise status_failure(error, self.choice, self._clock.now()) from None
         except openai.APITimeoutError as error:
@@ -77,15 +105,11 @@ class OpenAIResponses:
             raise code_failure(error.code, error.type, error.message, self.choice, error) from None
         except (json.JSONDecodeError, UnicodeDecodeError) as error:
             raise self._failure("the answer is not valid JSON", error, ErrorType.SERVER_ERROR, heard) from None
-        except TypeError as error:
+        except TooLongError:
+            message = "the answer is larger than a result may be (10 MB)"
+            raise self._failure(message, None, ErrorType.USER_ERROR, heard, partial=False) from None
+        except (TypeError, ValueError) as error:
             raise self._failure(f"the request cannot be made: {error}", error, ErrorType.USER_ERROR, heard) from None
-        return self._judge(heard, request)
-
-    async def close(self) -> None:
-        """Close the connections."""
-        client, self._client = self._client, None
-        if client is not None:
-            await client.close()
 
     async def _connect(self) -> AsyncOpenAI:
         if self._client is None:
@@ -100,49 +124,54 @@ class OpenAIResponses:
                 )
         return self._client
 
-    def _judge(self, heard: _Heard, request: ModelRequest) -> ModelAnswer:
+    def _judge(self, heard: Heard, request: ModelRequest, request_id: str) -> ModelAnswer:
         """Return the answer that the stream's last event allows."""
         if heard.error is not None:
-            error = heard.error
-            raise code_failure(
-                getattr(error, "code", None),
-                getattr(error, "type", None),
-                getattr(error, "message", None),
-                self.choice,
-                None,
-            )
+            code, kind, message = (field_of(heard.error, name) for name in ("code", "type", "message"))
+            raise code_failure(code, kind, message, self.choice, None)
         final = heard.final
         if final is None:
             message = "the stream ended before the answer did"
             raise self._failure(message, None, ErrorType.SERVER_ERROR, heard)
         if heard.ended_as == "response.failed":
-            error = getattr(final, "error", None)
-            failure = code_failure(
-                getattr(error, "code", None), None, getattr(error, "message", None), self.choice, None
-            )
+            error = field_of(final, "error")
+            failure = code_failure(field_of(error, "code"), None, field_of(error, "message"), self.choice, None)
             failure.details.update(_turn_details(final))
             raise failure
-        text = heard.text() or _final_text(final, "output_text", "text")
-        refusal = "" if text else heard.refusal() or _final_text(final, "refusal", "refusal")
+        # Some servers leave the items out of the last event, having sent them one by one.
+        items = items_of(field_of(final, "output") or ()) or items_of(heard.items)
+        text = text_of(items) or heard.text
+        refusal = "" if text else text_of(items, "refusal", "refusal") or heard.refusal
         if heard.ended_as == "response.incomplete":
             raise self._incomplete(final, text, request)
-        if not heard.parts and (text or refusal):
-            heard.on_text(text or refusal)
+        if not heard.parts and not heard.refusals and (text or refusal):
+            heard.show(text or refusal)
+        if text and not text_of(items):
+            part = {"type": "output_text", "text": text, "annotations": []}
+            items.append({"type": "message", "role": "assistant", "status": "completed", "content": [part]})
+        calls = calls_of(items)
         return ModelAnswer(
             text=text or refusal,
-            model=str(getattr(final, "model", None) or self.choice.name),
-            response_id=str(getattr(final, "id", None) or ""),
-            input_tokens=_count(final, "input_tokens"),
-            output_tokens=_count(final, "output_tokens"),
+            model=str(field_of(final, "model") or self.choice.name),
+            response_id=str(field_of(final, "id") or ""),
             refused=bool(refusal),
+            calls=calls,
+            items=tuple(items),
+            citations=citations_of(items),
+            finish_reason="tool_calls" if calls or _asks_approval(items) else "refusal" if refusal else "stop",
+            request_id=request_id,
+            first_text_after=heard.first_text_after,
+            **usage_of(final),
         )
 
     def _incomplete(self, final: Any, text: str, request: ModelRequest) -> AttemptError:
-        reason = str(getattr(getattr(final, "incomplete_details", None), "reason", None) or "unknown")
+        reason = str(field_of(field_of(final, "incomplete_details"), "reason") or "unknown")
+        finish_reason = reason
         if reason == "max_output_tokens":
-            limit = getattr(final, "max_output_tokens", None) or request.max_output_tokens
+            limit = field_of(final, "max_output_tokens") or request.max_output_tokens
             said = f"max_output_tokens ({limit})" if limit else "max_output_tokens"
             message, hint = f"the answer was cut at {said}", "Raise `max_output_tokens`, or ask for less."
+            finish_reason = "length"
         elif reason == "content_filter":
             message, hint = "the answer was cut by the provider's content filter", "Mend the prompt."
         else:
@@ -153,13 +182,21 @@ class OpenAIResponses:
             self.choice,
             error_type=ErrorType.USER_ERROR,
             hint=hint,
-            details={"reason": reason, "partial_text": text, **_turn_details(final)},
+            details={"reason": reason, "finish_reason": finish_reason, "partial_text": text, **_turn_details(final)},
         )
 
-    def _failure(self, message: str, error: Exception | None, error_type: ErrorType, heard: _Heard) -> AttemptError:
-        partial = heard.text()
+    def _failure(
+        self,
+        message: str,
+        error: Exception | None,
+        error_type: ErrorType,
+        heard: Heard,
+        *,
+        partial: bool = True,
+    ) -> AttemptError:
+        text = heard.text if partial else ""
         hints = {
-            ErrorType.USER_ERROR: "Mend the step's options.",
+            ErrorType.USER_ERROR: "Mend the step's options." if partial else "Ask for less at once.",
             ErrorType.TIMEOUT: f"Check that {self.choice.base_url} can be reached.",
         }
         return build(
@@ -168,45 +205,8 @@ class OpenAIResponses:
             self.choice,
             error_type=error_type,
             hint=hints.get(error_type, f"A later try may work; if not, check {self.choice.base_url}."),
-            details={"model": self.choice.name, **({"partial_text": partial} if partial else {})},
+            details={"model": self.choice.name, **({"partial_text": text} if text else {})},
         )
-
-
-class _Heard:
-    """What has come of a stream so far."""
-
-    def __init__(self, on_text: TextCallback) -> None:
-        self.on_text = on_text
-        self.parts: list[str] = []
-        self.refusals: list[str] = []
-        self.final: Any = None
-        self.ended_as = ""
-        self.error: Any = None
-
-    def take(self, event: Any) -> bool:
-        """Take one event; True where it was the last. Only its `.type` says what it is."""
-        kind = getattr(event, "type", None)
-        if kind in ("response.output_text.delta", "response.refusal.delta"):
-            delta = getattr(event, "delta", None)
-            if isinstance(delta, str) and delta:
-                (self.parts if kind == "response.output_text.delta" else self.refusals).append(delta)
-                self.on_text(delta)
-        elif kind in TERMINAL:
-            self.final, self.ended_as = getattr(event, "response", None), str(kind)
-            return True
-        elif kind == "error":
-            # Some servers nest the error, as their other answers do.
-            self.error = getattr(event, "error", None) or event
-            return True
-        return False
-
-    def text(self) -> str:
-        """Return the text so far."""
-        return "".join(self.parts)
-
-    def refusal(self) -> str:
-        """Return the refusal so far."""
-        return "".join(self.refusals)
 
 
 def _load() -> Any:
@@ -215,27 +215,10 @@ def _load() -> Any:
     return openai
 
 
-def _final_text(final: Any, kind: str, attribute: str) -> str:
-    """Return the text of one kind in a response; careful, because odd items come as objects of a wrong class."""
-    found = []
-    for item in getattr(final, "output", None) or []:
-        if getattr(item, "type", None) == "message":
-            for part in getattr(item, "content", None) or []:
-                text = getattr(part, attribute, None)
-                if getattr(part, "type", None) == kind and isinstance(text, str):
-                    found.append(text)
-    return "".join(found)
-
-
-def _count(final: Any, name: str) -> int | None:
-    value = getattr(getattr(final, "usage", None), name, None)
-    return value if isinstance(value, int) else None
+def _asks_approval(items: list[dict[str, Any]]) -> bool:
+    return any(item["type"] == "mcp_approval_request" for item in items)
 
 
 def _turn_details(final: Any) -> dict[str, Any]:
-    details = {
-        "response_id": getattr(final, "id", None),
-        "input_tokens": _count(final, "input_tokens"),
-        "output_tokens": _count(final, "output_tokens"),
-    }
+    details = {"response_id": field_of(final, "id"), **usage_of(final)}
     return {name: value for name, value in details.items() if value is not None}

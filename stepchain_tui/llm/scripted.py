@@ -28,7 +28,9 @@ class ScriptedModel:
     def __init__(self, replies: Sequence[Any]) -> None:
         self.replies = list(replies)
 
-    async def answer(self, request: ModelRequest, on_text: TextCallback) -> ModelAnswer:
+    async def answer(
+        self, request: ModelRequest, on_text: TextCallback, on_reasoning: TextCallback | None = None
+    ) -> ModelAnswer:
         """Stream the reply of this try word by word.
 
         Raises:

@@ -207,10 +207,17 @@ def call_output(call_id: str, output: str) -> dict[str, Any]:
 class Model(Protocol):
     """Something that answers prompts."""
 
-    async def answer(self, request: ModelRequest, on_text: TextCallback) -> ModelAnswer:
+    async def answer(
+        self, request: ModelRequest, on_text: TextCallback, on_reasoning: TextCallback | None = None
+    ) -> ModelAnswer:
         """Ask once, pass the text on as it arrives, and return the whole answer.
 
         Cancelling the call ends the request. There are no retries and no deadline here: the engine owns both.
+
+        Args:
+            request: What is asked.
+            on_text: Gets the answer's text, a refusal too, and nothing else.
+            on_reasoning: Gets what the model tells of its reasoning, where it does.
 
         Raises:
             AttemptError: With the class that decides the retry policy.

@@ -30,7 +30,7 @@ class AsyncClient:
 
 async def ask(client, **fields):
     pieces: list[str] = []
-    return await ClientModel(client).answer(ModelRequest(prompt="hi", **fields), pieces.append), pieces
+    return await ClientModel(client).answer(ModelRequest.of_text("hi", **fields), pieces.append), pieces
 
 
 def test_any_object_with_the_method_is_a_client():
@@ -96,7 +96,7 @@ async def test_a_cancelled_sync_client_is_left_behind_and_tells_when_it_ends():
             return {"id": "", "content": "late"}
 
     model = ClientModel(Slow())
-    task = asyncio.create_task(model.answer(ModelRequest(prompt="hi"), lambda text: None))
+    task = asyncio.create_task(model.answer(ModelRequest.of_text("hi"), lambda text: None))
     await asyncio.to_thread(began.wait)
     task.cancel()
     with pytest.raises(asyncio.CancelledError):

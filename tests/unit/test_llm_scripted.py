@@ -10,7 +10,7 @@ from stepchain_tui.run import AttemptError, ErrorType
 
 async def ask(replies, attempt=1):
     pieces: list[str] = []
-    answer = await ScriptedModel(replies).answer(ModelRequest(prompt="?", attempt=attempt), pieces.append)
+    answer = await ScriptedModel(replies).answer(ModelRequest.of_text("?", attempt=attempt), pieces.append)
     return answer, pieces
 
 

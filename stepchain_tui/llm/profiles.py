@@ -1,0 +1,72 @@
+"""What servers that speak the Responses API can do beyond text and functions.
+
+Every server is sent our own history by default, and asked to keep nothing: that works everywhere, and nobody's
+conversation is stored without a word. A server is asked to keep answers, so that the next question names the last one
+by `previous_response_id`, only where the plan's `models` entry says `stateful: true`, or names a profile that can and
+so asks for it. What is known by the address alone never leads to storing.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from types import MappingProxyType
+from urllib.parse import urlsplit
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Profile:
+    """What a server can do.
+
+    Attributes:
+        name: As the plan's `models` name it.
+        stateful: It keeps answers, and is asked by `previous_response_id`.
+        hosted_tools: It carries out tools such as `web_search` itself.
+        encrypted_reasoning: It gives reasoning as encrypted text, to be sent back where it keeps no answers.
+    """
+
+    name: str
+    stateful: bool = False
+    hosted_tools: bool = False
+    encrypted_reasoning: bool = False
+
+
+CUSTOM = Profile(name="custom")
+"""A server of which nothing is known."""
+PROFILES = MappingProxyType(
+    {
+        profile.name: profile
+        for profile in (
+            Profile(name="openai", stateful=True, hosted_tools=True, encrypted_reasoning=True),
+            Profile(name="ollama"),  # speaks the API since 0.13.3, keeps nothing
+            Profile(name="vllm"),  # keeps answers only when it was started so, and then for ever
+            Profile(name="lm_studio", stateful=True),
+            Profile(name="llama_cpp"),
+            Profile(name="litellm"),
+            CUSTOM,
+        )
+    }
+)
+"""The profiles that `models` may name."""
+_HOSTS = {"api.openai.com": "openai"}
+
+
+def profile_of(
+    base_url: str, written: str | None = None, *, stateful: bool | None = None, hosted_tools: bool | None = None
+) -> Profile:
+    """Return what the server at an address can do.
+
+    Args:
+        base_url: The address.
+        written: The profile that the plan names for it; a name that there is none of counts as `custom`.
+        stateful: What the plan says instead of the profile.
+        hosted_tools: What the plan says instead of the profile.
+    """
+    if written is None:
+        found = replace(PROFILES[_HOSTS.get(urlsplit(base_url).hostname or "", CUSTOM.name)], stateful=False)
+    else:
+        found = PROFILES.get(written, CUSTOM)
+    return replace(
+        found,
+        stateful=found.stateful if stateful is None else stateful,
+        hosted_tools=found.hosted_tools if hosted_tools is None else hosted_tools,
+    )
