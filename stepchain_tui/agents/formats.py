@@ -15,8 +15,8 @@ from pydantic import ConfigDict, PydanticSchemaGenerationError, PydanticUserErro
 from pydantic import ValidationError as TypeMismatch
 
 from stepchain_tui.agents.errors import ValidationError
-from stepchain_tui.core.errors import NotAvailableError
-from stepchain_tui.core.values import encode_json, to_json_value
+from stepchain_tui.core.values import encode_json
+from stepchain_tui.tools.json_schemas import JsonSchema, JsonSchemaError
 
 _SCHEMA_WORDS = frozenset(
     ("$schema", "$ref", "type", "properties", "items", "required", "enum", "const", "anyOf", "oneOf", "allOf", "not")
@@ -211,40 +211,21 @@ def _is_data(value: Any) -> bool:
 
 def _against_json_schema(value: Any, schema: Mapping[str, Any], path: str) -> Iterator[Mismatch]:
     try:
-        from jsonschema import (  # type: ignore[import-untyped, unused-ignore]
-            Draft202012Validator,
-            SchemaError,
-            validators,
-        )
-        from referencing import Registry
-        from referencing.exceptions import Unresolvable
-    except ImportError as missing:
-        raise NotAvailableError(
-            "a JSON schema cannot be held against a value here", hint="Install jsonschema, or write types."
-        ) from missing
-
-    kind = validators.validator_for(schema, default=Draft202012Validator)
-    try:
-        kind.check_schema(schema)
-    except SchemaError as error:
-        raise ValidationError(f"JSON schema: {error.json_path}: {error.message}", hint="Mend the schema.") from error
-    try:
-        # an empty registry: a $ref to somewhere else is an error and never a request
-        errors = list(kind(schema, registry=Registry()).iter_errors(to_json_value(value)))
-    except Unresolvable as error:
-        raise ValidationError(f"JSON schema: cannot resolve {error.ref}", hint="Write it out under $defs.") from error
-    for found in sorted(errors, key=lambda each: [str(part) for part in each.absolute_path]):
-        place = _joined(path, tuple(found.absolute_path))
-        if found.validator == "required":
-            # the library has one error for each missing key and says which only in its message
-            name = next(key for key in found.validator_value if found.message.startswith(repr(key)))
-            yield Mismatch(_joined(place, (name,)), "a value", _MISSING)
-        elif found.validator == "type":
-            wanted = found.validator_value
-            yield Mismatch(place, wanted if isinstance(wanted, str) else " or ".join(wanted), _shown(found.instance))
+        faults = JsonSchema(schema).faults(value)
+    except JsonSchemaError as error:
+        raise ValidationError(f"JSON schema: {error}", hint=error.hint) from error
+    for found in faults:
+        place = _joined(path, found.path)
+        if found.missing:
+            yield Mismatch(place, "a value", _MISSING)
+        elif found.keyword == "type":
+            wanted = found.limit
+            yield Mismatch(place, wanted if isinstance(wanted, str) else " or ".join(wanted), _shown(found.value))
+        elif found.keyword == "additionalProperties":
+            yield Mismatch(place, _MISSING, _shown(found.value))
         else:
-            limit = encode_json(found.validator_value).decode()[:_SHOWN]
-            yield Mismatch(place, f"{found.validator} {limit}", _shown(found.instance))
+            limit = encode_json(found.limit).decode()[:_SHOWN]
+            yield Mismatch(place, f"{found.keyword} {limit}", _shown(found.value))
 
 
 def _joined(path: str, location: tuple[str | int, ...]) -> str:
