@@ -242,11 +242,12 @@ async def test_usage_counts_what_is_known_and_says_how_many_turns_are_not(script
 
 
 async def test_a_secret_that_streams_in_two_pieces_is_masked_in_the_log() -> None:
-    secret, ready = "opensesame42", asyncio.Event()
+    secret, begun, ready = "opensesame42", asyncio.Event(), asyncio.Event()
 
     class Streaming(BasePromptExecutor):
         async def _execute_prompt(self, args: dict[str, Any], ctx: Any, timeout: float | None) -> Any:
             ctx.ports.log("text", "it is opense")
+            begun.set()
             await ready.wait()
             ctx.ports.log("text", "same42, and that is opense")
             return "done"
@@ -254,6 +255,7 @@ async def test_a_secret_that_streams_in_two_pieces_is_masked_in_the_log() -> Non
     with use_executor(PromptExecutorFactory, "standard", Streaming):
         async with Bench() as bench:
             run = await bench.start(plan_of(ask(), secrets=["TOKEN"]), environment={"TOKEN": secret})
+            await begun.wait()
             async with asyncio.timeout(20):
                 while not (lines := await run.log("ask")):
                     await asyncio.sleep(0.01)
