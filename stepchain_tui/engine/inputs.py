@@ -11,7 +11,8 @@ from msgspec import structs
 
 from stepchain_tui.core.errors import UsageError
 from stepchain_tui.core.values import encode_json, to_json_value
-from stepchain_tui.engine.agent_memory import Turn, steps_before, turns_before
+from stepchain_tui.engine.agent_memory import Turn, turns_before
+from stepchain_tui.engine.conversations import Histories, Turns
 from stepchain_tui.engine.hashes import HASH_LENGTH
 from stepchain_tui.engine.ports import AttemptPorts
 from stepchain_tui.engine.prepared import SERVER, PreparedStep, Resolved, merge_by_hand, same_json
@@ -20,8 +21,6 @@ from stepchain_tui.executors.types import Exchange, StepCall, ToolAnswer, ToolRe
 from stepchain_tui.plan import ActionKind
 from stepchain_tui.plan.executor_types import BATCHING
 from stepchain_tui.plan.expressions import Template
-from stepchain_tui.plan.history import NONE as NO_HISTORY
-from stepchain_tui.plan.history import history_choice
 from stepchain_tui.run.events import ModelTurn, ToolApprovalGiven
 from stepchain_tui.run.ledger import idempotency_key
 from stepchain_tui.run.values import Kept
@@ -52,6 +51,7 @@ class InputResolver:
         self._source = driver.source
         self._state = driver.state
         self._loaded: OrderedDict[str, Any] = OrderedDict()
+        self._histories = Histories(driver, self.value_of, lambda name: self._source.definition(name))
 
     def adopt(self, source: RunSource) -> None:
         """Go on with another source of the same run."""
@@ -59,8 +59,8 @@ class InputResolver:
 
     # --- large values
 
-    def missing(self, work: Work) -> list[Kept]:
-        """Return the kept values that must be loaded before the work's expressions can be resolved."""
+    def missing(self, work: Work) -> list[Kept | Turns]:
+        """Return the kept values and conversations that must be loaded before the work's input can be resolved."""
         prepared = work.step
         references: Iterable[str] = ()
         if not prepared.is_map or work.item is not None:
@@ -80,22 +80,21 @@ class InputResolver:
         if prepared.kind is ActionKind.AGENT:
             for turn in self._turns(prepared):
                 found.extend(kept for kept in (turn.asked, turn.answered) if kept is not None)
-        elif prepared.kind is ActionKind.PROMPT and self._wants_history(prepared, prepared.fixed_options):
-            for name in steps_before(prepared.id, self._state):
-                earlier = self._state.steps[name]
-                if earlier.done and earlier.output is not None:
-                    found.append(earlier.output)
-                    if earlier.last is not None and earlier.last.input is not None:
-                        found.append(earlier.last.input)
+        elif prepared.kind is ActionKind.PROMPT:
+            if unread := self._histories.unread(prepared):
+                return [*unread]
+            found.extend(kept for kept in self._histories.values(prepared) if kept is not None)
         for event in step.exchanges.get(work.item, ()):
             parts = (event.sent, event.output) if isinstance(event, ModelTurn) else (event.result,)
             found.extend(kept for kept in parts if kept is not None)
         return [kept for kept in found if kept.blob is not None and kept.blob.sha256 not in self._loaded]
 
-    async def load(self, values: list[Kept]) -> None:
-        """Load large values into memory."""
+    async def load(self, values: list[Kept | Turns]) -> None:
+        """Load large values and conversations into memory."""
         for kept in values:
-            if kept.blob is not None:
+            if isinstance(kept, Turns):
+                await self._histories.read(kept)
+            elif kept.blob is not None:
                 self._loaded[kept.blob.sha256] = await self._core.store.load_value(kept)
         while len(self._loaded) > max(CACHED_VALUES, len(values)):
             self._loaded.popitem(last=False)
@@ -181,8 +180,8 @@ class InputResolver:
         environment, options = _NO_ENVIRONMENT, resolved.options
         if prepared.kind is ActionKind.AGENT:
             options = {**options, "history": [self._as_told(turn) for turn in self._turns(prepared)]}
-        elif prepared.kind is ActionKind.PROMPT and self._wants_history(prepared, options):
-            options = {**options, "earlier": self._earlier(prepared), "compression": self._core.compression}
+        elif prepared.kind is ActionKind.PROMPT and (before := self._histories.options(prepared, options)):
+            options = {**options, **before}
         if prepared.takes_environment:
             environment = {**source.child_environment(prepared.definition), **self._own_variables(work), **resolved.env}
         work.ports = AttemptPorts(self._driver, work)
@@ -213,32 +212,6 @@ class InputResolver:
         return call, kept
 
     # --- conversations with models
-
-    def _wants_history(self, prepared: PreparedStep, options: Mapping[str, Any]) -> bool:
-        """Return whether earlier outputs go into a prompt."""
-        written = options.get("history")
-        return self._core.compression is not None if written is None else history_choice(written).word != NO_HISTORY
-
-    def _earlier(self, prepared: PreparedStep) -> list[dict[str, Any]]:
-        """Return the results of the steps that a prompt waits for, however far, those that come first first.
-
-        Each is `{step_id, kind, asked, output}`; `asked` is its prompt or request, None for other steps.
-        """
-        found = []
-        for name in steps_before(prepared.id, self._state):
-            step = self._state.steps[name]
-            if step.done and step.output is not None:
-                asked = self.value_of(step.last.input) if step.last is not None and step.last.input is not None else {}
-                question = asked.get("prompt", asked.get("request")) if isinstance(asked, dict) else None
-                found.append(
-                    {
-                        "step_id": name,
-                        "kind": step.outline.kind,
-                        "asked": question,
-                        "output": self.value_of(step.output),
-                    }
-                )
-        return found
 
     def _asked_hash(self, work: Work, kept: Kept) -> str:
         """Return the hash of what a prompt or an agent asks: what an earlier attempt left is for just that."""

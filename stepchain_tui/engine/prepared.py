@@ -125,6 +125,8 @@ class PreparedStep:
         self.takes_environment = kind is ActionKind.SHELL or mode in (Mode.PROCESS, Mode.CLUSTER)
         """Its work is done by a process that gets its environment and its folder."""
         self.has_breaker = kind in HAVE_BREAKERS
+        self.talks = kind in (ActionKind.PROMPT, ActionKind.AGENT)
+        """It holds a conversation with a model."""
         self.plan_folder = plan_folder
         self.policy = _policy(step, kind, plan, settings)
         self.when = None if step.when is None else compile_condition(step.when)
@@ -140,7 +142,8 @@ class PreparedStep:
             parts = [part for part in (self.value, self.args, self.options, self.surroundings) if not _is_plain(part)]
             if parts:
                 self.is_constant, self.references = False, self._references(parts)
-        self.needs_nothing = self.is_constant and self.when is None and not self.is_map
+        talks = kind in (ActionKind.PROMPT, ActionKind.AGENT)  # and so may go on from what was said before
+        self.needs_nothing = self.is_constant and self.when is None and not self.is_map and not talks
         """Neither its body nor whether it runs depends on any result."""
         self.constant: tuple[Resolved, Kept] | None = None
         """The input of a step without expressions: the same every time."""

@@ -95,6 +95,26 @@ class AttemptState(msgspec.Struct, gc=False):
     """The event that it began with."""
 
 
+class Answered(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """A model's latest answer to a step that is no map.
+
+    Attributes:
+        attempt: The attempt that it was given in.
+        first_seq: The event of the first turn of its conversation.
+        seq: The event of the answer.
+        response_id: The provider's id of it.
+        provider: Who answered, as in `model.turn`.
+        model: The model that answered.
+    """
+
+    attempt: int
+    first_seq: int
+    seq: int
+    response_id: str = ""
+    provider: str = ""
+    model: str = ""
+
+
 class ItemState(msgspec.Struct, gc=False):
     """One item of a map; `attempt` is the last one begun at this index (0: none), `tries` those used up."""
 
@@ -130,6 +150,7 @@ class StepState(msgspec.Struct, gc=False):
         answers: What persons said of tool calls since then, by item and call id: they are not asked for again.
         exchanges: What was said and done so far with a model, by item: answers and ended tool calls, which the next
             attempt goes on from. Gone when there is a result, or a failure that another try would only repeat.
+        answered: A model's latest answer: where its conversation is among the events.
     """
 
     outline: e.StepOutline
@@ -161,6 +182,7 @@ class StepState(msgspec.Struct, gc=False):
     wanted_anew: bool = False
     answers: dict[tuple[int | None, str], e.ToolApprovalGiven] = {}
     exchanges: dict[int | None, list[e.ModelTurn | e.ToolFinished]] = {}
+    answered: Answered | None = None
 
     @property
     def id(self) -> str:
@@ -394,6 +416,8 @@ class RunState:
                     step.usage = Usage()
                 step.usage.add(event)
                 self.usage.add(event)
+                if event.output is not None and event.item is None and event.turn:
+                    step.answered = _answered(step, event)
                 if event.output is not None and not event.replayed:
                     step.exchanges.setdefault(event.item, []).append(event)
             case e.ToolApprovalGiven():
@@ -649,3 +673,15 @@ class RunState:
         if step.items is None or not 0 <= index < len(step.items):
             raise InternalError(f"step '{step.outline.id}' has no item {index}")
         return step.items[index]
+
+
+def _answered(step: StepState, turn: e.ModelTurn) -> Answered:
+    before = step.answered
+    return Answered(
+        attempt=turn.attempt,
+        first_seq=turn.seq if before is None or turn.turn == 1 else before.first_seq,
+        seq=turn.seq,
+        response_id=turn.response_id,
+        provider=turn.provider,
+        model=turn.model,
+    )

@@ -85,11 +85,14 @@ class Bench:
         scheduler: Scheduler | None = None,
         client: Any = None,
         clock: JumpingClock | None = None,
+        **engine: Any,
     ) -> None:
         self.store = store or MemoryStore()
         self.folder = folder or Path.cwd()
         self.clock = clock or JumpingClock()
-        self.engine = Engine(self.store, settings=settings, scheduler=scheduler, client=client, clock=self.clock)
+        self.engine = Engine(
+            self.store, settings=settings, scheduler=scheduler, client=client, clock=self.clock, **engine
+        )
         self._watch: asyncio.Task[None] | None = None
 
     async def __aenter__(self) -> Self:
