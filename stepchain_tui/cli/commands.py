@@ -19,6 +19,7 @@ _MODULES = {
     "runs": "reading",
     "show": "reading",
     "logs": "logs",
+    "transcript": "transcripts",
     "why": "explaining",
     "diff": "comparing",
     "open": "opening",
