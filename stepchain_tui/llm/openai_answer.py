@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator, Mapping
-from typing import Any
+from typing import Any, TypedDict
 
 from stepchain_tui.llm.types import CallRequest, Citation
 
@@ -17,6 +17,15 @@ BETWEEN_MESSAGES = "\n\n"
 _CITED = ("url_citation", "file_citation", "container_file_citation", "file_path")
 _WEB = ("http://", "https://")
 _NAME_LIMIT = 2_000
+
+
+class TokenCounts(TypedDict):
+    """What an answer took, by the names of `ModelAnswer`."""
+
+    input_tokens: int | None
+    output_tokens: int | None
+    cached_tokens: int | None
+    reasoning_tokens: int | None
 
 
 def field_of(thing: Any, name: str) -> Any:
@@ -87,14 +96,14 @@ def citations_of(items: Iterable[Mapping[str, Any]]) -> tuple[Citation, ...]:
     return tuple(found)
 
 
-def usage_of(response: Any) -> dict[str, int | None]:
-    """Return what an answer took, by the names of `ModelAnswer`; None for what the server does not say."""
+def usage_of(response: Any) -> TokenCounts:
+    """Return what an answer took; None for what the server does not say."""
     usage = field_of(response, "usage")
     return {
         "input_tokens": _count(usage, "input_tokens"),
         "output_tokens": _count(usage, "output_tokens"),
-        "cached_tokens": _count(field_of(usage, "input_tokens_details"), "cached_tokens"),
-        "reasoning_tokens": _count(field_of(usage, "output_tokens_details"), "reasoning_tokens"),
+        "cached_tokens": _detail(usage, "input_tokens_details", "cached_tokens"),
+        "reasoning_tokens": _detail(usage, "output_tokens_details", "reasoning_tokens"),
     }
 
 
@@ -123,6 +132,12 @@ def _name(value: Any) -> str:
 def _count(counts: Any, name: str) -> int | None:
     value = field_of(counts, name)
     return value if isinstance(value, int) and not isinstance(value, bool) and value >= 0 else None
+
+
+def _detail(usage: Any, inside: str, name: str) -> int | None:
+    """Return a count that the API nests; whoever writes usage by hand writes it flat."""
+    nested = _count(field_of(usage, inside), name)
+    return _count(usage, name) if nested is None else nested
 
 
 def _is_text(value: Any) -> bool:

@@ -61,7 +61,15 @@ async def test_an_error_then_text_is_a_failure_and_then_a_success():
     [
         ([], "needs `replies`"),
         ([{"txt": "x"}], "unknown key 'txt'"),
-        ([{}], "needs `text` or `error`"),
+        ([{}], "needs `text`, `calls`, `refusal` or `error`"),
+        ([{"text": "x", "usage": {"input_token": 3}}], "usage: unknown key 'input_token'"),
+        ([{"text": "x", "usage": {"input_tokens": "3"}}], "usage.input_tokens: not a number of tokens"),
+        ([{"calls": {"name": "add"}}], "calls: not a list of mappings"),
+        ([{"calls": [{"arguments": {}}]}], r"calls\[0\]: needs the `name` of a tool"),
+        ([{"calls": [{"name": "add", "args": {}}]}], r"calls\[0\]: unknown key 'args'"),
+        ([{"calls": [{"name": "add", "arguments": [1]}]}], r"calls\[0\]\.arguments: neither a mapping nor text"),
+        ([{"text": "x", "citations": ["https://x"]}], "citations: not a list of mappings"),
+        ([{"refusal": 5}], "refusal: not a text"),
         ([["x"]], "neither text nor a mapping"),
         ([{"error": {"type": "rate_limt"}}], "unknown type 'rate_limt'"),
         ([{"text": "x", "delay": "long"}], "not a number of seconds"),
@@ -73,3 +81,53 @@ async def test_a_reply_that_cannot_be_meant_says_which_and_why(replies, words):
         await ask(replies)
     assert caught.value.error_type is ErrorType.USER_ERROR
     assert caught.value.hint
+
+
+async def turn_of(replies, turn=1, attempt=1):
+    request = ModelRequest.of_text("?", attempt=attempt, turn=turn)
+    return await ScriptedModel(replies).answer(request, lambda text: None)
+
+
+CALL = {"calls": [{"name": "add", "arguments": {"a": 1}}]}
+
+
+async def test_each_turn_of_a_conversation_gets_the_next_reply():
+    answers = [await turn_of([CALL, "three"], turn) for turn in (1, 2, 3)]
+    assert [answer.finish_reason for answer in answers] == ["tool_calls", "stop", "stop"]
+    assert [answer.text for answer in answers] == ["", "three", "three"]
+
+
+async def test_a_conversation_that_goes_on_after_a_failed_try_gets_the_reply_after_the_error():
+    replies = [CALL, {"error": "server_error"}, "done"]
+    assert (await turn_of(replies, turn=1)).calls
+    with pytest.raises(AttemptError):
+        await turn_of(replies, turn=2)
+    assert (await turn_of(replies, turn=2, attempt=2)).text == "done"
+
+
+async def test_calls_have_ids_of_their_own_in_each_turn_and_their_items_go_back():
+    twice = {
+        "text": "Let me see.",
+        "calls": [{"name": "add", "arguments": {"a": "ä"}}, {"name": "b", "arguments": "{"}],
+    }
+    first, second = await turn_of([twice], 1), await turn_of([twice], 2)
+    assert [(call.name, call.arguments) for call in first.calls] == [("add", '{"a": "ä"}'), ("b", "{")]
+    assert len({call.call_id for call in (*first.calls, *second.calls)}) == 4
+    assert [item["type"] for item in first.items] == ["message", "function_call", "function_call"]
+    assert first.text == "Let me see."
+
+
+async def test_a_reply_can_cite_reason_and_refuse():
+    thoughts: list[str] = []
+    reply = {"text": "It is so.", "citations": [{"title": "A page", "url": "https://x"}], "reasoning": "Hm."}
+    answer = await ScriptedModel([reply]).answer(ModelRequest.of_text("?"), lambda text: None, thoughts.append)
+    assert [(one.title, one.url) for one in answer.citations] == [("A page", "https://x")]
+    assert thoughts == ["Hm."]
+    refused = await turn_of([{"refusal": "I will not."}])
+    assert (refused.text, refused.refused, refused.finish_reason) == ("I will not.", True, "refusal")
+
+
+async def test_usage_can_say_what_was_cached_and_reasoned():
+    usage = {"input_tokens": 9, "output_tokens": 5, "cached_tokens": 4, "reasoning_tokens": 3}
+    answer = await turn_of([{"text": "x", "usage": usage}])
+    assert (answer.cached_tokens, answer.reasoning_tokens) == (4, 3)
