@@ -7,7 +7,6 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from stepchain_tui.core.values import encode_json
-from stepchain_tui.llm.types import Item, user_message
 from stepchain_tui.run.failures import AttemptError
 from stepchain_tui.run.status import ErrorType
 from stepchain_tui.tools.json_schemas import SchemaFault
@@ -71,11 +70,11 @@ class AnswerMismatch(AttemptError, ValueError):  # noqa: N818 - the name of the 
             details={"differences": self.differences, "text": shown_text(text)},
         )
 
-    def repair(self) -> Item:
-        """Return the message by which the model is told, once."""
+    def repair_text(self) -> str:
+        """Return the message of the user by which the model is told, once."""
         lines = "\n".join(f"- {line}" for line in self.lines)
         more = "\n- and more like these" if self.more else ""
-        return user_message(
+        return (
             f"Your answer does not have the form that was asked for:\n{lines}{more}\n"
             "Answer again, whole, with JSON of that form only: no other text and no code fence."
         )
@@ -84,14 +83,19 @@ class AnswerMismatch(AttemptError, ValueError):  # noqa: N818 - the name of the 
         """Return what a person reads where the second answer did fit."""
         return f"{self}: it was asked for again"
 
-    def of_step(self, step_id: str) -> AttemptError:
-        """Return the failure of a step whose model was told and gave another wrong answer."""
+    def failure(self, step_id: str, text: str = "") -> AttemptError:
+        """Return the failure of a step whose model was told and gave another wrong answer.
+
+        Args:
+            step_id: The step; empty outside of plans.
+            text: The answer, where the error does not hold it.
+        """
         return AttemptError(
             f"step '{step_id}': {self}; it was asked for again once" if step_id else str(self),
             error_type=self.error_type,
             hint=self.hint,
             exception=self.exception,
-            details=self.details,
+            details={**self.details, "text": self.details["text"] or shown_text(text)},
         )
 
 

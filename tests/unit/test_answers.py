@@ -174,11 +174,11 @@ def test_differences_name_the_place_what_was_expected_and_what_came(folder: Path
         "message": "$.items[0].price: a number was expected, got text 'n/a'",
     }
     assert wrong.error_type is ErrorType.USER_ERROR
-    failure = wrong.of_step("brief")
+    failure = wrong.failure("brief")
     assert str(failure).startswith("step 'brief': the answer does not fit `expects`: $.count")
     assert failure.details["differences"] == wrong.differences
     assert failure.details["text"].startswith('{"items"')
-    assert all(line in wrong.repair()["content"] for line in wrong.lines)
+    assert all(line in wrong.repair_text() for line in wrong.lines)
 
 
 def test_a_choice_is_told_by_the_one_that_was_meant(folder: Path) -> None:
