@@ -16,6 +16,7 @@ _MODULES = {
     "validate": "plans",
     "schema": "plans",
     "graph": "plans",
+    "plan": "planning",
     "runs": "reading",
     "show": "reading",
     "logs": "logs",
@@ -46,7 +47,7 @@ _MODULES = {
 }
 """Command -> the module that has it as a function of the same name, in the order of the help."""
 
-LATER = ("plan", "replay")
+LATER = ("replay",)
 """Commands that are named and not there yet."""
 
 _APP = "app"

@@ -7,6 +7,7 @@ the plan says is never begun from here.
 
 from __future__ import annotations
 
+import asyncio
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -18,6 +19,7 @@ from stepchain_tui.core.settings import Settings
 from stepchain_tui.engine.engine import Engine
 from stepchain_tui.engine.executor import result_of
 from stepchain_tui.engine.source import RunSource
+from stepchain_tui.engine.toolbox import server_spec
 from stepchain_tui.llm import SCRIPTED, choose_model
 from stepchain_tui.llm.decomposer import ANSWER_SCHEMA, MAX_STEPS, question, system_text
 from stepchain_tui.plan import Plan, function_reference, parse_plan
@@ -111,9 +113,8 @@ def require_model(model: str | None, settings: Settings, environment: Mapping[st
 
 def asking_keys(model: str | None, replies: Sequence[Any] | None, temperature: float | None = None) -> dict[str, Any]:
     """Return the keys of a prompt step that say which model is asked, and how."""
-    keys = {"model": model or None, "temperature": temperature, "timeout": _MODEL_SECONDS}
-    if replies is not None:
-        keys["replies"] = list(replies)
+    given = list(replies) if replies is not None else None
+    keys = {"model": model or None, "temperature": temperature, "timeout": _MODEL_SECONDS, "replies": given}
     return {key: value for key, value in keys.items() if value is not None}
 
 
@@ -299,6 +300,53 @@ def tools_at_hand(names: Iterable[ToolName], folder: Path, settings: Settings) -
         AttemptError: A function cannot be loaded.
     """
     return [_tool(name, folder, settings) for name in names]
+
+
+async def told_tools(
+    engine: Engine, names: Iterable[ToolName], folder: Path, settings: Settings, *, connect: bool
+) -> list[dict[str, Any]]:
+    """Return `tools_at_hand` with what the servers among them tell of their tools.
+
+    Args:
+        engine: Connects to the servers.
+        names: The tools.
+        folder: What `./` is relative to.
+        settings: The user's settings.
+        connect: Ask the servers; else only their names are told.
+
+    Raises:
+        UsageError: There is no such tool.
+        AttemptError: A server cannot be reached, or a function cannot be loaded.
+    """
+    rows = await asyncio.to_thread(tools_at_hand, list(names), folder, settings)
+    found: list[dict[str, Any]] = []
+    for row in rows:
+        server, _, tool = str(row["name"]).partition(".")
+        if connect and ":" not in row["name"] and server in settings.mcp_servers:
+            found += await _server_rows(engine, server, tool, folder, settings)
+        else:
+            found.append(row)
+    return found
+
+
+async def _server_rows(
+    engine: Engine, server: str, tool: str, folder: Path, settings: Settings
+) -> list[dict[str, Any]]:
+    spec = server_spec(server, Plan(steps=()), folder, settings)
+    listed = [one for one in await engine.core.executors.servers.get(spec).tools() if spec.allows(one.name)]
+    if tool and tool not in (known := [one.name for one in listed]):
+        hint = did_you_mean(tool, known) or f"It has: {', '.join(known[:20])}."
+        raise UsageError(f"the MCP server '{server}' has no tool '{tool}'", hint=hint)
+    return [
+        {
+            "name": f"{server}.{one.name}",
+            "use": f"`tool: {server}.{one.name}`, or under a prompt's `tools`",
+            "description": spec.redactor.text(one.description),
+            "arguments": spec.redactor.value(one.input_schema),
+        }
+        for one in listed
+        if not tool or one.name == tool
+    ]
 
 
 def usual_tools(settings: Settings) -> list[str]:

@@ -51,11 +51,17 @@ ANSWER_SCHEMA: Mapping[str, Any] = {
         "defaults": {"type": "object"},
         "steps": {
             "type": "array",
-            "items": {"type": "object", "properties": {"id": {"type": "string"}}, "required": ["id"]},
+            "items": {
+                "type": "object",
+                "properties": {"id": {"type": "string"}},
+                "required": ["id"],
+                "additionalProperties": True,
+            },
         },
         "notes": {"type": "array", "items": {"type": "string"}},
     },
     "required": ["goal", "steps"],
+    "additionalProperties": True,
 }
 """The JSON schema that an answer has to fit. What a step may hold is left to the plan room, whose words are better."""
 

@@ -161,10 +161,12 @@ def test_the_model_is_told_problems_without_files_and_lines(tmp_path):
     ],
 )
 def test_an_answer_that_is_no_plan_is_one_clear_error(answer, why):
-    with pytest.raises(AttemptError, match="no plan was made: the model's answer is no plan") as caught:
-        answering(answer).decompose("Greet")
+    with pytest.raises(AttemptError, match="the model's answer is no plan") as caught:
+        read_answer(answer)
     assert why in caught.value.message
     assert caught.value.hint
+    with pytest.raises(AttemptError, match="no plan was made: "):
+        answering(answer).decompose("Greet")
 
 
 @pytest.mark.parametrize("around", ["```json\n{}\n```", "Here it is:\n{}", '{{"plan": {}}}'])
