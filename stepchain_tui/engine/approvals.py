@@ -14,7 +14,7 @@ from stepchain_tui.plan import InputSpec, Plan
 from stepchain_tui.plan.inputs import resolve_inputs
 from stepchain_tui.run import events as e
 from stepchain_tui.run.failures import Failure
-from stepchain_tui.run.state import BREAKPOINT, TOOL_APPROVAL, StepState
+from stepchain_tui.run.state import BREAKPOINT, BUDGET, TOOL_APPROVAL, StepState
 from stepchain_tui.run.status import ErrorType
 from stepchain_tui.run.values import Kept
 
@@ -108,6 +108,11 @@ class Approvals:
         """Return whether the step waits for a word on a tool call."""
         found = self.open.get(step_id)
         return found is not None and found.waiting.reason == TOOL_APPROVAL
+
+    def asks_about_budget(self, step_id: str) -> bool:
+        """Return whether the step waits at a budget."""
+        found = self.open.get(step_id)
+        return found is not None and found.waiting.reason == BUDGET
 
     def renew(self, step_id: str) -> None:
         """Take note that the run's plan was revised while a question is open."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
+from stepchain_tui.engine.budgets import Reached
 from stepchain_tui.engine.work import Ending, Result
 from stepchain_tui.executors.types import ApprovalNeeded, SkipStep, StepCall, StepExecutor
 from stepchain_tui.resilience.classify import classify
@@ -22,7 +23,7 @@ async def carry_out(executor: StepExecutor, call: StepCall, kind: str) -> Result
         outcome = await executor.execute(call)
     except asyncio.CancelledError:
         return _STOPPED
-    except ApprovalNeeded as asked:
+    except (ApprovalNeeded, Reached) as asked:
         return Result(Ending.ASKS, asks=asked)
     except SkipStep as skip:
         return Result(Ending.SKIPPED, reason=skip.reason)

@@ -16,6 +16,7 @@ from stepchain_tui.engine.hashes import StepHasher
 from stepchain_tui.engine.recorder import Recorder
 from stepchain_tui.engine.scheduler import Scheduler, Slots
 from stepchain_tui.engine.work import Work
+from stepchain_tui.llm.prices import Prices
 from stepchain_tui.store.base import AbstractStore
 
 if TYPE_CHECKING:
@@ -37,6 +38,7 @@ class EngineCore:
         scheduler: Scheduler,
         breakers: Mapping[str, Mapping[str, Any]] | None = None,
         compression: Any = None,
+        prices: Prices | None = None,
     ) -> None:
         self.store = store
         self.recorder = recorder
@@ -52,6 +54,8 @@ class EngineCore:
         self.loop = asyncio.get_running_loop()
         self.compression = compression
         """What decides how earlier outputs go into prompts that say nothing of it, see `llm.history`; None for not."""
+        self.prices = prices or Prices()
+        """What tokens cost, as far as it is known."""
         self.deadlines = Deadlines(self.loop, _stop_overdue)
         self.thread_id = threading.get_ident()
 
@@ -65,6 +69,7 @@ class EngineCore:
             clock=self.clock,
             scheduler=self.scheduler,
             compression=self.compression,
+            prices=self.prices,
         )
         other.hasher = self.hasher
         return other

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from stepchain_tui.engine.alarms import Alarms
 from stepchain_tui.engine.approvals import Approvals
 from stepchain_tui.engine.attempts import Attempts
+from stepchain_tui.engine.budgets import Budgets
 from stepchain_tui.engine.endings import Endings
 from stepchain_tui.engine.frontier import Frontier
 from stepchain_tui.engine.graph import graph_of
@@ -89,6 +90,7 @@ class Driver:
         self.maps = Maps(self)
         self.groups = Groups(self)
         self.approvals = Approvals(self)
+        self.budgets = Budgets(self)
         self.done: asyncio.Future[RunStatus] = core.loop.create_future()
         self.on_left: Callable[[], None] = lambda: None
         """Called right before `done`: whoever waits for it finds the run free to be taken up again."""
@@ -109,6 +111,7 @@ class Driver:
             elif step.outline.is_map and step.status is StepStatus.RUNNING and not self.passive:
                 self.maps.reopen(step)
         self.find_work(self.state.steps.values())
+        self.budgets.look_again()
         self.settle()
 
     def find_work(self, steps: Iterable[StepState]) -> None:
@@ -148,6 +151,7 @@ class Driver:
         self.alarms.drop()
         self.groups.renew()
         self.queue_anew()
+        self.budgets.look_again()
 
     def queue_anew(self) -> None:
         """Find out once more what is ready, and in which order."""
@@ -196,7 +200,9 @@ class Driver:
     def _has_room(self, lane: Lane) -> bool:
         if lane is NO_LANE:
             return True
-        limit, map_id, scope = lane
+        limit, map_id, scope, talks = lane
+        if talks and self.budgets.holds(map_id, scope):
+            return False
         if limit is not None and not self.limits[limit].free:
             return False
         if scope and not self.groups.has_room(scope):

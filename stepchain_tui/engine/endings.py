@@ -9,6 +9,7 @@ from msgspec import structs
 
 from stepchain_tui.engine.body import failed
 from stepchain_tui.engine.breakers import refused_by_breaker, waits_for_probe
+from stepchain_tui.engine.budgets import Reached
 from stepchain_tui.engine.reuse import keep_result, keeps_result, origin_of
 from stepchain_tui.engine.tool_approvals import ask_for_tool
 from stepchain_tui.engine.work import Ending, Result, Stop, Work
@@ -45,6 +46,8 @@ class Endings:
             self._driver.release(work)
         if work.ports is not None:
             work.ports.end()
+        if work.step.talks:
+            self._driver.budgets.attempt_ended(work)
         if result.ending is Ending.SUCCEEDED:
             result = self._succeeded(work, result)
         elif result.ending is Ending.CACHED:
@@ -200,8 +203,11 @@ class Endings:
             self._emit(e.StepCancelled, **where, reason=reason)
             self._driver.frontier.step_ended(work.step.id)
 
-    def _asks(self, work: Work, asked: ApprovalNeeded) -> None:
+    def _asks(self, work: Work, asked: ApprovalNeeded | Reached) -> None:
         """Ask a person about a tool call; while another item of the map asks already, the item is sent back."""
+        if isinstance(asked, Reached):
+            self._driver.budgets.ask(work, asked)
+            return
         approvals = self._driver.approvals
         approvals.one_by_one.add(work.step.id)
         if work.step.id in approvals.open:

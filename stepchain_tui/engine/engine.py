@@ -13,6 +13,7 @@ from stepchain_tui.core.clock import Clock, SystemClock
 from stepchain_tui.core.errors import CommandRefusedError, InternalError, StoreError
 from stepchain_tui.core.ids import check_run_id
 from stepchain_tui.core.ids import new_run_id as new_run_id_at
+from stepchain_tui.core.paths import prices_path
 from stepchain_tui.core.settings import Settings
 from stepchain_tui.engine.control import apply_command
 from stepchain_tui.engine.core import EngineCore
@@ -27,6 +28,7 @@ from stepchain_tui.engine.source import RunSource
 from stepchain_tui.engine.takeover import is_owner_dead
 from stepchain_tui.executors.factory import Executors
 from stepchain_tui.executors.sources import learn_settings_types
+from stepchain_tui.llm.prices import load_prices
 from stepchain_tui.plan.check import require_valid
 from stepchain_tui.run.state import RunState
 from stepchain_tui.store.base import AbstractStore, Command
@@ -131,6 +133,7 @@ class Engine:
             scheduler=self._scheduler,
             breakers=await self.store.read_breakers(),
             compression=self._compression,
+            prices=await asyncio.to_thread(load_prices, prices_path()),
         )
         self._owned = OwnedRuns(self._core)
         self._watcher = asyncio.get_running_loop().create_task(self._watch_commands(), name="commands")

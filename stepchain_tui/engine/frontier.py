@@ -171,5 +171,8 @@ class Frontier:
                 continue
             if self._state.steps[work.step.id].status is StepStatus.QUEUED:
                 continue  # said before: by an engine that ended since, or before the queue was made anew
-            why = reason or (f"limit '{work.step.limit}' is full" if work.step.limit else "the cap over all runs")
+            if work.step.talks and self._driver.budgets.holds(None, work.step.scope):
+                why = "held back by the budget"
+            else:
+                why = reason or (f"limit '{work.step.limit}' is full" if work.step.limit else "the cap over all runs")
             self._emit(e.StepQueued, step_id=work.step.id, reason=why)

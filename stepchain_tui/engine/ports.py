@@ -23,6 +23,8 @@ TEXT_DELAY = 0.1
 """Seconds after which a piece of streamed text is stored although its line has not ended."""
 THREAD_BUFFER = 1_000_000
 """Characters a thread may be ahead of the loop before its `print` waits."""
+MOST_TOKENS = 10**12
+"""A number of tokens above this is a mistake of the server, or worse."""
 
 _ahead = threading.Condition()
 """Where threads that are far ahead of the loop wait."""
@@ -31,12 +33,22 @@ _ahead = threading.Condition()
 class AttemptPorts:
     """The ports of one attempt (`executors.types.CallPorts`)."""
 
-    __slots__ = ("_core", "_driver", "_from_thread", "_partial", "_text_timer_set", "_thread_size", "_work")
+    __slots__ = (
+        "_asked_model",
+        "_core",
+        "_driver",
+        "_from_thread",
+        "_partial",
+        "_text_timer_set",
+        "_thread_size",
+        "_work",
+    )
 
     def __init__(self, driver: Driver, work: Work) -> None:
         self._driver = driver
         self._work = work
         self._core = driver.core
+        self._asked_model = ""
         self._partial: dict[str, str] = {}
         self._text_timer_set = False
         self._from_thread: list[tuple[str, str]] = []
@@ -103,24 +115,39 @@ class AttemptPorts:
         **facts: Any,
     ) -> None:
         """Keep one answer of a model as an event, with what it cost."""
+        said = facts.get("output")
         for name in ("sent", "output"):
             if facts.get(name) is not None:
                 facts[name] = self._keep(list(facts[name]))
-        call = self._work.call
+        call, prices = self._work.call, self._core.prices
+        counts = {"input_tokens": _counted(input_tokens), "output_tokens": _counted(output_tokens)}
+        for name in ("cached_tokens", "reasoning_tokens"):
+            facts[name] = _counted(facts.get(name))
+        provider, cached = facts.get("provider", ""), facts["cached_tokens"]
+        cost = None
+        if not facts.get("replayed"):  # a model may call itself otherwise than it is asked for
+            costs = (prices.cost(provider, name, cached_tokens=cached, **counts) for name in (model, self._asked_model))
+            cost = next((found for found in costs if found is not None), None)
         self._emit(
             e.ModelTurn,
             model=model,
             response_id=response_id,
-            input_tokens=input_tokens,
-            output_tokens=output_tokens,
             duration=duration,
             content_hash=self._driver.inputs.asked_hash(self._work) if call is not None else "",
+            cost=cost,
+            **counts,
             **facts,
         )
+        if cost is None and prices.problem and self._driver.budgets.first_without_prices():
+            self.note(f"warning: no price is known: {prices.problem}")
+        self._driver.budgets.turn_ended(self._work, **counts, cost=cost, characters=len(str(said or "")))
 
     def before_turn(self, *, model: str, provider: str, input_tokens: int, output_tokens: int | None = None) -> str:
         """Return the model to ask, where the budgets allow it."""
-        return model
+        self._asked_model = self._driver.budgets.before_turn(
+            self._work, model=model, provider=provider, input_tokens=input_tokens, output_tokens=output_tokens
+        )
+        return self._asked_model
 
     def tool_started(self, *, call_id: str, tool_name: str, arguments: Any) -> None:
         """Keep as an event that a tool is called."""
@@ -218,3 +245,9 @@ class AttemptPorts:
             text=text,
         )
         self._core.recorder.log(self._driver.run_id, line)
+
+
+def _counted(tokens: Any) -> int | None:
+    """Return a number of tokens as a provider told it, None for what can be none."""
+    is_count = isinstance(tokens, int) and not isinstance(tokens, bool) and 0 <= tokens <= MOST_TOKENS
+    return tokens if is_count else None

@@ -27,7 +27,9 @@ from stepchain_tui.run.status import STEP_ENDED, Mark, StepStatus
 
 _SHOWN_ONLY = frozenset(("name", "description", "tags"))
 """Keys that change nothing of what is done."""
-_NEXT_TIME = frozenset(("retry", "timeout", "priority", "on_failure", "trigger_rule", "breakpoint", "on_interrupt"))
+_NEXT_TIME = frozenset(
+    ("retry", "timeout", "priority", "on_failure", "trigger_rule", "breakpoint", "on_interrupt", "budget")
+)
 """Keys that a step which runs may get new values of: they count from its next try, or from its end."""
 
 _WITH_CODE = frozenset((ActionKind.FUNCTION, ActionKind.TOOL, ActionKind.AGENT))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from stepchain_tui.core.errors import CommandRefusedError, UsageError
+from stepchain_tui.engine.budget_answers import answer_budget_by_hand
 from stepchain_tui.engine.calling_off import (
     call_back,
     call_off,
@@ -170,6 +171,8 @@ def approve(order: Order) -> str:
         message = _go_on(order, step, approved)
     elif driver.approvals.asks_for_tool(step.id):
         message = answer_by_hand(order, step, approved, given)
+    elif driver.approvals.asks_about_budget(step.id):
+        message = answer_budget_by_hand(order, step, approved, given)
     else:
         for name in ("input", "output"):
             if name in order.arguments:

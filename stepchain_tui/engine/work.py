@@ -12,6 +12,7 @@ from stepchain_tui.run.failures import Failure
 from stepchain_tui.run.values import BlobReference
 
 if TYPE_CHECKING:
+    from stepchain_tui.engine.budgets import Reached
     from stepchain_tui.engine.ports import AttemptPorts
     from stepchain_tui.engine.prepared import PreparedStep
     from stepchain_tui.engine.reuse import CacheAnswer
@@ -19,11 +20,12 @@ if TYPE_CHECKING:
     from stepchain_tui.resilience.breaker import Breaker, Ticket
 
 
-Lane = tuple[str | None, str | None, str]
-"""The slots that work needs besides the run's: a named limit, the map whose item it is, the sub-plan it is in."""
+Lane = tuple[str | None, str | None, str, bool]
+"""The slots that work needs besides the run's: a named limit, the map whose item it is, the sub-plan it is in; and
+whether it talks to a model, which a budget may hold back."""
 
 
-NO_LANE: Lane = (None, None, "")
+NO_LANE: Lane = (None, None, "", False)
 
 
 class Stop(Enum):
@@ -73,10 +75,11 @@ class Work(msgspec.Struct, eq=False):
     @property
     def lane(self) -> Lane:
         """What slots it needs besides the run's: a named limit, and its map's own."""
+        step = self.step
         if self.item is None:
-            step = self.step
-            return NO_LANE if step.limit is None and not step.scope else (step.limit, None, step.scope)
-        return (self.step.limit, self.step.id, self.step.scope)
+            needs_nothing = step.limit is None and not step.scope and not step.talks
+            return NO_LANE if needs_nothing else (step.limit, None, step.scope, step.talks)
+        return (step.limit, step.id, step.scope, step.talks)
 
     @property
     def key(self) -> tuple[str, int | None]:
@@ -104,4 +107,4 @@ class Result(msgspec.Struct, frozen=True):
     output: Any = None
     failure: Failure | None = None
     reason: str = ""
-    asks: ApprovalNeeded | None = None
+    asks: ApprovalNeeded | Reached | None = None

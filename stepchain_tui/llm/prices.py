@@ -12,7 +12,6 @@ import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from importlib import resources
 from pathlib import Path
 from typing import Any
 
@@ -141,8 +140,7 @@ def load_prices(path: Path | None) -> Prices:
     Args:
         path: The user's file; it need not exist. None for our prices alone.
     """
-    text = resources.files("stepchain_tui.llm").joinpath("prices.json").read_text(encoding="utf-8")
-    data = json.loads(text)
+    data = json.loads(Path(__file__).with_name("prices.json").read_text(encoding="utf-8"))
     prices = Prices(shipped=_read_models(data["models"]), date=data["date"], path=path)
     if path is None:
         return prices

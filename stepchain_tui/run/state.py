@@ -16,6 +16,7 @@ import msgspec
 
 from stepchain_tui.core.errors import InternalError, UnknownStepError
 from stepchain_tui.run import events as e
+from stepchain_tui.run.budgets import BudgetAnswers, changed_budgets
 from stepchain_tui.run.failures import Failure
 from stepchain_tui.run.status import STEP_ENDED, STEP_MOVES, AttemptStatus, ErrorType, Mark, RunStatus, StepStatus
 from stepchain_tui.run.values import Kept
@@ -93,6 +94,8 @@ class AttemptState(msgspec.Struct, gc=False):
     """Where an output from the cache was made, as `RUN/STEP`."""
     seq: int = 0
     """The event that it began with."""
+    usage: Usage | None = None
+    """The answers of models in it, None where none was asked."""
 
 
 class Answered(msgspec.Struct, frozen=True, kw_only=True, gc=False):
@@ -148,6 +151,8 @@ class StepState(msgspec.Struct, gc=False):
         generation: How often its effect was wanted anew; part of the idempotency key.
         wanted_anew: A person ran it again by hand: no kept result will do.
         answers: What persons said of tool calls since then, by item and call id: they are not asked for again.
+        usage: The answers of models in all its attempts, None where none was asked.
+        spent: Those since it was last made anew: what its budget counts.
         exchanges: What was said and done so far with a model, by item: answers and ended tool calls, which the next
             attempt goes on from. Gone when there is a result, or a failure that another try would only repeat.
         answered: A model's latest answer: where its conversation is among the events.
@@ -173,6 +178,7 @@ class StepState(msgspec.Struct, gc=False):
     started_at: datetime | None = None
     finished_at: datetime | None = None
     usage: Usage | None = None
+    spent: Usage | None = None
     breakpoint: str = ""
     passed: bool = False
     given_input: Kept | None = None
@@ -277,6 +283,8 @@ class RunState:
     """The event by which an engine last began with the run or went on with it."""
     allowed_tools: dict[str, int] = field(default_factory=dict)
     """Tools that a person allowed for the whole run, by `tool_key`, with the event that says so."""
+    budgets: dict[str, BudgetAnswers] = field(default_factory=dict)
+    """What persons said of budgets that were reached, by scope, see `run.budgets`."""
     layout: int = 1
     """Counts how often the run got other steps: by a revision, or by the parts of a map of plans."""
 
@@ -412,10 +420,7 @@ class RunState:
                 item.tries = max(0, item.tries - 1)
             case e.ModelTurn():
                 step = self.steps[event.step_id]
-                if step.usage is None:
-                    step.usage = Usage()
-                step.usage.add(event)
-                self.usage.add(event)
+                self._count(step, event)
                 if event.output is not None and event.item is None and event.turn:
                     step.answered = _answered(step, event)
                 if event.output is not None and not event.replayed:
@@ -471,6 +476,10 @@ class RunState:
         self.counts = {StepStatus.PENDING: len(self.steps)}
 
     def _revise(self, event: e.RunRevised) -> None:
+        if self.budgets:
+            for scope in changed_budgets(self.plan, event.plan):
+                if (said := self.budgets.get(scope)) is not None:
+                    said.begin_anew()
         self.revision, self.plan, self.plan_text = event.revision, event.plan, event.plan_text
         self.max_concurrent, self.plans = event.max_concurrent, event.plans
         if event.inputs is not None:
@@ -493,6 +502,17 @@ class RunState:
         for step in steps.values():
             self.counts[step.status] = self.counts.get(step.status, 0) + 1
 
+    def _count(self, step: StepState, turn: e.ModelTurn) -> None:
+        """Count what an answer of a model took: for the run, the step and the attempt."""
+        self.usage.add(turn)
+        step.usage, step.spent = step.usage or Usage(), step.spent or Usage()
+        step.usage.add(turn)
+        step.spent.add(turn)
+        attempt = step.attempts.get((turn.item, turn.attempt))
+        if attempt is not None:
+            attempt.usage = attempt.usage or Usage()
+            attempt.usage.add(turn)
+
     def _set(self, event: e.CommandApplied) -> None:
         """Change a setting of the run; the other commands take effect by the events that follow them."""
         arguments = event.arguments
@@ -512,6 +532,9 @@ class RunState:
                 to = StepStatus.SUCCEEDED
             else:
                 step.passed, step.given_input = True, event.input
+        elif waiting is not None and waiting.reason == BUDGET and isinstance(event.answer, dict):
+            scope = str(event.answer.get("scope", ""))
+            self.budgets.setdefault(scope, BudgetAnswers()).add(event.answer)
         self._move(step, to)
         step.interruptions = 0
         step.waiting, step.reason = None, ""
@@ -620,6 +643,8 @@ class RunState:
         step.answers.clear()
         if event.again:
             step.exchanges.clear()
+            step.spent = None
+            self.budgets.pop(event.step_id, None)
         step.generation += event.again
         step.wanted_anew = event.again and not event.cause
         step.marks -= {Mark.STALE, Mark.CACHED}

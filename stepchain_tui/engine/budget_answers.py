@@ -1,0 +1,149 @@
+"""What a person says at a budget: more of it, another model, no limit any more, or stop."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from stepchain_tui.core.errors import CommandRefusedError
+from stepchain_tui.engine.budgets import TOKENS, USD, scope_of, told
+from stepchain_tui.llm.choice import SCRIPTED
+from stepchain_tui.run import events as e
+from stepchain_tui.run.budgets import RUN, BudgetAction, amount
+from stepchain_tui.run.state import StepState
+from stepchain_tui.run.status import RunStatus
+
+if TYPE_CHECKING:
+    from stepchain_tui.engine.driver import Driver
+    from stepchain_tui.engine.order import Order
+
+_ACTIONS = tuple(action for action in BudgetAction if action is not BudgetAction.EDIT)
+_HOW = (
+    "Say how it is to go on: --field action=top_up (with usd=N or tokens=N), cheaper_model (with model=NAME), finish or "
+    "stop."
+)
+
+
+def answer_budget_by_hand(order: Order, step: StepState, approved: bool, given: dict[str, Any]) -> str:
+    """Carry out the command `approve` for a question about a budget.
+
+    Raises:
+        CommandRefusedError: The answer does not fit; the question stays open.
+    """
+    driver, waiting = order.driver, order.driver.approvals.open[step.id].waiting
+    for name in ("input", "output", "arguments", "remember"):
+        if name in order.arguments:
+            raise CommandRefusedError(f"step '{step.id}' waits at a budget, which takes no {name}", hint=_HOW)
+    asked = waiting.input.value if waiting.input is not None else {}
+    answer = {"scope": scope_of(waiting), **_read(driver, step.id, asked, approved, given)}
+    order.accept()
+    answer_budget(driver, step.id, answer, by=order.by)
+    return _said(answer, step.id, order.by)
+
+
+def _read(driver: Driver, step_id: str, asked: dict[str, Any], approved: bool, given: dict[str, Any]) -> dict[str, Any]:
+    """Return an answer as its event keeps it, checked."""
+    word = given.get("action")
+    if not approved and word is None:
+        word = BudgetAction.STOP
+    if word is None:
+        raise CommandRefusedError(
+            f"step '{step_id}' waits at a budget: a yes alone does not say how to go on", hint=_HOW
+        )
+    if word not in _ACTIONS or (not approved and word != BudgetAction.STOP):
+        raise CommandRefusedError(f"'{str(word)[:60]}' is no answer to a budget", hint=_HOW)
+    known = {"action", USD, TOKENS, "model"}
+    if unknown := sorted(str(name) for name in given if name not in known):
+        raise CommandRefusedError(f"the question of '{step_id}' has no field '{unknown[0]}'", hint=_HOW)
+    action = BudgetAction(word)
+    if action is BudgetAction.TOP_UP:
+        return {"action": action.value, **_top_up(driver, step_id, asked, given)}
+    if action is BudgetAction.CHEAPER_MODEL:
+        return {"action": action.value, "model": _model(driver, step_id, asked, given)}
+    return {"action": action.value}
+
+
+def _top_up(driver: Driver, step_id: str, asked: dict[str, Any], given: dict[str, Any]) -> dict[str, Any]:
+    unit, other = (USD, TOKENS) if asked.get("unit") == USD else (TOKENS, USD)
+    if (
+        given.get(other) not in (None, "")
+        and driver.budgets.written(step_id, str(asked.get("scope_id", RUN)), other) is None
+    ):
+        raise CommandRefusedError(
+            f"the budget has no limit in {other}: there is nothing to add to", hint=f"Give {unit}=N."
+        )
+    default = driver.approvals.open[step_id].waiting.fields.get(unit, {}).get("default")
+    found = {name: _number(name, given[name]) for name in (unit, other) if given.get(name) not in (None, "")}
+    return found or {unit: _number(unit, default)}
+
+
+def _number(name: str, value: Any) -> float:
+    """Return how much is added, from what was typed."""
+    if isinstance(value, str):
+        try:
+            value = float(value.strip().removeprefix("$").replace("_", ""))
+        except ValueError:
+            value = None
+    number = amount(value)
+    if not number or (name == TOKENS and number != int(number)):
+        what = "a whole number of tokens" if name == TOKENS else "an amount of dollars"
+        raise CommandRefusedError(
+            f"'{name}' is {what} above 0", hint=f"Write for example {name}={1 if name == USD else 10000}."
+        )
+    return int(number) if name == TOKENS else number
+
+
+def _model(driver: Driver, step_id: str, asked: dict[str, Any], given: dict[str, Any]) -> str:
+    model, provider = str(given.get("model") or "").strip(), str(asked.get("provider", ""))
+    if not model:
+        raise CommandRefusedError("which model is to be asked instead?", hint="Give model=NAME.")
+    if provider == SCRIPTED or model == SCRIPTED:
+        raise CommandRefusedError("answers that the plan writes have no cheaper model", hint="Top up, finish or stop.")
+    if model == asked.get("model"):
+        raise CommandRefusedError(f"{model} is the model that is asked already", hint="Give another one.")
+    if not driver.budgets.is_affordable(step_id, model, provider):
+        path = driver.core.prices.path
+        raise CommandRefusedError(
+            f"the price of {model} at {provider} is not known, and the budget is in dollars",
+            hint=f"Give a model whose price is known, or write its price into {path or 'prices.json'}.",
+        )
+    return model
+
+
+def answer_budget(driver: Driver, step_id: str, answer: dict[str, Any], *, by: str) -> None:
+    """Go on with what was said at a budget; the attempt that asked goes back to pending at no cost of a try.
+
+    Args:
+        driver: The run.
+        step_id: The step that waits.
+        answer: What was said, checked, see `run.budgets.BudgetAnswers`.
+        by: Who said it.
+    """
+    work = driver.approvals.open.pop(step_id).work
+    assert work is not None
+    where: dict[str, Any] = {"step_id": step_id, "attempt": work.attempt, "item": work.item}
+    driver.emit(e.StepResumed, **where, answer=answer, by=by)
+    if answer["action"] == BudgetAction.STOP:
+        driver.endings.send_back(work, f"stopped at its budget by {by}")
+        if driver.state.status in (RunStatus.RUNNING, RunStatus.WAITING) and not driver.paused:
+            driver.emit(e.RunPaused, reason=f"stopped at a budget by {by}")
+            driver.paused = True
+    else:
+        driver.endings.send_back(work, f"goes on: {answer['action'].replace('_', ' ')} by {by}")
+    driver.budgets.go_on(work)
+
+
+def _said(answer: dict[str, Any], step_id: str, by: str) -> str:
+    match answer["action"]:
+        case BudgetAction.TOP_UP:
+            parts = [
+                f"{told(unit, answer[unit])}{' tokens' if unit == TOKENS else ''}"
+                for unit in (USD, TOKENS)
+                if unit in answer
+            ]
+            return f"{step_id}: {' and '.join(parts)} more"
+        case BudgetAction.CHEAPER_MODEL:
+            return f"{step_id}: goes on with {answer['model']}"
+        case BudgetAction.FINISH:
+            return f"{step_id}: goes on without that budget"
+        case _:
+            return "stopped at the budget: the run is paused"

@@ -1,0 +1,391 @@
+"""Budgets: what is asked at the limit, who is held back meanwhile, and how a run goes on without paying twice."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections import defaultdict
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from stepchain_tui.core.paths import prices_path
+from stepchain_tui.executors.types import Outcome, StepCall
+from stepchain_tui.plan import ActionKind, plan_to_json
+from stepchain_tui.run.budgets import run_limits
+from stepchain_tui.store import MemoryStore
+from tests.support.engines import Bench, Watched, plan_of
+
+HOST = "models.test"
+
+
+class Talk:
+    """Carries prompts out as conversations of a few turns, each of which takes what the test says.
+
+    Attributes:
+        asked: The model of every answer that was really paid for, with its step.
+        takes: By step: the (input, output) tokens of each turn; 1,000 and 1,000 where nothing is said.
+        gates: By step: awaited in a turn that is in flight.
+    """
+
+    def __init__(self) -> None:
+        self.asked: list[tuple[str, str]] = []
+        self.takes: dict[str, list[tuple[int | None, int | None]]] = defaultdict(lambda: [(1000, 1000)])
+        self.caps: dict[str, int] = {}
+        self.gates: dict[str, asyncio.Event] = {}
+        self.began: dict[str, asyncio.Event] = defaultdict(asyncio.Event)
+
+    async def execute(self, call: StepCall) -> Outcome:
+        step_id, done = call.step.id, len(call.exchanges)
+        for turn, (sent, got) in enumerate(self.takes[step_id], start=1):
+            if turn <= done:
+                continue
+            model = call.ports.before_turn(
+                model=str(call.options["model"]),
+                provider=HOST,
+                input_tokens=sent or 10,
+                output_tokens=self.caps.get(step_id),
+            )
+            self.began[step_id].set()
+            if (gate := self.gates.get(step_id)) is not None:
+                await gate.wait()
+            self.asked.append((step_id, model))
+            call.ports.model_turn(
+                model=model,
+                provider=HOST,
+                turn=turn,
+                input_tokens=sent,
+                output_tokens=got,
+                sent=[],
+                output=[{"n": turn}],
+            )
+        return Outcome(f"{step_id} said")
+
+    def label(self, options: Any) -> str:
+        return str(options.get("model"))
+
+    def provider(self, call: StepCall) -> str:
+        return ""
+
+
+@pytest.fixture(autouse=True)
+def prices(isolated: Path) -> None:
+    """Write prices at which 1,000 tokens in and 1,000 out of `dear` cost $0.30, and of `cheap` $0.03."""
+    models = {f"{HOST}/dear": {"input": 100, "output": 200}, f"{HOST}/cheap": {"input": 10, "output": 20}}
+    prices_path().write_text(json.dumps({"models": models}))
+
+
+@pytest.fixture
+def talk() -> Talk:
+    return Talk()
+
+
+@pytest.fixture
+def bench_of(talk: Talk) -> Iterator[Callable[..., Bench]]:
+    class Talking(Bench):
+        async def __aenter__(self) -> Talking:
+            await super().__aenter__()
+            self.engine.core.executors._made[ActionKind.PROMPT] = talk
+            return self
+
+    yield Talking
+
+
+def prompt(step_id: str, *after: str, **keys: Any) -> dict[str, Any]:
+    return {"id": step_id, "prompt": "Say it", "model": "dear", "dependencies": list(after), **keys}
+
+
+async def question(run: Watched, step_id: str) -> Any:
+    await run.until_status(step_id, "waiting")
+    return run.state.steps[step_id].waiting
+
+
+def cost_of(run: Watched) -> float:
+    return round(run.state.usage.cost, 6)
+
+
+async def test_what_an_answer_cost_is_in_its_event_and_adds_up(bench_of: Any, talk: Talk) -> None:
+    talk.takes["a"] = [(1000, 1000), (2000, 0)]
+    async with bench_of() as bench:
+        run = await bench.run(plan_of(prompt("a"), prompt("b", "a", model="unknown")))
+        turns = await run.events("model.turn")
+        assert [turn.cost for turn in turns] == [pytest.approx(0.3), pytest.approx(0.2), None]
+        usage = run.state.usage
+        assert (usage.turns, cost_of(run), usage.unpriced_turns, usage.unknown_turns) == (3, 0.5, 1, 0)
+        attempt = run.state.steps["a"].last
+        assert attempt is not None
+        assert attempt.usage == run.state.steps["a"].usage
+        await run.check()
+
+
+async def test_at_the_limit_of_dollars_the_run_asks_says_what_was_spent_and_holds_no_slot(
+    bench_of: Any, talk: Talk
+) -> None:
+    talk.takes["a"] = [(1000, 1000), (1000, 1000)]
+    async with bench_of() as bench:
+        run = await bench.start(plan_of(prompt("a"), budget={"usd": 0.5}))
+        waiting = await question(run, "a")
+        assert waiting.reason == "budget"
+        assert waiting.question == (
+            "The run has spent $0.30 of $0.50, and the next answer of dear for a is expected to cost $0.30. "
+            "How is it to go on?"
+        )
+        facts = waiting.input.value
+        assert (facts["scope"], facts["unit"], facts["limit"], facts["spent"]) == ("run", "usd", 0.5, 0.3)
+        assert [one["model"] for one in facts["models"]] == ["cheap"]
+        assert (run.state.status, bench.engine._drivers[run.run_id].slots.taken) == ("waiting", 0)
+        await run.tell("approve", step="a", fields={"action": "top_up", "usd": "0.25"})
+        assert await run.end() == "succeeded"
+        assert talk.asked == [("a", "dear"), ("a", "dear")]  # what was answered before is not asked again
+        assert run_limits(run.state).usd == 0.75
+        attempts = [attempt.status for attempt in run.state.steps["a"].attempts.values()]
+        assert (attempts, run.state.steps["a"].tries) == (["interrupted", "succeeded"], 1)
+        await run.check()
+
+
+async def test_tokens_are_a_budget_too_and_need_no_price(bench_of: Any, talk: Talk) -> None:
+    talk.takes["a"] = [(600, 300), (600, 300)]
+    async with bench_of() as bench:
+        run = await bench.start(plan_of(prompt("a", model="unknown"), budget={"tokens": 1500}))
+        waiting = await question(run, "a")
+        assert "has used 900 of 1,500 tokens, and the next answer of unknown for a is expected to take 900" in (
+            waiting.question
+        )
+        answer = await run.tell("approve", step="a", fields={"action": "top_up", "tokens": 1000})
+        assert answer["message"] == "a: 1,000 tokens more"
+        assert await run.end() == "succeeded"
+
+
+async def test_a_budget_in_dollars_for_a_model_of_unknown_price_fails_before_the_first_call(
+    bench_of: Any, talk: Talk
+) -> None:
+    async with bench_of() as bench:
+        run = await bench.run(plan_of(prompt("a", model="unknown"), budget={"usd": 1}))
+        error = run.state.steps["a"].error
+        assert error is not None
+        assert (error.error_type, talk.asked) == ("user_error", [])
+        assert error.message == (f"step 'a' has a budget in dollars, and the price of unknown at {HOST} is not known")
+        assert "prices.json" in error.hint and "tokens" in error.hint
+
+
+async def test_a_cheaper_model_answers_the_rest_of_the_run(bench_of: Any, talk: Talk) -> None:
+    talk.takes["a"] = [(1000, 1000), (1000, 1000)]
+    async with bench_of() as bench:
+        run = await bench.start(plan_of(prompt("a"), prompt("b", "a"), budget={"usd": 0.5}))
+        await question(run, "a")
+        refused = await run.tell("approve", step="a", fields={"action": "cheaper_model", "model": "unknown"})
+        assert (refused["ok"], refused["message"]) == (
+            False,
+            f"the price of unknown at {HOST} is not known, and the budget is in dollars",
+        )
+        await run.tell("approve", step="a", fields={"action": "cheaper_model", "model": "cheap"})
+        assert await run.end() == "succeeded"
+        assert talk.asked == [("a", "dear"), ("a", "cheap"), ("b", "cheap")]
+        assert cost_of(run) == 0.36
+
+
+async def test_it_asks_again_where_even_the_cheaper_model_does_not_fit(bench_of: Any, talk: Talk) -> None:
+    talk.takes["a"] = [(1000, 1000), (1000, 1000)]
+    async with bench_of() as bench:
+        run = await bench.start(plan_of(prompt("a"), budget={"usd": 0.31}))
+        await question(run, "a")
+        await run.tell("approve", step="a", fields={"action": "cheaper_model", "model": "cheap"})
+        await run.until(lambda state: state.steps["a"].attempt == 2 and state.steps["a"].waiting is not None)
+        assert run.state.steps["a"].waiting.input.value["model"] == "cheap"
+        await run.tell("approve", step="a", fields={"action": "finish"})
+        assert await run.end() == "succeeded"
+        assert run_limits(run.state).usd is None
+
+
+@pytest.mark.parametrize("answer", [{"fields": {"action": "stop"}}, {"approved": False}], ids=["stop", "deny"])
+async def test_stop_pauses_the_run_and_a_resume_asks_again_with_nothing_paid_twice(
+    answer: dict[str, Any], bench_of: Any, talk: Talk
+) -> None:
+    talk.takes["a"] = [(1000, 1000), (1000, 1000)]
+    store = MemoryStore()
+    async with bench_of(store) as bench:
+        run = await bench.start(plan_of(prompt("a"), prompt("b", "a"), budget={"usd": 0.5}), "r")
+        await question(run, "a")
+        told = await run.tell("approve", step="a", **answer)
+        assert told["message"] == "stopped at the budget: the run is paused"
+        assert await run.end() == "paused"
+        assert run.state.steps["a"].status == "pending"
+        await run.check()
+    async with bench_of(store) as bench:
+        again = await bench.resume("r", detach=True)
+        assert (again.state.status, talk.asked) == ("waiting", [("a", "dear")])
+        await bench.tell("r", "approve", step="a", fields={"action": "finish"})
+        assert again.state.run_id == "r"
+        done = await bench.resume("r", detach=True)
+        assert done.state.status == "succeeded"
+        assert [step for step, _ in talk.asked] == ["a", "a", "b"]
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({}, "step 'a' waits at a budget: a yes alone does not say how to go on"),
+        ({"action": "more"}, "'more' is no answer to a budget"),
+        ({"action": "edit"}, "'edit' is no answer to a budget"),
+        ({"action": "top_up", "usd": "-1"}, "'usd' is an amount of dollars above 0"),
+        ({"action": "top_up", "usd": "nan"}, "'usd' is an amount of dollars above 0"),
+        ({"action": "top_up", "tokens": "5"}, "the budget has no limit in tokens: there is nothing to add to"),
+        ({"action": "top_up", "euro": "5"}, "the question of 'a' has no field 'euro'"),
+        ({"action": "cheaper_model"}, "which model is to be asked instead?"),
+        ({"action": "cheaper_model", "model": "dear"}, "dear is the model that is asked already"),
+        ({"action": "cheaper_model", "model": "scripted"}, "answers that the plan writes have no cheaper model"),
+    ],
+)
+async def test_an_answer_that_does_not_fit_is_refused_and_the_question_stays(
+    fields: dict[str, Any], message: str, bench_of: Any, talk: Talk
+) -> None:
+    async with bench_of() as bench:
+        run = await bench.start(plan_of(prompt("a"), budget={"usd": 0.05}))
+        await question(run, "a")
+        told = await run.tell("approve", step="a", fields=fields)
+        assert (told["ok"], told["message"]) == (False, message)
+        assert told["hint"]
+        assert run.state.steps["a"].status == "waiting"
+
+
+async def test_while_one_step_asks_others_are_held_back_and_what_runs_ends_normally(bench_of: Any, talk: Talk) -> None:
+    talk.gates["slow"] = asyncio.Event()
+    talk.takes["slow"] = [(100, 100)]
+    async with bench_of() as bench:
+        plan = plan_of(
+            prompt("slow"),
+            prompt("a", "free"),
+            prompt("b", "free"),
+            prompt("c", "free"),
+            {"id": "free", "shell": "true"},
+            {"id": "other", "shell": "true", "dependencies": ["free"]},
+            budget={"usd": 0.06},
+        )
+        run = await bench.start(plan)
+        await run.until(lambda state: any(step.status == "waiting" for step in state.steps.values()))
+        asking = [step.id for step in run.state.steps.values() if step.status == "waiting"]
+        await run.until_status("other", "succeeded")
+        talk.gates["slow"].set()
+        await run.until_status("slow", "succeeded")
+        await run.until(lambda state: state.status == "waiting")
+        assert len(asking) == 1
+        held = {step.id: step.status.value for step in run.state.steps.values() if step.id in "abc"}
+        assert sorted(held.values()) in (["pending", "pending", "waiting"], ["queued", "queued", "waiting"])
+        assert talk.asked == [("slow", "dear")]
+        await run.tell("approve", step=asking[0], fields={"action": "finish"})
+        assert await run.end() == "succeeded"
+        assert len(await run.events("step.waiting")) == 1
+        await run.check()
+
+
+async def test_answers_in_flight_count_so_that_a_budget_is_not_exceeded_side_by_side(bench_of: Any, talk: Talk) -> None:
+    gate = asyncio.Event()
+    for step_id in "abcd":
+        talk.caps[step_id], talk.gates[step_id] = 1000, gate
+    async with bench_of() as bench:
+        run = await bench.start(plan_of(*(prompt(step_id) for step_id in "abcd"), budget={"usd": 0.95}))
+        await run.until(lambda state: any(step.status == "pending" and step.attempt for step in state.steps.values()))
+        assert (len(talk.began), cost_of(run)) == (3, 0)  # the fourth waits for what the others really take
+        gate.set()
+        await run.until(lambda state: state.status == "waiting")
+        assert (len(talk.asked), cost_of(run)) == (3, 0.9)
+        waiting = [step.waiting.question for step in run.state.steps.values() if step.waiting is not None]
+        assert [text[:36] for text in waiting] == ["The run has spent $0.90 of $0.95, an"]
+
+
+async def test_the_budget_of_a_step_counts_all_its_items_and_holds_nobody_else(bench_of: Any, talk: Talk) -> None:
+    async with bench_of() as bench:
+        plan = plan_of(
+            prompt("each", for_each=[1, 2, 3, 4], budget={"usd": 0.65}, max_concurrent=2),
+            prompt("other"),
+        )
+        run = await bench.start(plan)
+        waiting = await question(run, "each")
+        assert waiting.question.startswith("Step each has spent $0.60 of $0.65")
+        await run.until_status("other", "succeeded")
+        await run.tell("approve", step="each", fields={"action": "top_up", "usd": 1})
+        assert await run.end() == "succeeded"
+        assert len(talk.asked) == 5
+        assert run.state.budgets["each"].usd == 1
+        await run.check()
+
+
+async def test_a_rerun_by_hand_begins_the_budget_of_the_step_anew_but_not_that_of_the_run(
+    bench_of: Any, talk: Talk
+) -> None:
+    async with bench_of() as bench:
+        run = await bench.run(plan_of(prompt("a", budget={"usd": 0.3}), budget={"usd": 1}), "r")
+        again = await bench.rerun("r", "a")
+        assert (again.state.status, cost_of(again)) == ("succeeded", 0.6)
+        spent = again.state.steps["a"].spent
+        assert spent is not None
+        assert round(spent.cost, 6) == 0.3
+        assert run.run_id == "r"
+
+
+async def test_an_edit_of_the_budget_lets_a_waiting_run_go_on(bench_of: Any, talk: Talk) -> None:
+    async with bench_of() as bench:
+        run = await bench.start(plan_of(prompt("a"), budget={"usd": 0.05}))
+        await question(run, "a")
+        edited = json.loads(plan_to_json(plan_of(prompt("a"), budget={"usd": 0.06})))
+        await run.tell("edit", plan=edited)
+        assert run.state.steps["a"].status == "waiting"
+        await run.tell("edit", plan={**edited, "budget": {"usd": 1}})
+        assert await run.end() == "succeeded"
+
+
+async def test_the_budget_of_a_step_that_asks_can_be_edited(bench_of: Any, talk: Talk) -> None:
+    async with bench_of() as bench:
+        run = await bench.start(plan_of(prompt("a", budget={"usd": 0.05})))
+        await question(run, "a")
+        await run.tell("edit", plan=json.loads(plan_to_json(plan_of(prompt("a")))))
+        assert await run.end() == "succeeded"
+
+
+async def test_a_run_that_waits_goes_on_in_another_engine_with_its_conversation(bench_of: Any, talk: Talk) -> None:
+    talk.takes["a"] = [(1000, 1000), (1000, 1000)]
+    store = MemoryStore()
+    plan = plan_of(prompt("a"), budget={"usd": 0.5})
+    async with bench_of(store) as bench:
+        assert (await bench.run(plan, "r", detach=True)).state.status == "waiting"
+    async with bench_of(store) as bench:
+        raised = plan.model_copy(update={"budget": plan.budget.model_copy(update={"usd": 5.0})})
+        run = await bench.run(raised, "r")
+        assert run.state.status == "succeeded"
+        assert len(talk.asked) == 2
+
+
+async def test_an_answer_that_its_provider_did_not_count_is_estimated(bench_of: Any, talk: Talk) -> None:
+    talk.takes["a"] = [(None, None)] * 8
+    talk.caps["a"] = 90
+    async with bench_of() as bench:
+        run = await bench.start(plan_of(prompt("a", model="unknown"), budget={"tokens": 450}))
+        await question(run, "a")
+        assert (len(talk.asked), run.state.usage.unknown_turns) == (4, 4)
+
+
+async def test_the_budget_of_a_plan_in_a_plan_holds_for_its_own_steps(
+    bench_of: Any, talk: Talk, tmp_path: Path
+) -> None:
+    inner = {"budget": {"usd": 0.35}, "steps": [prompt("one"), prompt("two", "one")]}
+    (tmp_path / "inner.yaml").write_text(json.dumps(inner))
+    async with bench_of(folder=tmp_path) as bench:
+        run = await bench.start(plan_of({"id": "sub", "plan": "./inner.yaml"}, prompt("own")))
+        waiting = await question(run, "sub/two")
+        assert waiting.question.startswith("Step sub has spent $0.30 of $0.35")
+        await run.until_status("own", "succeeded")
+        await run.tell("approve", step="sub/two", fields={"action": "finish"})
+        assert await run.end() == "succeeded"
+
+
+async def test_a_cancelled_question_lets_the_others_ask(bench_of: Any, talk: Talk) -> None:
+    async with bench_of() as bench:
+        run = await bench.start(plan_of(prompt("a"), prompt("b", priority=-1), budget={"usd": 0.05}))
+        await question(run, "a")
+        await run.tell("cancel", step="a")
+        await question(run, "b")
+        await run.tell("cancel")
+        assert await run.end() == "cancelled"
+        await run.check()
