@@ -14,6 +14,7 @@ from stepchain_tui.plan import ActionKind
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from stepchain_tui.executors.prompt.models import PromptModels
     from stepchain_tui.mcp import McpServers
     from stepchain_tui.tools import Pools
 
@@ -51,6 +52,7 @@ class Executors:
         self._environment = os.environ if environment is None else environment
         self._on_workers_changed = on_workers_changed
         self._pools: Pools | None = None
+        self._models: PromptModels | None = None
         self._made: dict[str, StepExecutor] = {}
 
     @property
@@ -72,6 +74,15 @@ class Executors:
 
             self._servers = McpServers(self._server_logs)
         return self._servers
+
+    @property
+    def models(self) -> PromptModels:
+        """Whom the prompts and the agents of this process ask."""
+        if self._models is None:
+            from stepchain_tui.executors.prompt.models import PromptModels
+
+            self._models = PromptModels(self._environment, self._settings.model, self._client)
+        return self._models
 
     def get(self, kind: ActionKind) -> StepExecutor:
         """Return the executor of a kind of step.
@@ -100,9 +111,10 @@ class Executors:
                 return PythonExecutor(pools=self.pools)
             case ActionKind.PROMPT:
                 from stepchain_tui.executors.prompt import PromptExecutor
+                from stepchain_tui.executors.prompt.binding import ToolBinder
 
                 return PromptExecutor(
-                    environment=self._environment, settings_model=self._settings.model, client=self._client
+                    self._environment, models=self.models, binder=ToolBinder(self.pools, self.servers)
                 )
             case ActionKind.HTTP:
                 from stepchain_tui.executors.http import HttpSteps
@@ -119,15 +131,22 @@ class Executors:
             case ActionKind.AGENT:
                 from stepchain_tui.executors.agent import AgentSteps
 
-                return AgentSteps(self.pools)
+                return AgentSteps(self.pools, models=self.models, servers=self.servers)
             case ActionKind.PLAN | ActionKind.APPROVE:
                 raise NotAvailableError(f"'{kind}' steps have no executor", hint="The engine itself carries them out.")
 
     def model_label(self, options: Mapping[str, Any]) -> str:
-        """Return the name of the model that a prompt with these options goes to, as screens show it."""
-        executor = self.get(ActionKind.PROMPT)
-        label: str = executor.label(options)  # type: ignore[attr-defined]
-        return label
+        """Return the name of the model that a prompt or an agent with these options goes to, as screens show it.
+
+        It is empty for an agent that is written in Python: whom that asks is not known.
+        """
+        if "agents" in options:
+            from stepchain_tui.executors.agent import model_options
+
+            options = model_options(options)
+        elif "entry" in options:
+            return ""
+        return self.models.label(options)
 
     def provider(self, kind: ActionKind, call: StepCall) -> str:
         """Return what a call goes to, such as `model api.openai.com` or `http example.com`; empty for nobody's."""
@@ -144,6 +163,9 @@ class Executors:
         for executor in made.values():
             if hasattr(executor, "close"):
                 await cast("_Closable", executor).close()
+        models, self._models = self._models, None
+        if models is not None:
+            await models.close()
         servers, self._servers = self._servers, None
         if servers is not None:
             await servers.close()

@@ -8,8 +8,11 @@ from typing import Any, ClassVar
 
 from stepchain_tui.executors.base import BaseExecutor
 from stepchain_tui.executors.context import CallContext
+from stepchain_tui.executors.prompt.binding import ToolBinder
 from stepchain_tui.executors.prompt.models import PromptModels
 from stepchain_tui.executors.spec import ToolSpec
+from stepchain_tui.mcp import McpServers
+from stepchain_tui.tools.pools import Pools
 
 
 class BasePromptExecutor(BaseExecutor):
@@ -21,6 +24,21 @@ class BasePromptExecutor(BaseExecutor):
         super().__init__(spec)
         self._models: PromptModels | None = None
         self._owns_models = False
+        self._binder: ToolBinder | None = None
+        self._owned_pools: Pools | None = None
+        self._owned_servers: McpServers | None = None
+
+    @property
+    def binder(self) -> ToolBinder:
+        """Makes what a model may call: with the pools and servers of the engine in a plan, else with its own."""
+        if self._binder is None:
+            self._owned_pools, self._owned_servers = Pools(), McpServers(None)
+            self._binder = ToolBinder(self._owned_pools, self._owned_servers)
+        return self._binder
+
+    @binder.setter
+    def binder(self, binder: ToolBinder) -> None:
+        self._binder = binder
 
     @property
     def models(self) -> PromptModels:
@@ -34,9 +52,15 @@ class BasePromptExecutor(BaseExecutor):
         self._models, self._owns_models = models, False
 
     async def close(self) -> None:
-        """Close the connections, where they are its own; may be called twice."""
+        """Close the connections and end the workers, where they are its own; may be called twice."""
         if self._owns_models:
             await self.models.close()
+        servers, self._owned_servers = self._owned_servers, None
+        pools, self._owned_pools = self._owned_pools, None
+        if servers is not None and pools is not None:
+            self._binder = None
+            await servers.close()
+            await pools.close()
 
     def _hook(self, args: dict[str, Any], ctx: CallContext, timeout: float | None) -> Any:
         return self._execute_prompt(args, ctx, timeout)

@@ -2,72 +2,82 @@
 
 from __future__ import annotations
 
-import asyncio
 from typing import Any
 
 from stepchain_tui.executors.context import CallContext
 from stepchain_tui.executors.prompt.base import BasePromptExecutor
-from stepchain_tui.executors.prompt.options import LATER_KEYS, request_of
-from stepchain_tui.llm import ClientModel, ModelAnswer, ModelRequest
-from stepchain_tui.run import AttemptError, ErrorType
+from stepchain_tui.executors.prompt.conversation import Conversation
+from stepchain_tui.executors.prompt.voices import Spoken, Voice
+from stepchain_tui.executors.threads import call_threads
+from stepchain_tui.llm.answers import ExpectedAnswer
+from stepchain_tui.llm.history import compose
+from stepchain_tui.llm.types import user_message
 
 
 class PromptToolExecutor(BasePromptExecutor):
-    """Asks a model once and returns its text, which streams into the log as it comes."""
+    """Asks a model, which may call tools, and returns its answer; the text streams into the log as it comes."""
 
     async def _execute_prompt(self, args: dict[str, Any], ctx: CallContext, timeout: float | None) -> Any:
         """Ask with `args["prompt"]`.
 
-        `args` may hold `system model temperature max_output_tokens reasoning replies`, `models` (the plan's) and any
-        further key for the API.
+        `args` may hold `system model temperature max_output_tokens reasoning replies tools require_approval max_turns
+        history expects`, `models` and `servers` (the plan's) and any further key for the API.
+
+        Returns:
+            The answer's text; with `expects`, its value.
 
         Raises:
-            AttemptError: No model can be asked, or what the model's `answer` raises.
+            AttemptError: No model can be asked, a tool cannot be had, or see `Conversation.talk`.
+            ApprovalNeeded: A tool call waits for a person.
+            BudgetReached: The next question waits for a person.
             SkipStep: No model can be asked and the step is optional.
         """
         step = ctx.call.step if ctx.call is not None else None
         name = self.spec.tool_name if step is None else step.id
-        later = [key for key in LATER_KEYS if args.get(key)]
-        if later:
-            raise AttemptError(
-                f"step '{name}': this version asks a model once, without `{later[0]}`",
-                error_type=ErrorType.USER_ERROR,
-                hint=f"Leave `{later[0]}` out.",
-            )
-        optional = step is not None and step.optional
-        model, model_name = self.models.choose(args, ctx.secrets, asked_by=name, optional=optional)
-        request = request_of(args, model_name, ctx.attempt)
-        started = self.models.clock.monotonic()
-        try:
-            answer = await model.answer(request, lambda text: ctx.ports.log("text", text))
-        except asyncio.CancelledError:
-            if isinstance(model, ClientModel):
-                ctx.linger(model.lingering)
-            raise
-        except AttemptError as error:
-            if "input_tokens" in error.details or "output_tokens" in error.details:
-                self._report_failed(ctx, request, error, started)
-            raise
-        self._report(ctx, answer, started)
-        if answer.refused:
+        tools = await self.binder.bind(args.get("tools") or (), args.get("servers"), ctx)
+        system = args.get("system")
+        conversation = Conversation(
+            ctx,
+            self.models,
+            [Voice(system=None if system is None else str(system), args=args, tools=tools)],
+            asked_by=name,
+            optional=step is not None and step.optional,
+            max_turns=args.get("max_turns"),
+            require_approval=args.get("require_approval"),
+            expected=await _expected(args.get("expects"), ctx),
+        )
+        spoken = await self._talk(conversation, args, ctx)
+        if spoken.refused:
             ctx.ports.warn("the model refused to answer; the output is what it said")
-        return answer.text
+        return spoken.value
 
-    def _report(self, ctx: CallContext, answer: ModelAnswer, started: float) -> None:
-        ctx.ports.model_turn(
-            model=answer.model,
-            response_id=answer.response_id,
-            input_tokens=answer.input_tokens,
-            output_tokens=answer.output_tokens,
-            duration=self.models.clock.monotonic() - started,
+    async def _talk(self, conversation: Conversation, args: dict[str, Any], ctx: CallContext) -> Spoken:
+        prompt, continued = str(args.get("prompt", "")), args.get("continued") or {}
+        facts: dict[str, Any] = {}
+        if "earlier" in args and not conversation.goes_on:
+            wanted = args["compression"] if args.get("history") is None else args["history"]
+            model = str(args.get("model") or "")
+            composed = await compose(prompt, args["earlier"], wanted, conversation.ask, model=model)
+            prompt = composed.text
+            for warning in composed.warnings:
+                ctx.ports.warn(warning)
+            if composed.told:
+                ctx.ports.log("engine", f"{composed.told}\n")
+                facts = {"history_tokens": composed.tokens, "history_tokens_before": composed.tokens_before}
+        return await conversation.talk(
+            [user_message(prompt)],
+            before=continued.get("items") or (),
+            response_id=str(continued.get("response_id") or ""),
+            provider=str(continued.get("provider") or ""),
+            facts=facts,
         )
 
-    def _report_failed(self, ctx: CallContext, request: ModelRequest, error: AttemptError, started: float) -> None:
-        """Keep what an answer that failed has cost."""
-        ctx.ports.model_turn(
-            model=request.model,
-            response_id=error.details.get("response_id", ""),
-            input_tokens=error.details.get("input_tokens"),
-            output_tokens=error.details.get("output_tokens"),
-            duration=self.models.clock.monotonic() - started,
-        )
+
+async def _expected(expects: Any, ctx: CallContext) -> ExpectedAnswer | None:
+    """Return the form that the answer is to have; what it names may have to be imported, which takes its time."""
+    if expects is None:
+        return None
+    made: ExpectedAnswer = (
+        await call_threads().submit(lambda _: ExpectedAnswer.of(expects, ctx.plan_folder, ctx.step_id)).result
+    )
+    return made

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping
-from typing import Any
-from urllib.parse import urlsplit
+from typing import Any, NamedTuple
 
 from stepchain_tui.core.clock import Clock, SystemClock
+from stepchain_tui.core.secrets import Redactor
 from stepchain_tui.executors.prompt.options import describe_model
 from stepchain_tui.executors.types import SkipStep
 from stepchain_tui.llm import (
@@ -20,6 +20,23 @@ from stepchain_tui.llm import (
     ScriptedModel,
     choose_model,
 )
+
+CLIENT = "client"
+"""Who is asked where a client of the user answers, as events name it."""
+
+
+class Chosen(NamedTuple):
+    """Who is asked.
+
+    Attributes:
+        model: What answers.
+        name: The model's name at its provider.
+        provider: Who that is, as events and prices name it: the API's host, `client` or `scripted`.
+    """
+
+    model: Model
+    name: str
+    provider: str
 
 
 class PromptModels:
@@ -47,8 +64,8 @@ class PromptModels:
 
     def choose(
         self, args: Mapping[str, Any], secrets: Mapping[str, str], *, asked_by: str, optional: bool = False
-    ) -> tuple[Model, str]:
-        """Return who is asked, and by which name.
+    ) -> Chosen:
+        """Return who is asked.
 
         Args:
             args: The prompt's options: `model`, `models` (the plan's) and `replies` count.
@@ -62,14 +79,14 @@ class PromptModels:
         """
         choice = self._choice(args, secrets)
         if choice.provider == "scripted":
-            return ScriptedModel(args.get("replies") or ()), choice.name
+            return Chosen(ScriptedModel(args.get("replies") or (), self.clock), choice.name, choice.host)
         if self._client is not None:
-            return ClientModel(self._client), args.get("model") or self._settings_model
+            return Chosen(ClientModel(self._client), args.get("model") or self._settings_model, CLIENT)
         if not choice.available:
             if optional:
                 raise SkipStep(f"no model: {choice.key_variable} is not set")
             raise choice.missing(asked_by)
-        return self._connection(choice), choice.name
+        return Chosen(self._connection(choice), choice.name, choice.host)
 
     def label(self, args: Mapping[str, Any]) -> str:
         """Return the name of the model that a prompt with these options goes to, as screens show it."""
@@ -82,8 +99,12 @@ class PromptModels:
         if choice.provider == "scripted":
             return ""
         if self._client is not None:
-            return "model client"
-        return f"model {urlsplit(choice.base_url).netloc}" if choice.available else ""
+            return f"model {CLIENT}"
+        return f"model {choice.host}" if choice.available else ""
+
+    def redactor(self, secrets: Mapping[str, str]) -> Redactor:
+        """Return what takes secrets out of what models are told: those of the environment, and these."""
+        return Redactor.of_environment(self._environment, inputs=secrets)
 
     async def close(self) -> None:
         """Close the connections to models; may be called twice."""
@@ -96,7 +117,7 @@ class PromptModels:
         return choose_model(args.get("model"), None, self._settings_model, environment, args.get("models"))
 
     def _connection(self, choice: ModelChoice) -> OpenAIResponses:
-        what = f"{choice.base_url} {choice.name} {sorted(choice.options.items())}"
+        what = f"{choice.base_url} {choice.name} {sorted(choice.options.items())} {choice.profile}"
         key = (what, choice.api_key, asyncio.get_running_loop())
         if key not in self._open:
             self._open[key] = OpenAIResponses(choice, self.clock)

@@ -6,24 +6,13 @@ from collections.abc import Mapping
 from typing import Any
 
 from stepchain_tui.llm import AsyncLLMClient, ClientModel, LLMClient, ModelPlace, ModelRequest, choose_model
-from stepchain_tui.plan import Plan, Step
 
 MODEL_KEYS = ("system", "model", "temperature", "max_output_tokens", "reasoning", "replies")
-LATER_KEYS = ("tools", "require_approval", "max_turns", "history")
-"""Companion keys of prompts that this version does not carry out."""
+CONVERSATION_KEYS = ("tools", "require_approval", "max_turns", "history", "expects")
 _OTHER_KEYS = ("request", "engine", "fields", "on_timeout")
 """Companion keys of other kinds of steps."""
-_KNOWN = {*MODEL_KEYS, *LATER_KEYS, *_OTHER_KEYS, "models", "prompt"}
-
-
-def prompt_options(step: Step, plan: Plan) -> dict[str, Any]:
-    """Return the options of a prompt step with the plan's `defaults` and `models` under them, unresolved."""
-    defaults = plan.defaults
-    found: dict[str, Any] = {key: getattr(defaults, key, None) for key in MODEL_KEYS}
-    found.update({key: value for key in (*MODEL_KEYS, *LATER_KEYS) if (value := getattr(step, key)) is not None})
-    if plan.models:
-        found["models"] = plan.models
-    return {key: value for key, value in found.items() if value is not None}
+_FROM_THE_ENGINE = ("models", "agents", "servers", "earlier", "compression", "continued")
+_KNOWN = {*MODEL_KEYS, *CONVERSATION_KEYS, *_OTHER_KEYS, *_FROM_THE_ENGINE, "prompt"}
 
 
 def describe_model(
@@ -41,21 +30,17 @@ def describe_model(
     return choice.label
 
 
-def request_of(args: Mapping[str, Any], model: str, attempt: int) -> ModelRequest:
+def request_of(args: Mapping[str, Any], **fields: Any) -> ModelRequest:
     """Return what a model is asked.
 
     Args:
-        args: `prompt` and its options; keys that are not known here go to the API as they are.
-        model: The model's name.
-        attempt: Which attempt this is, from 1.
+        args: The options of a prompt; keys that are not known here go to the API as they are.
+        **fields: Further fields of `ModelRequest`.
     """
-    return ModelRequest.of_text(
-        str(args.get("prompt", "")),
-        model=model,
-        system=args.get("system"),
+    return ModelRequest(
         temperature=args.get("temperature"),
         max_output_tokens=args.get("max_output_tokens"),
         reasoning=args.get("reasoning"),
         options={key: value for key, value in args.items() if key not in _KNOWN},
-        attempt=attempt,
+        **fields,
     )

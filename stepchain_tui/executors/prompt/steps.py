@@ -8,6 +8,7 @@ from typing import Any, ClassVar
 from stepchain_tui.core.clock import Clock
 from stepchain_tui.executors.base import IExecutor
 from stepchain_tui.executors.prompt.base import BasePromptExecutor
+from stepchain_tui.executors.prompt.binding import ToolBinder
 from stepchain_tui.executors.prompt.factory import PromptExecutorFactory
 from stepchain_tui.executors.prompt.models import PromptModels
 from stepchain_tui.executors.registry import ExecutorFactory
@@ -25,6 +26,8 @@ class PromptExecutor(KindSteps):
         settings_model: The model that the user's settings name.
         client: A client of the user, which then answers all prompts except those of `model: scripted`.
         clock: Tells the time.
+        models: Chooses who is asked, instead of what the others say; its owner closes it.
+        binder: Makes what models may call; ones of its own, which end with `close`, where it is not given.
     """
 
     factory: ClassVar[type[ExecutorFactory]] = PromptExecutorFactory
@@ -35,12 +38,17 @@ class PromptExecutor(KindSteps):
         settings_model: str = "",
         client: LLMClient | AsyncLLMClient | None = None,
         clock: Clock | None = None,
+        *,
+        models: PromptModels | None = None,
+        binder: ToolBinder | None = None,
     ) -> None:
         super().__init__()
-        self._models = PromptModels(environment, settings_model, client, clock)
+        self._owns_models = models is None
+        self._models = models or PromptModels(environment, settings_model, client, clock)
+        self._binder = binder
 
     def args_of(self, call: StepCall) -> dict[str, Any]:
-        """Return the prompt with its options; see `prompt_options`."""
+        """Return the prompt with its options."""
         found = {key: value for key, value in call.options.items() if value is not None}
         for key in ("model", "replies"):
             if not found.get(key) and (written := getattr(call.step, key)) is not None:
@@ -52,6 +60,8 @@ class PromptExecutor(KindSteps):
         made = super().make(executor_type, spec, call)
         if isinstance(made, BasePromptExecutor):
             made.models = self._models
+            if self._binder is not None:
+                made.binder = self._binder
         return made
 
     def label(self, options: Mapping[str, Any]) -> str:
@@ -63,6 +73,7 @@ class PromptExecutor(KindSteps):
         return self._models.provider(self.args_of(call), call.secrets)
 
     async def close(self) -> None:
-        """Close the connections to models; may be called twice."""
+        """Let go of all executors, and close the connections to models that are its own; may be called twice."""
         await super().close()
-        await self._models.close()
+        if self._owns_models:
+            await self._models.close()
