@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 
 _ACTIONS = tuple(action for action in BudgetAction if action is not BudgetAction.EDIT)
 _HOW = (
-    "Say how it is to go on: --field action=top_up (with usd=N or tokens=N), cheaper_model (with model=NAME), finish or "
-    "stop."
+    "Say how it is to go on: --field action=top_up (with usd=N or tokens=N), cheaper_model (with model=NAME), finish "
+    "or stop."
 )
 
 

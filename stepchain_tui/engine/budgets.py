@@ -220,9 +220,7 @@ class Budgets:
         if (guessed := self._guessed.get(scope)) is not None:
             parts.append(guessed)
         for usage in parts:
-            total.cost += usage.cost
-            total.input_tokens += usage.input_tokens
-            total.output_tokens += usage.output_tokens
+            total.include(usage)
         return total
 
     def _flying(self, scope: str, unit: str) -> float:

@@ -38,8 +38,8 @@ class Usage:
         unknown_turns: Answers whose provider did not say how many tokens they took.
         cost: US dollars, of the answers whose price is known.
         unpriced_turns: Answers whose cost is not known.
-        cached_tokens: How many of the input tokens providers had at hand.
-        reasoning_tokens: How many of the output tokens were spent on reasoning.
+        cached_tokens: How many of the input tokens providers had at hand, None where none said so.
+        reasoning_tokens: How many of the output tokens were spent on reasoning, None where no provider said so.
     """
 
     turns: int = 0
@@ -48,8 +48,8 @@ class Usage:
     unknown_turns: int = 0
     cost: float = 0.0
     unpriced_turns: int = 0
-    cached_tokens: int = 0
-    reasoning_tokens: int = 0
+    cached_tokens: int | None = None
+    reasoning_tokens: int | None = None
 
     def add(self, turn: e.ModelTurn) -> None:
         """Count one answer of a model; one that was replayed cost nothing and is not counted."""
@@ -59,12 +59,27 @@ class Usage:
         if turn.cost is None:
             self.unpriced_turns += 1
         self.cost += turn.cost or 0.0
-        self.cached_tokens += turn.cached_tokens or 0
-        self.reasoning_tokens += turn.reasoning_tokens or 0
+        self.cached_tokens = _plus(self.cached_tokens, turn.cached_tokens)
+        self.reasoning_tokens = _plus(self.reasoning_tokens, turn.reasoning_tokens)
         if turn.input_tokens is None or turn.output_tokens is None:
             self.unknown_turns += 1
         self.input_tokens += turn.input_tokens or 0
         self.output_tokens += turn.output_tokens or 0
+
+    def include(self, other: Usage) -> None:
+        """Count what was counted elsewhere."""
+        self.turns += other.turns
+        self.unknown_turns += other.unknown_turns
+        self.unpriced_turns += other.unpriced_turns
+        self.cost += other.cost
+        self.input_tokens += other.input_tokens
+        self.output_tokens += other.output_tokens
+        self.cached_tokens = _plus(self.cached_tokens, other.cached_tokens)
+        self.reasoning_tokens = _plus(self.reasoning_tokens, other.reasoning_tokens)
+
+
+def _plus(known: int | None, more: int | None) -> int | None:
+    return known if more is None else (known or 0) + more
 
 
 class AttemptState(msgspec.Struct, gc=False):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections import defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -83,14 +83,14 @@ def talk() -> Talk:
 
 
 @pytest.fixture
-def bench_of(talk: Talk) -> Iterator[Callable[..., Bench]]:
+def bench_of(talk: Talk) -> Callable[..., Bench]:
     class Talking(Bench):
         async def __aenter__(self) -> Talking:
             await super().__aenter__()
             self.engine.core.executors._made[ActionKind.PROMPT] = talk
             return self
 
-    yield Talking
+    return Talking
 
 
 def prompt(step_id: str, *after: str, **keys: Any) -> dict[str, Any]:
@@ -167,7 +167,7 @@ async def test_a_budget_in_dollars_for_a_model_of_unknown_price_fails_before_the
         assert error is not None
         assert (error.error_type, talk.asked) == ("user_error", [])
         assert error.message == (f"step 'a' has a budget in dollars, and the price of unknown at {HOST} is not known")
-        assert "prices.json" in error.hint and "tokens" in error.hint
+        assert "prices.json" in error.hint
 
 
 async def test_a_cheaper_model_answers_the_rest_of_the_run(bench_of: Any, talk: Talk) -> None:
