@@ -5,11 +5,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from stepchain_tui.engine.body import carry_out, failed, timed_out
+from stepchain_tui.engine.replaying import WHEN_IS_FALSE
 from stepchain_tui.engine.reuse import ask_cache, is_cached, keeps_result
 from stepchain_tui.engine.work import Ending, Result, Work
 from stepchain_tui.plan import ActionKind, OnInterrupt, Step
 from stepchain_tui.run import events as e
-from stepchain_tui.run.state import StepState
+from stepchain_tui.run.state import REPLAYED, StepState
 from stepchain_tui.run.values import Kept
 
 if TYPE_CHECKING:
@@ -36,15 +37,19 @@ class Attempts:
         if not needs_nothing and (missing := self._inputs.missing(work)):
             self._driver.side_task(self._load_then_begin(work, missing), f"load inputs of {work.step.id}")
             return
-        if step.interruptions and self._held_after_interruption(work, step):
+        replay = self._driver.replay
+        is_replayed = replay is not None and replay.covers(work)
+        if step.interruptions and not is_replayed and self._held_after_interruption(work, step):
             return
         if step.pinned_output is not None:
             self._driver.release(work)
             self._driver.endings.succeed_step(step.id, 0, step.pinned_output, by="its pin")
             return
+        if replay is not None and replay.take_over(work):
+            return
         try:
             if work.step.when is not None and work.item is None and work.tries == 0 and not self._inputs.wanted(work):
-                self._emit(e.StepSkipped, step_id=step.id, reason="its `when` is false")
+                self._emit(e.StepSkipped, step_id=step.id, reason=WHEN_IS_FALSE)
                 self._driver.release(work)
                 self._driver.frontier.step_ended(step.id)
                 return
@@ -59,6 +64,9 @@ class Attempts:
             return
         if work.step.is_map and work.item is None:
             self.start_event(work)
+            if replay is not None and (known := replay.result_of_map(work)) is not None:
+                self._driver.endings.conclude(work, known)
+                return
             self._driver.release(work)
             self._driver.maps.expand(work)
             return
@@ -99,16 +107,23 @@ class Attempts:
             self._driver.endings.conclude(work, failed(error, work.step.kind))
             return
         work.call = call
-        if keeps_result(work) and is_cached(work, self._state.steps[work.step.id]):
+        replay = self._driver.replay
+        if replay is None and keeps_result(work) and is_cached(work, self._state.steps[work.step.id]):
             self._driver.side_task(self._ask_cache_then_start(work), f"cache of {work.step.id}")
             return
         self.start_event(work, kept)
         call.attempt = work.attempt
         if work.step.kind is ActionKind.APPROVE:
             self._driver.release(work)
-            self._driver.approvals.ask(work)
+            if replay is not None and replay.covers(work):
+                replay.answer(work)
+            else:
+                self._driver.approvals.ask(work)
             return
         if work.step.kind is ActionKind.PLAN:
+            if replay is not None and (refused := replay.refuse(work)) is not None:
+                self._driver.endings.conclude(work, refused)
+                return
             self._driver.groups.open(work)
             return
         self._driver.journal.recorder.after_commit(lambda: self._launch(work))
@@ -140,8 +155,11 @@ class Attempts:
 
     def start_event(self, work: Work, kept: Kept | None = None) -> None:
         """Record that an attempt began."""
-        step = self._state.steps[work.step.id]
+        step, replay = self._state.steps[work.step.id], self._driver.replay
         prepared, tries = work.step, work.tries + 1
+        said = work.cached.said if work.cached is not None else ""
+        if replay is not None and replay.covers(work) and not (prepared.is_map and work.item is None):
+            said = REPLAYED
         if work.item is not None:
             assert step.items is not None
             work.attempt = step.items[work.item].attempt + 1
@@ -153,7 +171,7 @@ class Attempts:
                 tries=tries,
                 max_attempts=prepared.policy.max_attempts,
                 input=kept,
-                cache=work.cached.said if work.cached is not None else "",
+                cache=said,
             )
             return
         work.attempt = step.attempt + 1
@@ -166,9 +184,9 @@ class Attempts:
             input=kept,
             content_hash=self._inputs.content_hash(prepared),
             mode=prepared.mode,
-            model=self._inputs.model_label(work),
+            model=replay.model_label(work) if said == REPLAYED and replay else self._inputs.model_label(work),
             revision=self._state.revision,
-            cache=work.cached.said if work.cached is not None else "",
+            cache=said,
         )
 
     def _launch(self, work: Work) -> None:
@@ -176,7 +194,8 @@ class Attempts:
             self._driver.endings.conclude(work, Result(Ending.STOPPED))
             return
         work.task = self._core.loop.create_task(self._body(work), name=work.step.id)
-        if work.step.timeout is not None and not work.step.waits_for_worker:
+        is_replayed = self._driver.replay is not None and self._driver.replay.covers(work)
+        if work.step.timeout is not None and not work.step.waits_for_worker and not is_replayed:
             self._core.deadlines.add(work.step.timeout, work)
 
     async def _body(self, work: Work) -> None:
@@ -184,6 +203,10 @@ class Attempts:
         work.begun = True
         try:
             result = Result(Ending.STOPPED)
+            replay = self._driver.replay
+            if replay is not None and replay.covers(work):
+                self._driver.endings.conclude(work, await replay.carry_out(work))
+                return
             if work.stop is None and not work.overdue:
                 executors = self._core.executors
                 breakers = self._core.breakers

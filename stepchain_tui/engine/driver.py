@@ -24,6 +24,8 @@ from stepchain_tui.engine.maps import Maps
 from stepchain_tui.engine.outcome import run_outcome
 from stepchain_tui.engine.prepared import PreparedStep
 from stepchain_tui.engine.recorder import Journal
+from stepchain_tui.engine.recording import go_on_replaying
+from stepchain_tui.engine.replaying import Replay
 from stepchain_tui.engine.scheduler import Slots, limits_of
 from stepchain_tui.engine.work import NO_LANE, Lane, Stop, Work
 from stepchain_tui.run import events as e
@@ -82,6 +84,8 @@ class Driver:
         """Work that holds a slot."""
         self.aside: set[Work] = set()
         """Work that holds a slot although it has ended or was called off: a stuck thread, an input still loading."""
+        self.replay = Replay(self, source.recording) if source.recording is not None else None
+        """Gives attempts their recorded results, where the run is a replay."""
         self.inputs = InputResolver(self)
         self.frontier = Frontier(self)
         self.attempts = Attempts(self)
@@ -140,6 +144,8 @@ class Driver:
         """Go on with another source of the same run, whose revision is recorded; what runs is not touched."""
         source.know_servers(self.core.settings.mcp_servers)
         source.answers_after = self.source.answers_after
+        if self.source.recording is not None:
+            go_on_replaying(source, self.source.recording, self.source.live)
         self.journal.set_redactor(source.redactor)
         self.source = source
         self.inputs.adopt(source)

@@ -46,6 +46,8 @@ class Endings:
             self._driver.release(work)
         if work.ports is not None:
             work.ports.end()
+        if self._driver.replay is not None:
+            result = self._driver.replay.settled(work, result)
         if work.step.talks:
             self._driver.budgets.attempt_ended(work)
         if result.ending is Ending.SUCCEEDED:
@@ -83,7 +85,7 @@ class Endings:
         except Exception as error:  # noqa: BLE001 - a result that cannot be kept: becomes the step's failure
             return failed(error, work.step.kind)
         warnings = tuple(work.warnings)
-        if keeps_result(work):
+        if keeps_result(work) and self._driver.replay is None:
             keep_result(self._driver, work, output)
         if work.item is not None:
             self._emit(
@@ -140,7 +142,9 @@ class Endings:
         if is_item:
             where["item"] = work.item
         tries, decision = work.tries + 1, None
-        if work.stop is None and (is_item or not work.step.is_map) and work.step.kind is not ActionKind.PLAN:
+        replay = self._driver.replay
+        is_final = work.stop is not None or (replay is not None and replay.covers(work))
+        if not is_final and (is_item or not work.step.is_map) and work.step.kind is not ActionKind.PLAN:
             policy, breaker = self._driver.prepared(work.step.id).policy, refused_by_breaker(failure)
             if breaker and waits_for_probe(failure) and policy.max_attempts > 1:
                 tries = work.tries  # another call is made to find out: waiting for that costs no try

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+from collections.abc import Collection, Mapping
 from types import TracebackType
 from typing import Any, Self
 from weakref import WeakKeyDictionary
@@ -20,6 +21,7 @@ from stepchain_tui.engine.core import EngineCore
 from stepchain_tui.engine.driver import Driver
 from stepchain_tui.engine.fork import create, fork
 from stepchain_tui.engine.recorder import Recorder
+from stepchain_tui.engine.recording import prepare_replay, refuse_fork
 from stepchain_tui.engine.rehearsal import Rehearsal
 from stepchain_tui.engine.revival import source_of
 from stepchain_tui.engine.runs import OwnedRuns, RunHandle
@@ -242,6 +244,7 @@ class Engine:
         summary = await self.store.get_run(run_id)
         require_trust(summary.run_id, summary.imported)
         parent = await self.store.load_state(summary.run_id)
+        refuse_fork(parent)
         source = source_of(parent, inputs)
         new_run_id = check_run_id(new_run_id) if new_run_id else new_run_id_at(self.clock.now())
         lock = self.store.acquire_run(new_run_id)
@@ -256,6 +259,36 @@ class Engine:
         except BaseException:
             self._runs.let_go(new_run_id, lock)
             raise
+
+    async def replay(
+        self,
+        run_id: str,
+        *,
+        plan_path: str | None = None,
+        inputs: Mapping[str, Any] | None = None,
+        live: Collection[str] = (),
+        new_run_id: str | None = None,
+        detach: bool = False,
+    ) -> RunHandle:
+        """Start a new run that takes every exchange with the outside from the recording of another one.
+
+        Args:
+            run_id: The recorded run; it is not touched.
+            plan_path: The plan's file, instead of the plan that the run keeps.
+            inputs: Inputs of that plan that are other ones now, or that the recording has no value of.
+            live: Kinds of steps that are carried out all the same.
+            new_run_id: The new run's id, made if None; it must not be known.
+            detach: As for `start`.
+
+        Raises:
+            CommandRefusedError: The new id is taken.
+            StepChainError: The run cannot be replayed so, see `recording.prepare_replay`.
+        """
+        self._raise_failure()
+        servers = self._settings.mcp_servers
+        source = await prepare_replay(self.store, run_id, servers, plan_path=plan_path, inputs=inputs or {}, live=live)
+        new_run_id = check_run_id(new_run_id) if new_run_id else new_run_id_at(self.clock.now())
+        return await self._runs.begin_replay(source, new_run_id, detach=detach)
 
     async def rehearsal(self, run_id: str) -> Rehearsal:
         """Return a copy of a run to try commands on; the run itself is not touched, whoever carries it out.

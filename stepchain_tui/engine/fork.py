@@ -24,6 +24,7 @@ def create(journal: Journal, source: RunSource, *, parent: RunState | None = Non
         parent: The run that it is forked from, or None.
         step_id: The step that it is forked at.
     """
+    replay_of = source.recording.run_id if source.recording is not None else ""
     journal.emit(
         e.RunCreated,
         goal=source.plan.goal,
@@ -36,9 +37,11 @@ def create(journal: Journal, source: RunSource, *, parent: RunState | None = Non
         inputs=source.stored_inputs,
         secret_inputs=source.secret_inputs,
         max_concurrent=source.slots,
-        parent_run_id=parent.run_id if parent is not None else None,
+        parent_run_id=parent.run_id if parent is not None else replay_of or None,
         parent_step_id=step_id,
         plans=source.plans_json(),
+        replay_of=replay_of,
+        live=source.live,
     )
 
 

@@ -62,6 +62,15 @@ class StepHasher:
         said, paths = self._what_is_said(definition, source)
         return said[:HASH_LENGTH], hashlib.sha256(self._code_of(paths).encode()).hexdigest()[:HASH_LENGTH]
 
+    def files_behind(self, definition: Definition, source: RunSource) -> Files:
+        """Return the files of the code behind a step, whether they are there or not."""
+        return self._what_is_said(definition, source)[1]
+
+    def hash_with_code(self, definition: Definition, source: RunSource, files: Files) -> str:
+        """Return the hash of what a step says with the code in `files`, such as where its plan is now."""
+        said, _ = self._what_is_said(definition, source)
+        return hashlib.sha256(f"{said}{self._code_of(files)}".encode()).hexdigest()[:HASH_LENGTH]
+
     def _code_of(self, paths: Files) -> str:
         return "".join([self._files.of_file(path) for path in paths])
 

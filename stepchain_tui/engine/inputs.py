@@ -23,6 +23,7 @@ from stepchain_tui.plan.executor_types import BATCHING
 from stepchain_tui.plan.expressions import Template
 from stepchain_tui.run.events import ModelTurn, ToolApprovalGiven
 from stepchain_tui.run.ledger import idempotency_key
+from stepchain_tui.run.state import StepState
 from stepchain_tui.run.values import Kept
 
 if TYPE_CHECKING:
@@ -73,8 +74,8 @@ class InputResolver:
         found = [output for name in references if (output := steps[f"{scope}{name}"].output) is not None]
         if work.item is not None and step.items:
             found.append(step.items[work.item].value)
-        if step.given_input is not None:
-            found.append(step.given_input)
+        if (given := self._given(step)) is not None:
+            found.append(given)
         for said in step.answers.values():
             found.extend(kept for kept in (said.asked, said.arguments) if kept is not None)
         if prepared.kind is ActionKind.AGENT:
@@ -115,12 +116,13 @@ class InputResolver:
             if step is not None:
                 error = step.error.message if step.error else None
                 steps[name] = {"output": self.value_of(step.output), "status": step.status.value, "error": error}
-        started = self._state.started_at
+        started, replay = self._state.started_at, self._driver.replay
+        run = {"id": self._state.run_id, "started_at": started.isoformat() if started else ""}
         found: dict[str, Any] = {
             "steps": steps,
             "inputs": self._driver.groups.inputs_of(scope) if scope else self._source.inputs,
             "secrets": self._source.secrets,
-            "run": {"id": self._state.run_id, "started_at": started.isoformat() if started else ""},
+            "run": run if replay is None else replay.run,
         }
         items = self._state.steps[prepared.id].items
         if item is not None and items is not None:
@@ -167,11 +169,16 @@ class InputResolver:
             found = (resolved, self._core.store.keep(resolved.as_json(), self._source.redactor))
             if prepared.is_constant:
                 prepared.constant = found
-        given = self._state.steps[prepared.id].given_input
+        given = self._given(self._state.steps[prepared.id])
         if given is not None and work.item is None:
             resolved, kept = found
             found = (resolved.changed_by_hand(shown=kept.value, given=self.value_of(given)), given)
         return found
+
+    def _given(self, step: StepState) -> Kept | None:
+        """Return what a person made of a step's input at a breakpoint, also where that is replayed."""
+        replay = self._driver.replay
+        return step.given_input or (replay.given_input(step.id) if replay is not None else None)
 
     def call_for(self, work: Work) -> tuple[StepCall, Kept]:
         """Return the call of one attempt, and its input as it is kept."""

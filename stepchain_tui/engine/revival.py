@@ -10,6 +10,7 @@ from stepchain_tui.core.values import encode_json
 from stepchain_tui.engine.graph import RunGraph, graph_of
 from stepchain_tui.engine.hashes import StepHasher
 from stepchain_tui.engine.recorder import Journal
+from stepchain_tui.engine.recording import stand_ins
 from stepchain_tui.engine.revision import changes_of, mark_changed_code, mark_stale, revise
 from stepchain_tui.engine.source import RunSource
 from stepchain_tui.plan import plan_from_json, subplans_from_json
@@ -30,7 +31,7 @@ def source_of(state: RunState, given: dict[str, Any] | None = None) -> RunSource
     Raises:
         InputError: A secret input is missing.
     """
-    given = given or {}
+    given = {**(stand_ins(state.secret_inputs) if state.replay_of else {}), **(given or {})}
     missing = [name for name in state.secret_inputs if name not in given]
     if missing:
         hint = " ".join(f"--input {name}=..." for name in missing)

@@ -11,11 +11,14 @@ from typing import Any
 
 import psutil
 
-from stepchain_tui.core.errors import UnknownRunError
+from stepchain_tui.core.errors import CommandRefusedError, UnknownRunError
 from stepchain_tui.engine.control import apply_command
 from stepchain_tui.engine.core import EngineCore
 from stepchain_tui.engine.driver import Driver
+from stepchain_tui.engine.fork import create
 from stepchain_tui.engine.recorder import Journal, Listener, Recorder
+from stepchain_tui.engine.recording import go_on_replaying, recording_of_replay
+from stepchain_tui.engine.replaying import take_over_results
 from stepchain_tui.engine.revival import go_on, source_at_rest
 from stepchain_tui.engine.source import RunSource
 from stepchain_tui.engine.steering import refusal
@@ -96,6 +99,25 @@ class OwnedRuns:
         journal.emit(e.RunStarted, owner=_this_process(), version=_version())
         return self._drive(journal, source, lock, detach=detach)
 
+    async def begin_replay(self, source: RunSource, run_id: str, *, detach: bool) -> RunHandle:
+        """Carry out a new run that replays another one, which its source has the recording of.
+
+        Raises:
+            CommandRefusedError: The new id is taken.
+        """
+        lock = self._store.acquire_run(run_id)
+        try:
+            if await self.known_state(run_id) is not None:
+                raise CommandRefusedError(f"there is a run '{run_id}' already", hint="Give another id.")
+            journal = self.journal(run_id, RunState())
+            journal.set_redactor(source.redactor)
+            create(journal, source)
+            take_over_results(journal, source)
+            return self.begin(journal, source, lock, detach=detach)
+        except BaseException:
+            self.let_go(run_id, lock)
+            raise
+
     async def revive(
         self,
         state: RunState,
@@ -114,6 +136,8 @@ class OwnedRuns:
         run_id = state.run_id
         journal = self.journal(run_id, state)
         await self._acquaint(source, run_id)
+        if state.replay_of:
+            go_on_replaying(source, await recording_of_replay(self._store, state), state.live)
         journal.set_redactor(source.redactor)
         await self._bury_owner(journal)
         await self._refuse_old_commands(journal)

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
@@ -31,6 +31,9 @@ from stepchain_tui.plan.servers import settings_servers
 from stepchain_tui.plan.shared import secrets_of_servers
 from stepchain_tui.run.events import StepOutline
 from stepchain_tui.run.ids import parent_path, split_id
+
+if TYPE_CHECKING:
+    from stepchain_tui.engine.recording import Recording
 
 
 class Definition(msgspec.Struct, frozen=True, eq=False, gc=False):
@@ -69,6 +72,8 @@ class RunSource:
         kept: It was made from what a run keeps, so its plan is the run's.
         servers: The MCP servers of the user's settings; read from their file if None.
         answers_after: The last event that was imported: what persons said of tool calls before was said elsewhere.
+        recording: What the run replays, None where it is carried out.
+        live: Kinds of steps that a replay carries out all the same.
     """
 
     plan: Plan
@@ -84,6 +89,8 @@ class RunSource:
     kept: bool = False
     servers: Mapping[str, Mapping[str, Any]] | None = None
     answers_after: int = 0
+    recording: Recording | None = None
+    live: tuple[str, ...] = ()
 
     @property
     def slots(self) -> int:
@@ -195,6 +202,11 @@ class RunSource:
         steps = [*self.plan.steps, *(step for subplan in self.subplans.values() for step in subplan.plan.steps)]
         return frozenset((*self._secret_names, *(name for step in steps for name in step.secrets)))
 
+    @property
+    def secret_names(self) -> frozenset[str]:
+        """The variables that the plan, its sub-plans, its steps and the servers they call name as secrets."""
+        return self._all_secret_names
+
     @cached_property
     def redactor(self) -> Redactor:
         """What takes secrets out of all that is stored for this run."""
@@ -243,7 +255,7 @@ class RunSource:
                 continues=step.on_failure is OnFailure.CONTINUE,
                 is_map=step.for_each is not None,
                 optional=step.optional,
-                breakpoint=step.breakpoint.value if step.breakpoint else "",
+                breakpoint=step.breakpoint.value if step.breakpoint and self.recording is None else "",
                 part_of=part_of,
                 part_of_item=item,
             )

@@ -110,6 +110,8 @@ class RunCreated(_Base, frozen=True, kw_only=True, omit_defaults=True, tag="run.
         parent_run_id: The run that this one was forked from.
         parent_step_id: The step that it was forked at.
         plans: The plans that its `plan` steps run, by file, see `plan.subplans`.
+        replay_of: The run whose recording its exchanges with the outside are taken from; empty for none.
+        live: Kinds of steps that are carried out all the same, where it is a replay.
     """
 
     goal: str
@@ -125,6 +127,8 @@ class RunCreated(_Base, frozen=True, kw_only=True, omit_defaults=True, tag="run.
     parent_run_id: str | None = None
     parent_step_id: str | None = None
     plans: dict[str, Any] = {}
+    replay_of: str = ""
+    live: tuple[str, ...] = ()
 
 
 class RunStarted(_Base, frozen=True, kw_only=True, omit_defaults=True, tag="run.started"):
@@ -210,7 +214,8 @@ class StepStarted(_AttemptBase, frozen=True, kw_only=True, omit_defaults=True, t
         mode: Where the body runs: inline, thread, process.
         model: The model that a prompt goes to.
         revision: The plan's revision.
-        cache: What the cache said, such as `hit` or `miss: the input changed`; empty where it was not asked.
+        cache: What the cache said, such as `hit` or `miss: the input changed`; empty where it was not asked; `replayed`
+            where the result is taken from the recording of another run.
     """
 
     tries: int = 1
@@ -483,6 +488,7 @@ class ToolFinished(_AttemptBase, frozen=True, kw_only=True, omit_defaults=True, 
         cpu_time: Seconds of them that it computed, None where that is not known.
         error: None where it succeeded.
         hosted: The model's provider carried it out.
+        replayed: Nothing was called: it was taken from the recording of another run.
     """
 
     call_id: str
@@ -494,6 +500,7 @@ class ToolFinished(_AttemptBase, frozen=True, kw_only=True, omit_defaults=True, 
     error: Failure | None = None
     item: int | None = None
     hosted: bool = False
+    replayed: bool = False
 
 
 class ToolApprovalAsked(_AttemptBase, frozen=True, kw_only=True, omit_defaults=True, tag="tool.approval_asked"):

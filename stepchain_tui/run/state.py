@@ -27,6 +27,8 @@ TOOL_APPROVAL = "tool_approval"
 """The reason of a wait for a person's word on a tool call."""
 BUDGET = "budget"
 """The reason of a wait at a limit on tokens or money."""
+REPLAYED = "replayed"
+"""What stands in an attempt's `cache` where its result is taken from the recording of another run."""
 
 
 @dataclass(slots=True)
@@ -274,6 +276,10 @@ class RunState:
     max_concurrent: int = 5
     parent_run_id: str | None = None
     parent_step_id: str | None = None
+    replay_of: str = ""
+    """The run whose recording this one replays; empty for none."""
+    live: tuple[str, ...] = ()
+    """Kinds of steps that are carried out all the same, where it is a replay."""
     steps: dict[str, StepState] = field(default_factory=dict)
     removed: dict[str, StepState] = field(default_factory=dict)
     """Steps that a later revision took out of the plan."""
@@ -485,7 +491,7 @@ class RunState:
         self.inputs, self.secret_inputs = event.inputs, event.secret_inputs
         self.max_concurrent = event.max_concurrent
         self.parent_run_id, self.parent_step_id = event.parent_run_id, event.parent_step_id
-        self.plans = event.plans
+        self.plans, self.replay_of, self.live = event.plans, event.replay_of, event.live
         self.revisions = [RevisionRecord(1, event.seq, event.at)]
         self.steps = {outline.id: StepState(outline, breakpoint=outline.breakpoint) for outline in event.steps}
         self.counts = {StepStatus.PENDING: len(self.steps)}

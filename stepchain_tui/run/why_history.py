@@ -8,7 +8,7 @@ from typing import Any
 
 from stepchain_tui.run import events as e
 from stepchain_tui.run.ids import is_inside
-from stepchain_tui.run.state import BREAKPOINT
+from stepchain_tui.run.state import BREAKPOINT, REPLAYED
 from stepchain_tui.run.status import worded
 from stepchain_tui.run.why_facts import Fact
 from stepchain_tui.run.why_words import by, listed, numbered, quoted, spoken
@@ -283,7 +283,7 @@ def _started(event: e.StepStarted) -> str:
     if event.revision > 1:
         notes.append(f"revision {event.revision}")
     if event.cache:
-        notes.append(f"cache {event.cache}")
+        notes.append(event.cache if event.cache == REPLAYED else f"cache {event.cache}")
     return ", ".join(notes)
 
 

@@ -23,7 +23,7 @@ _KEPT_AS_IS = frozenset(
     {
         *("type", "run_id", "step_id", "at", "cause", "status", "error_type", "mode", "on_timeout", "owner", "version"),
         *("call_id", "tool_name", "command_id", "command", "content_hash", "response_id", "retry_at", "deadline"),
-        *("parent_run_id", "parent_step_id", "plan_path", "plan_folder", "working_folder"),
+        *("parent_run_id", "parent_step_id", "replay_of", "plan_path", "plan_folder", "working_folder"),
     }
 )
 _OUTLINE = frozenset({"id", "kind", "parents"})

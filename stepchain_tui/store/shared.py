@@ -51,7 +51,9 @@ def shared_rows(batch: Batch, gates: dict[str, Gate]) -> SharedRows | None:
         batch: What is written.
         gates: run_id -> its gate; those of all runs are passed by what belongs to none.
     """
-    finished = [] if batch.from_elsewhere else [event for event in batch.events if type(event) is ToolFinished]
+    finished: list[ToolFinished] = []
+    if not batch.from_elsewhere:
+        finished = [event for event in batch.events if type(event) is ToolFinished and not event.replayed]
     if not (finished or batch.cache or batch.cache_used or batch.breakers):
         return None
     made = SharedRows(

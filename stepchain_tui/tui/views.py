@@ -13,7 +13,7 @@ from typing import Any
 from stepchain_tui.core.values import encode_json
 from stepchain_tui.run.events import StepWaiting
 from stepchain_tui.run.failures import Failure
-from stepchain_tui.run.state import AttemptState, RunState, StepState
+from stepchain_tui.run.state import REPLAYED, AttemptState, RunState, StepState
 from stepchain_tui.run.status import AttemptStatus, Mark, RunStatus, StepStatus
 from stepchain_tui.run.values import Kept
 from stepchain_tui.tui.glyphs import MARKS
@@ -285,7 +285,7 @@ def step_detail(step: StepState) -> StepDetail:
                 model=one.model,
                 mode=one.mode,
                 error=one.error,
-                reason=one.reason,
+                reason=one.reason or (REPLAYED if one.cache == REPLAYED else ""),
                 revision=one.revision,
             )
             for one in reversed(shown)

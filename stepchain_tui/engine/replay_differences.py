@@ -1,0 +1,251 @@
+"""Where a replay differs from its recording, as places with what was recorded and what is there now."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import msgspec
+
+from stepchain_tui.run.comparison import same_value
+from stepchain_tui.run.failures import Failure
+from stepchain_tui.run.state import ItemState, RunState, StepState
+from stepchain_tui.run.status import STEP_ENDED, StepStatus, worded
+from stepchain_tui.run.values import Kept
+from stepchain_tui.store.base import AbstractStore
+
+DETAILS = "replay"
+"""The key of a failure's details that holds where the recording does not fit."""
+MOST_CHANGES = 20
+"""Places within one value that are told."""
+_SHOWN = 80
+"""Characters of a value that are told."""
+_BEFORE_DIFFERENCE = 20
+_KEPT = 400
+"""Characters of a value that are kept with a failure."""
+_MARK = re.compile(r"'?\\\[secret\\ [^\]]+\\\]'?")
+_SHORT_SECRET = r"'?(?:\[secret [^\]]+\]|.{0,7})'?"
+"""What a masked secret stands for: the same mark, or a value that is too short to be masked; quoted or not."""
+
+
+class Change(msgspec.Struct, frozen=True, omit_defaults=True):
+    """One place within a step that is another than it was recorded.
+
+    Attributes:
+        key: What differs, such as `prompt`, `args.city`, `output.rows[2]`, `status`; empty for the step as a whole.
+        recorded: What was recorded, None for nothing.
+        now: What is there now, None for nothing.
+        note: A sentence instead of the two values.
+    """
+
+    key: str = ""
+    recorded: Any = None
+    now: Any = None
+    note: str = ""
+
+    @property
+    def words(self) -> str:
+        """The change as text on one line."""
+        head = f"{self.key}: " if self.key else ""
+        if self.note:
+            return f"{head}{self.note}"
+        recorded, now = _beside(self.recorded, self.now)
+        return f"{head}recorded {recorded}, now {now}"
+
+
+class Difference(msgspec.Struct, frozen=True, omit_defaults=True):
+    """One change of a replay, with its place.
+
+    Attributes:
+        step_id: The step.
+        item: Index of the map's item, or None.
+        change: What differs there.
+    """
+
+    step_id: str
+    item: int | None
+    change: Change
+
+    @property
+    def place(self) -> str:
+        """The step, or the step and its item."""
+        return self.step_id if self.item is None else f"{self.step_id}[{self.item}]"
+
+    def __str__(self) -> str:
+        return f"{self.place}: {self.change.words}"
+
+    def to_json(self) -> dict[str, Any]:
+        """Return it as a JSON value."""
+        change = self.change
+        return {
+            "step": self.step_id,
+            "item": self.item,
+            "key": change.key,
+            "recorded": change.recorded,
+            "now": change.now,
+            "text": str(self),
+        }
+
+
+def value_changes(recorded: Any, now: Any, key: str = "") -> list[Change]:
+    """Return where two JSON values differ, `MOST_CHANGES` places at most; a masked secret fits a short one.
+
+    Args:
+        recorded: The one value.
+        now: The other value.
+        key: What both are called.
+    """
+    found: list[Change] = []
+    for change in _changes(recorded, now, key):
+        if len(found) == MOST_CHANGES:
+            found.append(Change(note="and more"))
+            break
+        found.append(change)
+    return found
+
+
+def as_details(changes: list[Change]) -> dict[str, Any]:
+    """Return changes as the details of a failure carry them; long values are cut."""
+    short = [Change(one.key, _cut(one.recorded), _cut(one.now), one.note) for one in changes]
+    return {DETAILS: msgspec.to_builtins(short)}
+
+
+async def find_differences(store: AbstractStore, recorded: RunState, replayed: RunState) -> list[Difference]:
+    """Return where a replay differs from the run that it replays, in plan order.
+
+    A step that is blocked or skipped because of another one is told there. Of a map or a sub-plan only the items and
+    steps inside are told, where they differ.
+    """
+    found: list[Difference] = []
+    inside: set[str] = set()
+    for step in reversed(replayed.steps.values()):  # what is inside comes after what is around it
+        differences = await _of_step(store, recorded.steps.get(step.id), step, any_inside=step.id in inside)
+        if differences and step.outline.part_of:
+            inside.add(step.outline.part_of)
+        if step.id in inside and step.outline.part_of:
+            inside.add(step.outline.part_of)
+        found[:0] = differences
+    gone = [step_id for step_id, step in recorded.steps.items() if step_id not in replayed.steps and step.ended]
+    for step_id in gone:
+        if recorded.steps[step_id].outline.part_of not in (*inside, *gone):
+            found.append(Difference(step_id, None, Change(note="is in the recording, and no longer in the plan")))
+    return found
+
+
+async def _of_step(
+    store: AbstractStore, before: StepState | None, step: StepState, *, any_inside: bool
+) -> list[Difference]:
+    if (told := _told(step.error)) is not None:
+        return [Difference(step.id, None, change) for change in told]
+    if before is None:
+        return []  # it did not run, or says itself that it is not in the recording
+    items = [
+        Difference(step.id, item.index, change)
+        for item in (step.items or ())
+        for change in await _of_item(store, _same_item(before, item), item)
+    ]
+    if step.held_up or items or any_inside:
+        return items
+    if not (before.ended or before.done):
+        return []  # the recording ends before it
+    now, then = (_status(one) for one in (step, before))
+    if now is not then:
+        return [Difference(step.id, None, Change("status", worded(then), worded(now)))]
+    changes = await _outputs(store, before.output, step.output)
+    if not changes and _message(before.error) != _message(step.error):
+        changes = [Change("error", _message(before.error), _message(step.error))]
+    return [Difference(step.id, None, change) for change in changes]
+
+
+async def _of_item(store: AbstractStore, before: ItemState | None, item: ItemState) -> list[Change]:
+    if (told := _told(item.error)) is not None:
+        return told
+    if before is None or before.status not in STEP_ENDED:
+        return []
+    if before.status is not item.status:
+        return [Change("status", worded(before.status), worded(item.status))]
+    changes = await _outputs(store, before.output, item.output)
+    if not changes and _message(before.error) != _message(item.error):
+        changes = [Change("error", _message(before.error), _message(item.error))]
+    return changes
+
+
+def _same_item(before: StepState, item: ItemState) -> ItemState | None:
+    items = before.items or []
+    return items[item.index] if item.index < len(items) and items[item.index].key == item.key else None
+
+
+async def _outputs(store: AbstractStore, before: Kept | None, now: Kept | None) -> list[Change]:
+    if same_value(before, now) is not False:
+        return []
+    values = [await store.load_value(kept) if kept is not None else None for kept in (before, now)]
+    return value_changes(values[0], values[1], "output")
+
+
+def _told(error: Failure | None) -> list[Change] | None:
+    """Return what a step says itself of where the recording does not fit, None where it says nothing."""
+    if error is None or not isinstance(told := error.details.get(DETAILS), list):
+        return None
+    try:
+        return msgspec.convert(told, list[Change])
+    except msgspec.ValidationError:
+        return None
+
+
+def _status(step: StepState) -> StepStatus:
+    return StepStatus.SUCCEEDED if step.done else step.status
+
+
+def _message(error: Failure | None) -> str:
+    return error.message if error is not None else ""
+
+
+# --- values
+
+
+def _changes(recorded: Any, now: Any, key: str) -> Iterator[Change]:
+    if isinstance(recorded, Mapping) and isinstance(now, Mapping):
+        for name in dict.fromkeys((*recorded, *now)):
+            inner = f"{key}.{name}" if key else str(name)
+            if (name in recorded) is not (name in now):
+                yield Change(inner, recorded.get(name), now.get(name))
+            else:
+                yield from _changes(recorded[name], now[name], inner)
+    elif isinstance(recorded, list) and isinstance(now, list) and len(recorded) == len(now):
+        for place, (one, other) in enumerate(zip(recorded, now, strict=True)):
+            yield from _changes(one, other, f"{key}[{place}]")
+    elif not _same(recorded, now):
+        yield Change(key, recorded, now)
+
+
+def _same(recorded: Any, now: Any) -> bool:
+    if isinstance(recorded, str) and isinstance(now, str):
+        return recorded == now or ("[secret " in now and _fits_masked(recorded, now))
+    return bool(recorded == now) and isinstance(recorded, bool) is isinstance(now, bool)
+
+
+def _fits_masked(recorded: str, now: str) -> bool:
+    pattern = _MARK.sub(lambda _: _SHORT_SECRET, re.escape(now))
+    return re.fullmatch(pattern, recorded, re.DOTALL) is not None
+
+
+def _cut(value: Any) -> Any:
+    text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)
+    return value if len(text) <= _KEPT else f"{text[:_KEPT]}..."
+
+
+def _beside(recorded: Any, now: Any) -> tuple[str, str]:
+    """Return two values as short texts that show where they begin to differ."""
+    texts = [_text(recorded), _text(now)]
+    pairs = enumerate(zip(*texts, strict=False))
+    same = next((place for place, (one, other) in pairs if one != other), min(map(len, texts)))
+    start = same - _BEFORE_DIFFERENCE if max(map(len, texts)) > _SHOWN else 0
+    cut = [f"...{text[start:]}" if start > 0 else text for text in texts]
+    short = [text if len(text) <= _SHOWN else f"{text[: _SHOWN - 3]}..." for text in cut]
+    return short[0], short[1]
+
+
+def _text(value: Any) -> str:
+    return "nothing" if value is None else json.dumps(value, ensure_ascii=False, default=str)
