@@ -21,6 +21,21 @@ class RetryDefaults(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     jitter: bool | None = None
 
 
+class TelemetrySettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Where OpenTelemetry's spans go; nothing is sent without an endpoint.
+
+    Attributes:
+        endpoint: The collector's address for OTLP over HTTP, such as `http://localhost:4318`, or `environment` for what
+            OpenTelemetry's own variables (`OTEL_EXPORTER_OTLP_ENDPOINT`, ...) say.
+        contents: Messages, arguments and results go too, where a plan's `trace` does not say otherwise.
+        headers: Sent with each request; `${NAME}` in a value is a variable of the environment.
+    """
+
+    endpoint: str = ""
+    contents: bool = False
+    headers: dict[str, str] = {}
+
+
 class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """What a user may set in `stepchain.toml`.
 
@@ -38,6 +53,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         executors: Executor types of the user's own: kind of step -> name -> `package.module:Class`.
         mcp_servers: MCP servers for all plans, by name, with the keys that a plan's `mcp_servers` have.
         cluster: The address of the Dask cluster for steps with `mode: cluster` whose plan names none.
+        telemetry: Where spans go.
     """
 
     durability: Literal["process", "power"] = "process"
@@ -53,6 +69,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     executors: dict[str, dict[str, str]] = {}
     mcp_servers: dict[str, dict[str, Any]] = {}
     cluster: str = ""
+    telemetry: TelemetrySettings = TelemetrySettings()
 
 
 def load_settings(path: Path) -> Settings:

@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from stepchain_tui.core.errors import NotAvailableError
 from stepchain_tui.core.settings import Settings
+from stepchain_tui.core.telemetry import telemetry_of
 from stepchain_tui.engine.engine import Engine
 from stepchain_tui.engine.results import StepResult, step_results
 from stepchain_tui.engine.runs import RunHandle
@@ -28,7 +28,7 @@ class AsyncExecutor:
         executor: A configured `Executor` whose client and store are used.
         scheduler: The order of ready steps.
         max_concurrent: How many steps may run at once; a plan that writes its own keeps it.
-        telemetry: Not available yet.
+        telemetry: Gets a span for each plan and step, instead of the executor's; see `Telemetry`.
         store: Where runs are kept, instead of the executor's; the user's store if neither is given.
         client: An `LLMClient` for prompt steps, instead of the executor's.
     """
@@ -44,8 +44,7 @@ class AsyncExecutor:
         client: Any = None,
         settings: Settings | None = None,
     ) -> None:
-        if telemetry is not None:
-            raise NotAvailableError("telemetry is not available yet", hint="Leave it out.")
+        self.telemetry = telemetry_of(telemetry if telemetry is not None else getattr(executor, "telemetry", None))
         self.scheduler = scheduler or Scheduler()
         self.max_concurrent = max_concurrent
         self.client = client if client is not None else getattr(executor, "client", None)
@@ -87,7 +86,7 @@ class AsyncExecutor:
             inputs=resolve_inputs(plan, inputs or {}, folder),
             max_concurrent=self._slots_for(plan),
         )
-        async with Engine(self.store, settings=self._settings, scheduler=self.scheduler, client=self.client) as engine:
+        async with self._engine() as engine:
             handle = await engine.start(source, run_id=run_id, resume=resume, detach=True)
             try:
                 await handle.wait()
@@ -104,6 +103,15 @@ class AsyncExecutor:
         """
         async with Engine(self.store, settings=self._settings) as engine:  # which shares the store with other engines
             return await step_results(engine.store, await engine.store.load_state(run_id))
+
+    def _engine(self) -> Engine:
+        return Engine(
+            self.store,
+            settings=self._settings,
+            scheduler=self.scheduler,
+            client=self.client,
+            telemetry=self.telemetry,
+        )
 
     def _slots_for(self, plan: Plan) -> int | None:
         if "max_concurrent" in plan.model_fields_set and self.max_concurrent == DEFAULT_MAX_CONCURRENT:

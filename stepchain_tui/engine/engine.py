@@ -28,6 +28,7 @@ from stepchain_tui.engine.runs import OwnedRuns, RunHandle
 from stepchain_tui.engine.scheduler import Scheduler
 from stepchain_tui.engine.source import RunSource
 from stepchain_tui.engine.takeover import is_owner_dead
+from stepchain_tui.engine.telemetry import Observer
 from stepchain_tui.executors.factory import Executors
 from stepchain_tui.executors.sources import learn_settings_types
 from stepchain_tui.llm.prices import load_prices
@@ -55,6 +56,7 @@ class Engine:
         client: An `LLMClient` for prompt steps instead of the one the environment describes.
         compression: A `llm.history.CompressionStrategy` for prompts that do not say how much of earlier outputs goes
             into them; without one none does.
+        telemetry: Gets the spans of runs, see `core.telemetry`; where the settings say, if None.
     """
 
     def __init__(
@@ -66,6 +68,7 @@ class Engine:
         scheduler: Scheduler | None = None,
         client: Any = None,
         compression: Any = None,
+        telemetry: Any = None,
     ) -> None:
         self._compression = compression
         self.store = store
@@ -75,6 +78,7 @@ class Engine:
         self.clock = clock or SystemClock()
         self._scheduler = scheduler or Scheduler()
         self._client = client
+        self._observer = Observer(telemetry, self._settings.telemetry, store)
         self._core: EngineCore | None = None
         self._owned: OwnedRuns | None = None
         self._watcher: asyncio.Task[None] | None = None
@@ -162,6 +166,7 @@ class Engine:
             await self._core.recorder.settle()
         self._core.recorder.close()
         await self._core.executors.close()
+        await self._observer.close()
         self._core = None
         await self._close_store()
 
@@ -198,6 +203,7 @@ class Engine:
             RunLockedError: A living engine owns the run.
         """
         self._raise_failure()
+        self._observer.prepare()
         if not source.checked:
             require_valid(source.plan, source.folder)
         source.know_servers(self._settings.mcp_servers)
@@ -206,11 +212,12 @@ class Engine:
         try:
             state = await self._runs.known_state(run_id)
             if state is not None:
-                return await self._runs.revive(state, lock, source, fresh=fresh or not resume, detach=detach)
+                handle = await self._runs.revive(state, lock, source, fresh=fresh or not resume, detach=detach)
+                return self._observer.watch(handle)
             journal = self._runs.journal(run_id, RunState())
             journal.set_redactor(source.redactor)
             create(journal, source)
-            return self._runs.begin(journal, source, lock, detach=detach)
+            return self._observer.watch(self._runs.begin(journal, source, lock, detach=detach))
         except BaseException:
             self._runs.let_go(run_id, lock)
             raise
@@ -241,6 +248,7 @@ class Engine:
             InputError: A secret input is not given again.
         """
         self._raise_failure()
+        self._observer.prepare()
         summary = await self.store.get_run(run_id)
         require_trust(summary.run_id, summary.imported)
         parent = await self.store.load_state(summary.run_id)
@@ -255,7 +263,7 @@ class Engine:
             source.know_servers(self._settings.mcp_servers)
             journal.set_redactor(source.redactor)
             fork(journal, source, parent, step_id)
-            return self._runs.begin(journal, source, lock, detach=detach)
+            return self._observer.watch(self._runs.begin(journal, source, lock, detach=detach))
         except BaseException:
             self._runs.let_go(new_run_id, lock)
             raise
@@ -356,12 +364,13 @@ class Engine:
         self, run_id: str, inputs: dict[str, Any] | None, detach: bool, command: Command | None
     ) -> RunHandle:
         self._raise_failure()
+        self._observer.prepare()
         run_id = (await self.store.get_run(run_id)).run_id
         lock = self.store.acquire_run(run_id)
         try:
             state = await self.store.load_state(run_id)
             source = source_of(state, inputs)
-            return await self._runs.revive(state, lock, source, detach=detach, command=command)
+            return self._observer.watch(await self._runs.revive(state, lock, source, detach=detach, command=command))
         except BaseException:
             self._runs.let_go(run_id, lock)
             raise

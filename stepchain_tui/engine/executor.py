@@ -24,7 +24,7 @@ class Executor:
         client: An `LLMClient` for prompt steps; OpenAI, as the environment describes it, if None.
         store: Where runs are kept; the user's SQLite store if None, so that the app's history has them.
         compression_strategy: Not available yet.
-        telemetry: Not available yet.
+        telemetry: Gets a span for each plan and step; see `Telemetry`.
     """
 
     def __init__(
@@ -36,11 +36,11 @@ class Executor:
         *,
         settings: Settings | None = None,
     ) -> None:
-        for name, value in (("compression_strategy", compression_strategy), ("telemetry", telemetry)):
-            if value is not None:
-                raise NotAvailableError(f"{name} is not available yet", hint="Leave it out.")
+        if compression_strategy is not None:
+            raise NotAvailableError("compression_strategy is not available yet", hint="Leave it out.")
         self.client = client
-        self._async = AsyncExecutor(store=store, client=client, settings=settings)
+        self._async = AsyncExecutor(store=store, client=client, settings=settings, telemetry=telemetry)
+        self.telemetry = self._async.telemetry
 
     @property
     def store(self) -> AbstractStore:

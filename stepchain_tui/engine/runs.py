@@ -58,6 +58,11 @@ class RunHandle:
         """Whether this process is still carrying the run out."""
         return self._driver is not None and not self._driver.done.done()
 
+    @property
+    def driver(self) -> Driver | None:
+        """What carries the run out; None where this process does not."""
+        return self._driver
+
     def subscribe(self, listener: Listener) -> Callable[[], None]:
         """Call `listener` with events once they are durable; returns what ends it."""
         return self._recorder.subscribe(self.run_id, listener)
