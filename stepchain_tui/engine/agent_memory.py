@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from stepchain_tui.plan.prompt_tools import described_agents
 from stepchain_tui.run.state import RunState, StepState
 from stepchain_tui.run.values import Kept
 
@@ -36,17 +37,24 @@ class Turn(msgspec.Struct, frozen=True):
 def turns_before(step_id: str, state: RunState, definition_of: Callable[[str], Definition]) -> list[Turn]:
     """Return the turns of a step's agent in the steps that it waits for, however far, the first one first.
 
+    A turn counts where the step is the agent's own, and where the conversation was handed over to it and it answered.
+
     Args:
         step_id: The agent step.
         state: The run.
         definition_of: Gives what a step of the run is to do.
     """
-    agent = definition_of(step_id).step.agent
+    agent = str(definition_of(step_id).step.agent)
     found: list[Turn] = []
     for earlier in steps_before(step_id, state):
         step = state.steps[earlier]
-        if step.outline.kind == "agent" and definition_of(earlier).step.agent == agent:
-            found.extend(_turns_of(step))
+        if step.outline.kind == "agent":
+            definition = definition_of(earlier)
+            of_step = str(definition.step.agent)
+            if of_step == agent:
+                found.extend(_turns_of(step))
+            elif agent in described_agents(of_step, definition.plan):
+                found.extend(turn for turn in _turns_of(step) if _answered_by(turn.answered) == agent)
     return found
 
 
@@ -65,6 +73,12 @@ def steps_before(step_id: str, state: RunState) -> Iterator[str]:
             waiting.pop()
             if current != step_id:
                 yield current
+
+
+def _answered_by(answered: Kept) -> str:
+    """Return the described agent that gave an answer; one that is kept in a file is nobody's."""
+    value = answered.value if answered.blob is None else None
+    return str(value.get("agent", "")) if isinstance(value, dict) else ""
 
 
 def _turns_of(step: StepState) -> Iterator[Turn]:

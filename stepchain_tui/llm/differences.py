@@ -16,6 +16,7 @@ MOST_DIFFERENCES = 8
 _SHOWN_TEXT = 4_000
 """Characters of the answer that a failure keeps."""
 _SHOWN = 60
+_LONGEST_PATH = 200
 _KINDS = {
     "string": "text",
     "number": "a number",
@@ -141,9 +142,13 @@ def path_of(parts: tuple[str | int, ...]) -> str:
     """Return a place in an answer, such as `$.items[2].price`."""
     found = "$"
     for part in parts:
-        is_plain = isinstance(part, str) and part.isidentifier() and len(part) <= _SHOWN
-        found += f".{part}" if is_plain else f"[{part if isinstance(part, int) else _short(part)}]"
-    return found
+        if isinstance(part, int):
+            found += f"[{part}]"
+        elif len(part) > _SHOWN:
+            found += f"[a key of {len(part):,} characters]"
+        else:
+            found += f".{part}" if part.isidentifier() else f"[{_short(part)}]"
+    return found if len(found) <= _LONGEST_PATH else f"{found[: _LONGEST_PATH // 2]} ... {found[-_LONGEST_PATH // 2 :]}"
 
 
 def shown(value: Any) -> str:

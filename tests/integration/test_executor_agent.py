@@ -12,7 +12,6 @@ import pytest
 from stepchain_tui.agents import AgentMemory
 from stepchain_tui.core.errors import UsageError
 from stepchain_tui.executors.agent import AgentExecutorFactory, AgentStepExecutor, BaseAgentExecutor, ToolSpec
-from stepchain_tui.plan.check import check_plan
 from stepchain_tui.run import AttemptError, ErrorType
 from stepchain_tui.tools import StepContext
 from tests.support.engines import Bench, Watched, plan_of
@@ -224,7 +223,6 @@ async def test_what_is_no_agent_is_told(folder: Path, agent: str, told: str) -> 
         ("agents.py:AGENT", "no function 'AGENT'"),
         ("nowhere.py:Planner", "there is no file"),
         ("raising.py:Planner", "cannot be imported: ZeroDivisionError"),
-        ("poet", "is not available yet"),
         (None, "is not written anywhere"),
     ],
 )
@@ -287,12 +285,6 @@ async def test_a_turn_that_takes_too_long_is_asked_to_stop(folder: Path) -> None
     run = await carried_out(folder, step)
     assert run.statuses["turn"] == "timed_out"
     assert stopped.read_text() == "stopped"
-
-
-def test_an_agent_that_the_plan_describes_itself_is_not_available_yet(folder: Path) -> None:
-    plan = plan_of(agent_step(agent="poet"), agents={"poet": {"instructions": "rhyme"}})
-    (mistake,) = check_plan(plan, folder)
-    assert "an agent that the plan describes itself is not available yet" in str(mistake)
 
 
 # --- the executor by itself

@@ -33,3 +33,14 @@ async def test_the_plan_runs_with_the_agents_of_the_page(tmp_path: Path) -> None
             "heard": ["Request from planner: {'topic': 'Tea in three paragraphs'}"],
             "from": "planner",
         }
+
+
+async def test_the_agents_that_the_page_describes_hand_over_and_wait_for_a_person(tmp_path: Path) -> None:
+    (tmp_path / "shop.py").write_text("def invoices_of(customer: str) -> list[int]:\n    return [311, 312]\n")
+    (tmp_path / "plan.yaml").write_text(blocks("yaml")[1])
+    async with Bench(folder=tmp_path) as bench:
+        run = await bench.start(load_plan(tmp_path / "plan.yaml").plan)
+        await run.until_status("answer", "waiting")
+        assert (await run.tell("approve", step="answer"))["ok"]
+        await run.end()
+        assert run.outputs["answer"] == {"response": "Yes, 311 and 312 are the same order.", "agent": "invoices"}

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import os
 from abc import abstractmethod
-from typing import Any, ClassVar
+from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from stepchain_tui.executors.context import CallContext
 from stepchain_tui.executors.pooled import PooledExecutor
 from stepchain_tui.executors.spec import ToolSpec
 from stepchain_tui.tools.pools import Pools
+
+if TYPE_CHECKING:
+    from stepchain_tui.executors.agent.described import DescribedAgents
 
 
 class BaseAgentExecutor(PooledExecutor):
@@ -28,6 +33,33 @@ class BaseAgentExecutor(PooledExecutor):
     def __init__(self, spec: ToolSpec, agent: Any = None, pools: Pools | None = None) -> None:
         super().__init__(spec, pools)
         self.agent = agent
+        self._described: DescribedAgents | None = None
+        self._closing: list[Callable[[], Awaitable[None]]] = []
+
+    @property
+    def described(self) -> DescribedAgents:
+        """Lets agents take turns that a plan describes: the engine's in a plan, else its own, by the environment."""
+        if self._described is None:
+            from stepchain_tui.executors.agent.described import DescribedAgents
+            from stepchain_tui.executors.prompt.binding import ToolBinder
+            from stepchain_tui.executors.prompt.models import PromptModels
+            from stepchain_tui.mcp import McpServers
+
+            models, servers = PromptModels(os.environ), McpServers(None)
+            self._closing += [models.close, servers.close]
+            self._described = DescribedAgents(models, ToolBinder(self.pools, servers))
+        return self._described
+
+    @described.setter
+    def described(self, described: DescribedAgents) -> None:
+        self._described = described
+
+    async def close(self) -> None:
+        """End what is its own: workers, connections and servers; may be called twice."""
+        closing, self._closing = self._closing, []
+        for close in closing:
+            await close()
+        await super().close()
 
     def _hook(self, args: dict[str, Any], ctx: CallContext, timeout: float | None) -> Any:
         return self._execute_agent(args, ctx, timeout)
@@ -38,7 +70,8 @@ class BaseAgentExecutor(PooledExecutor):
 
         Args:
             args: `agent` (its name), `entry` (where it is written), `request`, and optionally `metadata`, `memory` (a
-                list of messages) and `history` (the turns before this one, `{"request", "response"}` each).
+                list of messages) and `history` (the turns before this one, `{"request", "response"}` each). Of agents
+                that the plan describes: `agents`, and what `DescribedAgents.take_turn` takes.
             ctx: The context.
             timeout: Seconds.
         """

@@ -1,6 +1,7 @@
-"""The standard agent executor: checks the request, makes the agent and lets it take one turn in a thread.
+"""The standard agent executor: checks the request, makes the agent and lets it take one turn.
 
-There are no tries here: in a plan the engine makes them. A class or a factory gives a new agent for each turn, so that
+An agent that the plan describes talks with a model, one that is written in Python runs in a thread. There are no tries
+here: in a plan the engine makes them. A class or a factory gives a new agent for each turn, so that
 no turn can see what another left in it; an agent that is an object of its file is used as it is.
 """
 
@@ -17,6 +18,7 @@ from stepchain_tui.agents.request_checks import ALLOW_INJECTION, RequestChecks
 from stepchain_tui.agents.turn import extra_arguments, extract_response, prepare_memory
 from stepchain_tui.core.errors import UsageError
 from stepchain_tui.executors.agent.base import BaseAgentExecutor
+from stepchain_tui.executors.agent.options import AGENTS
 from stepchain_tui.executors.context import CallContext
 from stepchain_tui.resilience.classify import classify
 from stepchain_tui.run.failures import AttemptError
@@ -32,6 +34,8 @@ class AgentStepExecutor(BaseAgentExecutor):
     async def _execute_agent(self, args: dict[str, Any], ctx: CallContext, timeout: float | None) -> Any:
         name = str(args.get("agent") or self.spec.tool_name)
         try:
+            if args.get(AGENTS) and self.agent is None:
+                return await self.described.take_turn(name, args, ctx)
             return await self._take_turn(name, args, ctx)
         except UsageError as error:
             raise _with_step(error, ctx) from error
@@ -55,10 +59,10 @@ class AgentStepExecutor(BaseAgentExecutor):
         if self.agent is not None:
             return self.agent
         if not isinstance(entry, str) or ":" not in entry:
-            what = (
-                "an agent that the plan describes itself is not available yet" if entry else "is not written anywhere"
+            raise ValidationError(
+                f"agent '{name}': is not written anywhere",
+                hint="Write './file.py:Agent' or 'package.module:Agent', or describe it under the plan's `agents`.",
             )
-            raise ValidationError(f"agent '{name}': {what}", hint="Write './file.py:Agent' or 'package.module:Agent'.")
         found = await self._in_thread(lambda: _loaded(entry, str(ctx.plan_folder)))
         if isinstance(found, type) or not hasattr(found, "run_step"):
             return await self._call(found, {}, name, ctx)
