@@ -170,7 +170,7 @@ def _parts(item: dict[str, Any], place: int) -> list[dict[str, Any]]:
         inside = {**where, "summary_index": number}
         found.append({"type": "response.reasoning_summary_text.delta", "delta": summary["text"], **inside})
         found.append({"type": "response.reasoning_summary_text.done", "text": summary["text"], **inside})
-    for number, part in enumerate(item.get("content", ())):
+    for number, part in enumerate(item.get("content") or ()):
         inside = {**where, "content_index": number}
         is_text = part["type"] == "output_text"
         name = "output_text" if is_text else "refusal"
