@@ -21,6 +21,7 @@ from stepchain_tui.run.values import Kept
 
 HAND_OFF = "transfer_to_"
 """What the name of a tool begins with by which one agent hands over to another."""
+_DENIED = ("Denied", "DeniedError")
 _LARGE = ("sent", "output", "input", "result")
 """The fields of events that may be kept in files of their own and are wanted whole here."""
 
@@ -37,6 +38,11 @@ def transcript(events: Iterable[e.Event], step_id: str, item: int | None = None)
     for event in events:
         told.take(event)
     return told.entries
+
+
+def asked_call(call_id: str) -> str:
+    """Return which call an approval is for: behind its id there may be a hash of what is to be called with what."""
+    return call_id.rpartition("#")[0] or call_id
 
 
 def large_values(event: e.Event) -> list[Kept]:
@@ -118,7 +124,7 @@ class _Talk:
                 changed = event.arguments.value if event.arguments is not None else None
                 self._call(
                     event,
-                    event.call_id,
+                    asked_call(event.call_id),
                     status="allowed" if event.approved else "denied",
                     answered_by=event.by or "a person",
                     changed=changed.get("arguments") if isinstance(changed, dict) else None,
@@ -277,7 +283,7 @@ class _Talk:
             if (place := self._calls.get(event.call_id)) is not None:
                 self.entries[place] = handed
                 return
-        denied = event.error is not None and event.error.exception == "Denied"
+        denied = event.error is not None and event.error.exception in _DENIED
         status = "denied" if denied else "succeeded"
         if event.error is not None and not denied:
             status = "timed_out" if event.error.error_type is ErrorType.TIMEOUT else "failed"

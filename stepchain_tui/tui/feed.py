@@ -19,6 +19,7 @@ from stepchain_tui.run.state import RunState
 from stepchain_tui.run.status import RUN_ENDED
 from stepchain_tui.store.base import AbstractStore, CorruptEvent
 from stepchain_tui.tui.calls import CALL_EVENTS, CallRow, ToolCalls, ended_as, read_calls
+from stepchain_tui.tui.live_text import TALKS, LiveText, LiveTexts
 from stepchain_tui.tui.text import one_line, plural, with_hint
 from stepchain_tui.tui.views import Frame, RunView, StepDetail, StepView, parents_of, run_view, step_detail, step_view
 
@@ -58,6 +59,7 @@ class RunFeed:
         self._alive = False
         self._log: tuple[str, int | None] | None = None
         self._log_count = 0
+        self._live: LiveText | None = None
         self._problem = ""
         self._damage = ""
         self._dirty = asyncio.Event()
@@ -106,6 +108,9 @@ class RunFeed:
         """Tell from now on how many lines the log of that step has; returns how many there are."""
         self._log = None if step_id is None else (step_id, attempt)
         self._log_count = 0
+        step = self.state.steps.get(step_id or "")
+        talks = step is not None and step.outline.kind in TALKS
+        self._live = LiveText(self._store, self.run_id, step.id) if step is not None and talks else None
         await self._count_log()
         return self._log_count
 
@@ -202,6 +207,8 @@ class RunFeed:
         found = await self._store.count_log(self.run_id, step_id=watched[0], attempt=watched[1])
         if watched == self._log and found != self._log_count:
             self._log_count = found
+            if self._live is not None:
+                await self._live.read_on()
             self._dirty.set()
 
     def _look_at_owner(self) -> None:
@@ -237,7 +244,15 @@ class RunFeed:
         parents = parents_of(state) if new_graph else None
         log = None if self._log is None else (*self._log, self._log_count)
         problem, self._problem = self._problem, ""
-        return Frame(self._view(), steps, parents, log, problem)
+        return Frame(self._view(), steps, parents, log, problem, self._text())
+
+    def _text(self) -> tuple[str, LiveTexts] | None:
+        """Return what a model is just writing for the step that is watched, where there is anything new."""
+        live = self._live
+        if live is None or live.step_id not in self.state.steps:
+            return None
+        texts = live.texts(self.state.steps[live.step_id])
+        return (live.step_id, texts)
 
     def _view(self) -> RunView:
         view = run_view(self.state, alive=self._alive, model=self._model)

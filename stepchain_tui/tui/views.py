@@ -17,6 +17,7 @@ from stepchain_tui.run.state import REPLAYED, AttemptState, RunState, StepState
 from stepchain_tui.run.status import AttemptStatus, Mark, RunStatus, StepStatus
 from stepchain_tui.run.values import Kept
 from stepchain_tui.tui.glyphs import MARKS
+from stepchain_tui.tui.live_text import LiveTexts
 from stepchain_tui.tui.text import one_line
 
 MOST_SPANS = 40
@@ -121,6 +122,7 @@ class Frame:
         parents: The whole graph where it changed: step id -> its parents, in plan order.
         log: (step id, attempt or None, lines) of the log that is watched, or None.
         problem: Why the run cannot be shown any more, or empty.
+        text: (step id, what a model is just writing for it) of the step whose log is watched, where it talks to one.
     """
 
     view: RunView
@@ -128,6 +130,7 @@ class Frame:
     parents: Mapping[str, tuple[str, ...]] | None = None
     log: tuple[str, int | None, int] | None = None
     problem: str = ""
+    text: tuple[str, LiveTexts] | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,7 @@ from stepchain_tui.run import events as e
 from stepchain_tui.run.failures import Failure
 from stepchain_tui.run.state import RunState
 from stepchain_tui.run.status import ErrorType, RunStatus
-from stepchain_tui.store import Batch, SQLiteStore
+from stepchain_tui.store import Batch, LogLine, SQLiteStore
 
 START = datetime(2026, 1, 1, 12, 0, tzinfo=UTC)
 
@@ -17,11 +17,12 @@ START = datetime(2026, 1, 1, 12, 0, tzinfo=UTC)
 class ToldRun:
     """A run that is told to a store, one fact after the other, a second apart."""
 
-    def __init__(self, store: SQLiteStore, run_id: str, *steps: str) -> None:
+    def __init__(self, store: SQLiteStore, run_id: str, *steps: str, kind: str = "function") -> None:
         self.store, self.run_id = store, run_id
         self.state = RunState()
         self._batch: list[e.Event] = []
-        outlines = tuple(e.StepOutline(id=name, kind="function") for name in steps)
+        self._seconds = 0
+        outlines = tuple(e.StepOutline(id=name, kind=kind) for name in steps)
         self.tell(e.RunCreated, goal="told", plan={"steps": []}, steps=outlines)
         self.tell(e.RunStarted, owner=e.OwnerRecord(pid=1, process_started_at=0.0))
 
@@ -60,6 +61,20 @@ class ToldRun:
             arguments=arguments, execution_time=seconds, cpu_time=0.01, error=failure,
             result=None if failure else self.store.keep(result),
         )  # fmt: skip
+
+    def turn(self, step_id: str, turn: int, sent: list[Any], output: list[Any] | None, **fields: Any) -> None:
+        """Tell one answer of a model; `sent` and `output` are items in the form of the Responses API."""
+        kept = None if output is None else self.store.keep(output)
+        told = {"attempt": 1, "model": "m", "input_tokens": 1_200, "output_tokens": 34, "duration": 1.5, **fields}
+        self.tell(e.ModelTurn, step_id=step_id, turn=turn, sent=self.store.keep(sent), output=kept, **told)
+
+    async def writes(self, step_id: str, *pieces: str, stream: str = "text+", attempt: int = 1) -> None:
+        """Let a step's model write pieces of text."""
+        self._seconds += 1
+        at = START + timedelta(seconds=self.state.last_seq, milliseconds=self._seconds)
+        lines = [LogLine(at=at, step_id=step_id, attempt=attempt, stream=stream, text=piece) for piece in pieces]
+        self.store.commit(Batch(logs=[(self.run_id, line) for line in lines]))
+        await self.store.flush()
 
     def gives(self, step_id: str, output: Any, attempt: int = 1) -> None:
         """Tell that a step succeeded."""

@@ -175,6 +175,8 @@ class RunScreen(RunByHandActions, RunPaneActions, ActionScreen):
             self.graph.selected = session.selected
         if frame.log is not None:
             self.step_pane.log_grew(frame.log[0], frame.log[2])
+        if frame.text is not None:
+            self.step_pane.text_grew(*frame.text)
         self.show_all()
         self.look_for_account()
 

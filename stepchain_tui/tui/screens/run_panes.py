@@ -8,9 +8,9 @@ from textual.widget import Widget
 
 from stepchain_tui.tui.background import Background
 from stepchain_tui.tui.session import Session
+from stepchain_tui.tui.widgets.following import FollowingView
 from stepchain_tui.tui.widgets.graph_view import GraphView
 from stepchain_tui.tui.widgets.line_view import LineView
-from stepchain_tui.tui.widgets.log_view import LogView
 from stepchain_tui.tui.widgets.receipt_bar import ReceiptBar
 from stepchain_tui.tui.widgets.splitter import Splitter
 from stepchain_tui.tui.widgets.timeline import Timeline
@@ -137,9 +137,9 @@ class RunPaneActions(Background):
         """Follow the work and the end of the log, or stay where we are."""
         screen, pane = self._screen, self._screen.step_pane
         view = pane.view
-        in_log = isinstance(view, LogView) and screen.focused is view
-        follow = not view.follow if in_log and isinstance(view, LogView) else not self.session.follow
-        if isinstance(view, LogView):
+        in_view = isinstance(view, FollowingView) and screen.focused is view
+        follow = not view.follow if in_view and isinstance(view, FollowingView) else not self.session.follow
+        if isinstance(view, FollowingView):
             view.follow = follow
         self.session.follow = follow
         if follow:

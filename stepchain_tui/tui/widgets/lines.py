@@ -18,6 +18,8 @@ from stepchain_tui.tui.actions import Action
 if TYPE_CHECKING:
     from stepchain_tui.tui.app import StepChainApp
 
+SHORTEST_NAME = 3
+"""Characters that the name of a tab keeps."""
 Part = tuple[str, str]
 """Text, and a component class or an empty string."""
 
@@ -170,18 +172,36 @@ class TabStrip(OneLine):
         self.shown = self._names[0]
         self.choose(self.shown)
 
+    def offer(self, names: Sequence[str]) -> None:
+        """Show other names; the tab in sight is among them, or another one is chosen next."""
+        if tuple(names) != self._names:
+            self._names = tuple(names)
+            self.choose(self.shown)
+
     def choose(self, name: str) -> None:
         """Show which tab is in sight."""
         self.shown = name
         parts: list[Part] = []
-        for one in self._names:
-            parts += [(one.capitalize(), "tabs--shown" if one == name else "tabs--name"), (" " * self._gap, "")]
+        for one, written in zip(self._names, self._written, strict=True):
+            parts += [(written, "tabs--shown" if one == name else "tabs--name"), (" " * self._gap, "")]
         self.show_parts(parts)
+
+    @property
+    def _written(self) -> list[str]:
+        """The names as they are written: where there is no room the longest that are not in sight are cut."""
+        written = [name.capitalize() for name in self._names]
+        cut = [place for place, name in enumerate(self._names) if name != self.shown]
+        while cut and self.size.width and sum(map(len, written)) + len(written) - 1 > self.size.width:
+            longest = max(cut, key=lambda place: len(written[place]))
+            if len(written[longest]) <= SHORTEST_NAME:
+                break
+            written[longest] = written[longest][:-1]
+        return written
 
     @property
     def _gap(self) -> int:
         """The cells between two names: fewer where there is no room."""
-        wanted = self.size.width - sum(map(len, self._names))
+        wanted = self.size.width - sum(map(len, self._written))
         return max(1, min(3, wanted // max(1, len(self._names) - 1))) if self.size.width else 3
 
     def on_resize(self) -> None:
@@ -195,7 +215,7 @@ class TabStrip(OneLine):
     def on_click(self, event: events.Click) -> None:
         """Choose the tab that was clicked."""
         offset, column = event.get_content_offset(self), 0
-        for name in self._names:
-            if offset is not None and column <= offset.x < column + len(name):
+        for name, written in zip(self._names, self._written, strict=True):
+            if offset is not None and column <= offset.x < column + len(written):
                 self.post_message(self.Chosen(name))
-            column += len(name) + self._gap
+            column += len(written) + self._gap

@@ -9,13 +9,12 @@ from __future__ import annotations
 from collections import OrderedDict
 from functools import partial
 
-from textual.reactive import reactive
-
 from stepchain_tui.store.base import AbstractStore, LogLine
 from stepchain_tui.tui.background import Background
 from stepchain_tui.tui.queries import find_in_log
 from stepchain_tui.tui.text import LONGEST_LINE, shortened, visible
-from stepchain_tui.tui.widgets.line_view import LineView, Piece
+from stepchain_tui.tui.widgets.following import FollowingView
+from stepchain_tui.tui.widgets.line_view import Piece
 
 PAGE = 200
 PAGES = 40
@@ -26,11 +25,8 @@ Place = tuple[str, str, int | None]
 """Run, step and attempt (None: all of them) whose log is shown."""
 
 
-class LogView(Background, LineView):
+class LogView(Background, FollowingView):
     """Shows the log of a step or of one attempt at it."""
-
-    follow: reactive[bool] = reactive(True)
-    """Whether the newest line stays in sight."""
 
     def __init__(self, *, id: str | None = None, classes: str | None = None) -> None:  # noqa: A002 - Textual's name
         super().__init__(id=id, classes=classes)
@@ -52,12 +48,12 @@ class LogView(Background, LineView):
             self.forget_found()
             self.follow = True
             self._set_count(count)
-            self._go_to_end()
+            self.go_to_end()
         elif count != self._count:
             self._pages.pop(min(self._count, count) // PAGE, None)
             self._set_count(count)
             if self.follow:
-                self._go_to_end()
+                self.go_to_end()
 
     def load(self, place: Place) -> None:
         """Show the log at `place`, however many lines it has."""
@@ -76,9 +72,6 @@ class LogView(Background, LineView):
 
     def _set_count(self, count: int) -> None:
         self.set_lines(count, self._widest)
-
-    def _go_to_end(self) -> None:
-        self.scroll_to(y=self.max_scroll_y, animate=False, immediate=True, force=True)
 
     # --- lines
 
@@ -137,21 +130,7 @@ class LogView(Background, LineView):
             self._set_count(self._count)
         self.refresh()
 
-    # --- following and finding
-
-    def moved_by_hand(self) -> None:
-        """Follow where the newest line is in sight, and only there."""
-        self.follow = self.scroll_y >= self.max_scroll_y
-
-    def on_resize(self) -> None:
-        """The newest line stays in sight in another size, and when the view is shown at last."""
-        if self.follow:
-            self._go_to_end()
-
-    def watch_follow(self, follow: bool) -> None:
-        """Go to the newest line."""
-        if follow and self.is_mounted:
-            self._go_to_end()
+    # --- finding
 
     async def find(self, text: str, *, backwards: bool = False, again: bool = False) -> bool:
         """Go to the next line that contains `text`; see `LineView.find`."""

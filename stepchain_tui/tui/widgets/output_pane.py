@@ -13,6 +13,7 @@ from stepchain_tui.tui.background import Background
 from stepchain_tui.tui.glyphs import UNICODE, Glyphs
 from stepchain_tui.tui.queries import Lines, ShownValue, lines_of, text_lines
 from stepchain_tui.tui.tables import RecordTable
+from stepchain_tui.tui.widgets.following import LiveView
 from stepchain_tui.tui.widgets.line_view import LineView
 from stepchain_tui.tui.widgets.lines import OneLine
 from stepchain_tui.tui.widgets.rows_view import RowsView
@@ -40,11 +41,17 @@ class OutputPane(Background, Vertical):
         """Whether rows are shown as a table."""
         self._shown: ShownValue | None = None
         self._row_open = False
+        self._is_live = False
 
     def compose(self) -> ComposeResult:
-        """The text, or the table with one row whole and a line about all of them."""
+        """The text, also while it is written, or the table with one row whole and a line about all of them."""
         yield TextView(id="output-text")
-        for widget in (TableView(id="output-table"), TextView(id="output-row"), OneLine(id="output-note")):
+        for widget in (
+            LiveView(id="output-live"),
+            TableView(id="output-table"),
+            TextView(id="output-row"),
+            OneLine(id="output-note"),
+        ):
             widget.display = False
             yield widget
 
@@ -52,6 +59,11 @@ class OutputPane(Background, Vertical):
     def text(self) -> TextView:
         """The output as text."""
         return self.query_one("#output-text", TextView)
+
+    @property
+    def live(self) -> LiveView:
+        """The text that a model is just writing."""
+        return self.query_one("#output-live", LiveView)
 
     @property
     def table(self) -> TableView:
@@ -67,7 +79,7 @@ class OutputPane(Background, Vertical):
     def view(self) -> LineView:
         """What is in sight: what has the focus, else the table or the text."""
         if not self.in_table:
-            return self.text
+            return self.live if self._is_live else self.text
         return self.row if self._row_open and self.row.has_focus else self.table
 
     @property
@@ -78,13 +90,14 @@ class OutputPane(Background, Vertical):
     @property
     def in_table(self) -> bool:
         """Whether a table is in sight."""
-        return self.as_table and self.has_table
+        return self.as_table and self.has_table and not self._is_live
 
     # --- showing
 
     def clear(self) -> None:
         """Show nothing for a moment: the output of another step is on its way."""
         was_table, self._shown = self.in_table, None
+        self.end_live()
         if was_table:
             self.table.show(None)
             self.row.show(Lines())
@@ -94,12 +107,32 @@ class OutputPane(Background, Vertical):
     def show_text(self, lines: Lines, empty_text: str = "") -> None:
         """Show a text that is no output: an error, or why there is none."""
         self._shown = None
+        if lines.lines:
+            self.end_live()
         self.text.show(lines, empty_text)
         self._arrange()
+
+    def show_live(self, text: str) -> None:
+        """Show what a model is just writing, until there is an output or an error."""
+        if not text:
+            return
+        if not self._is_live:
+            self._is_live = True
+            self.live.follow = True
+            self._arrange()
+        self.live.show(text)
+
+    def end_live(self) -> None:
+        """Show what was there before a model wrote."""
+        if self._is_live:
+            self._is_live = False
+            self.live.show("")
+            self._arrange()
 
     async def show_value(self, shown: ShownValue) -> None:
         """Show an output."""
         self._shown, self._row_open = shown, False
+        self.end_live()
         self.table.glyphs = self.glyphs
         await self._show()
 
@@ -124,7 +157,8 @@ class OutputPane(Background, Vertical):
         self.view.display = True
         if had_focus:
             self.view.focus()
-        self.text.display = not in_table
+        self.text.display = not in_table and not self._is_live
+        self.live.display = not in_table and self._is_live
         self.table.display = in_table
         self.row.display = in_table and self._row_open
         note = self.query_one("#output-note", OneLine)
@@ -177,6 +211,8 @@ class OutputPane(Background, Vertical):
 
     async def whole_text(self) -> str:
         """Return what is in sight as it is copied and paged: a table as texts parted by tabs."""
+        if self._is_live:
+            return self.live.text
         if not self.in_table or self._shown is None or self._shown.table is None:
             return self.text.content.raw
         if self.view is self.row:

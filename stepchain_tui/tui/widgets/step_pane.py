@@ -1,4 +1,4 @@
-"""Everything about the selected step, in tabs: output, log, tries, tools, input, why."""
+"""Everything about the selected step, in tabs: output, transcript, log, tries, tools, input, why."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ from stepchain_tui.run.values import Kept
 from stepchain_tui.tui.background import Background
 from stepchain_tui.tui.feed import RunFeed
 from stepchain_tui.tui.glyphs import UNICODE, Glyphs
+from stepchain_tui.tui.live_text import TALKS, LiveTexts, joined
 from stepchain_tui.tui.queries import Lines, shown_value, text_lines, value_lines
 from stepchain_tui.tui.views import StepDetail, StepView
 from stepchain_tui.tui.widgets.breaking import broken_line
@@ -28,11 +29,14 @@ from stepchain_tui.tui.widgets.output_pane import OutputPane
 from stepchain_tui.tui.widgets.pane import Pane
 from stepchain_tui.tui.widgets.text_view import TextView
 from stepchain_tui.tui.widgets.tools_pane import ToolsPane
+from stepchain_tui.tui.widgets.transcript_view import TranscriptView
 from stepchain_tui.tui.widgets.tries import TriesPane
 from stepchain_tui.tui.widgets.why_view import WhyView
 
 NOTHING_YET = "nothing has run yet: s starts"
-TABS = ("output", "log", "tries", "tools", "input", "why")
+TABS = ("output", "transcript", "log", "tries", "tools", "input", "why")
+_WITHOUT_TALK = tuple(tab for tab in TABS if tab != "transcript")
+_AT_WORK = (StepStatus.RUNNING, StepStatus.RETRYING, StepStatus.QUEUED, StepStatus.WAITING)
 
 
 class StepPane(Background, Pane):
@@ -58,6 +62,9 @@ class StepPane(Background, Pane):
         self._tries: tuple[str, StepDetail, datetime] | None = None
         self._kept: dict[str, Kept | None] = {}
         self._error = ""
+        self._live: LiveTexts = ()
+        self._back_to_talk = False
+        """The transcript was in sight when a step was chosen that has none."""
         self.set_reactive(StepPane.tab, tab if tab in TABS else TABS[0])
 
     def compose(self) -> ComposeResult:
@@ -65,6 +72,7 @@ class StepPane(Background, Pane):
         yield TabStrip(TABS)
         with ContentSwitcher(initial=self.tab):
             yield self.output
+            yield TranscriptView(id="transcript")
             yield LogView(id="log")
             yield TriesPane(id="tries")
             yield ToolsPane(id="tools")
@@ -74,7 +82,7 @@ class StepPane(Background, Pane):
     def on_mount(self) -> None:
         """Show the tab that was in sight last time."""
         self.query_one(TriesPane).glyphs = self.query_one(ToolsPane).glyphs = self.glyphs
-        self.query_one(WhyView).glyphs = self.output.glyphs = self.glyphs
+        self.query_one(WhyView).glyphs = self.output.glyphs = self.transcript.glyphs = self.glyphs
         self.output.as_table = self.chain.state.table
         self.query_one(TabStrip).choose(self.tab)
 
@@ -93,6 +101,11 @@ class StepPane(Background, Pane):
         return self.query_one(f"#{self.tab}", LineView)
 
     @property
+    def transcript(self) -> TranscriptView:
+        """What was said and done with a model."""
+        return self.query_one("#transcript", TranscriptView)
+
+    @property
     def log_view(self) -> LogView:
         """The step's whole log."""
         return self.query_one("#log", LogView)
@@ -102,11 +115,14 @@ class StepPane(Background, Pane):
         if feed is not self.feed or (step and self.step and step.id != self.step.id):
             self._detail_of, self._tries = None, None
         other = feed is not self.feed or step is None or self.step is None or step.id != self.step.id
+        if other and step is not None:
+            self._fit_tabs(step)
         self.feed, self.step = feed, step
         if step is None or feed is None:
             self._show_nothing()
             return
         if other:
+            self._live = ()
             self.output.clear()
             self.query_one("#input", TextView).show(Lines())
             self._kept, self._error = {}, ""
@@ -115,7 +131,31 @@ class StepPane(Background, Pane):
             self._detail_of = (step.id, step.version)
             self.only_latest("load the step", self._load, feed, step, now)
             self._show_calls()
+            self._show_talk()
             self.query_one(WhyView).ask(feed.run_id, step.id, now)
+
+    def _fit_tabs(self, step: StepView) -> None:
+        """Offer a transcript where a model is talked to, and only there."""
+        talks = step.kind in TALKS
+        self.query_one(TabStrip).offer(TABS if talks else _WITHOUT_TALK)
+        if not talks and self.tab == "transcript":
+            self.tab, self._back_to_talk = TABS[0], True
+        elif talks and self._back_to_talk:
+            self.tab = "transcript"
+
+    def _show_talk(self) -> None:
+        """Ask for the transcript while it is in sight."""
+        if self.tab == "transcript" and self.feed is not None and self.step is not None:
+            self.transcript.ask(self.feed.run_id, self.step.id)
+            self.transcript.live(self._live)
+
+    def text_grew(self, step_id: str, texts: LiveTexts) -> None:
+        """Show what a model is just writing."""
+        if self.step is None or self.step.id != step_id:
+            return
+        self._live = texts
+        self.transcript.live(texts)
+        self.output.show_live(joined(texts))
 
     def _show_nothing(self) -> None:
         self._kept, self._error = {}, ""
@@ -123,6 +163,7 @@ class StepPane(Background, Pane):
         self.query_one("#input", TextView).show(Lines(), NOTHING_YET)
         self.query_one(WhyView).clear(NOTHING_YET)
         self._show_calls()
+        self.transcript.clear(NOTHING_YET)
         self.log_view.show(None, 0)
 
     def tick(self, now: datetime) -> None:
@@ -170,6 +211,8 @@ class StepPane(Background, Pane):
             self._error = detail.error.beside(detail.step_id) + hint
             self._show_error()
         elif kept is None:
+            if detail.status not in _AT_WORK:
+                pane.end_live()
             pane.show_text(Lines(), _no_output(detail.status))
         elif self._kept.get("output") is not kept:
             shown = await self.chain.library.ask(partial(shown_value, kept=kept, as_table=pane.as_table))
@@ -203,6 +246,8 @@ class StepPane(Background, Pane):
                 return await view.text_in_sight()
             case WhyView():
                 return view.text
+            case TranscriptView():
+                return await view.whole_text()
         if self.tab == "tools":
             return await self.query_one(ToolsPane).whole_text()
         if self.tab == "output":
@@ -213,11 +258,13 @@ class StepPane(Background, Pane):
 
     def watch_tab(self, tab: str) -> None:
         """Show another tab."""
+        self._back_to_talk = False
         self.query_one(TabStrip).choose(tab)
         had_focus = self.screen.focused is not None and self in self.screen.focused.ancestors
         self.query_one(ContentSwitcher).current = tab
         self._show_tries()
         self._show_calls()
+        self._show_talk()
         if had_focus:
             self.focus_tab()
         if self.step is not None and self.feed is not None:
@@ -240,6 +287,6 @@ class StepPane(Background, Pane):
 
 
 def _no_output(status: StepStatus) -> str:
-    if status in (StepStatus.RUNNING, StepStatus.RETRYING, StepStatus.QUEUED, StepStatus.WAITING):
+    if status in _AT_WORK:
         return "no output yet"
     return "no output" if status is not StepStatus.PENDING else "the step has not run yet"
