@@ -21,6 +21,7 @@ from stepchain_tui.run.values import Kept
 
 HAND_OFF = "transfer_to_"
 """What the name of a tool begins with by which one agent hands over to another."""
+_NOT_BEGUN = ("asked", "waiting", "allowed", "denied")
 _DENIED = ("Denied", "DeniedError")
 _LARGE = ("sent", "output", "input", "result")
 """The fields of events that may be kept in files of their own and are wanted whole here."""
@@ -119,7 +120,8 @@ class _Talk:
             case e.ToolFinished():
                 self._finish(event)
             case e.ToolApprovalAsked():
-                self._call(event, event.call_id, tool_name=event.tool_name, arguments=event.arguments, status="waiting")
+                known = {"tool_name": event.tool_name, "arguments": event.arguments}
+                self._call(event, asked_call(event.call_id), **known, status="waiting")
             case e.ToolApprovalGiven():
                 changed = event.arguments.value if event.arguments is not None else None
                 self._call(
@@ -249,7 +251,8 @@ class _Talk:
                     sources=part.sources,
                     bytes=size,
                 )
-            elif part.call_id not in self._calls:
+            elif not (part.hosted and part.call_id in self._calls):
+                self._calls.pop(part.call_id, None)  # a model may use an id again
                 self._call(
                     event,
                     part.call_id,
@@ -264,7 +267,7 @@ class _Talk:
     # --- calls
 
     def _call(self, event: Any, call_id: str, **fields: Any) -> None:
-        place = self._calls.get(call_id)
+        place = self._place_of(call_id)
         if place is None:
             self._calls[call_id] = len(self.entries)
             self._add(Called, event, call_id=call_id, **{"tool_name": "", **fields})
@@ -274,13 +277,25 @@ class _Talk:
                 del fields["arguments"]
             self.entries[place] = msgspec.structs.replace(known, **fields)
 
+    def _place_of(self, call_id: str) -> int | None:
+        """Return where a call stands; where a model used an id again, the engine puts `~` and a place behind it."""
+        place = self._calls.get(call_id)
+        if place is None and "~" in call_id:
+            place = self._calls.get(call_id.rpartition("~")[0])
+            call = self.entries[place] if place is not None else None
+            if not isinstance(call, Called) or call.status not in _NOT_BEGUN:
+                return None
+            assert place is not None
+            self._calls[call_id] = place
+        return place
+
     def _finish(self, event: e.ToolFinished) -> None:
         if self._agent and event.tool_name.startswith(HAND_OFF) and event.error is None:
             to_agent = event.tool_name.removeprefix(HAND_OFF)
             handed = HandedOver(
                 at=event.at, attempt=event.attempt, item=self._item, from_agent=self._agent, to_agent=to_agent
             )
-            if (place := self._calls.get(event.call_id)) is not None:
+            if (place := self._place_of(event.call_id)) is not None:
                 self.entries[place] = handed
                 return
         denied = event.error is not None and event.error.exception in _DENIED

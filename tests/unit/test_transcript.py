@@ -175,6 +175,15 @@ def test_a_rerun_is_a_conversation_of_its_own_although_its_calls_have_the_same_i
     assert len([one for one in told.entries if isinstance(one, Said) and one.role == "user"]) == 2
 
 
+def test_an_id_that_a_model_uses_again_is_another_call() -> None:
+    told = Told()
+    told.begins()
+    for turn, call_id in ((1, "same"), (2, "same~2.0")):
+        told.turn(turn, [user("go")] if turn == 1 else [], [call("same")])
+        told.finished(call_id, turn)
+    assert [one.result for one in told.entries if isinstance(one, Called)] == [1, 2]
+
+
 def test_an_answer_that_does_not_fit_is_asked_for_again_with_the_differences() -> None:
     told = Told()
     told.begins()
