@@ -63,7 +63,7 @@ class ExportedTelemetry(Telemetry):
                 f"the settings' telemetry has an endpoint, and {error.name} is not installed",
                 hint="Install the extra: pip install 'stepchain[otel]'; or take the endpoint out of the settings.",
             ) from error
-        self._log = _divert_logs(log)
+        self._undivert = _divert_logs(log)
         resource = Resource.create({"service.name": SCOPE, "service.version": version})
         traces, measurements = (_address(endpoint, signal) for signal in ("traces", "metrics"))
         tracer_provider = TracerProvider(resource=resource, shutdown_on_exit=False)
@@ -82,12 +82,12 @@ class ExportedTelemetry(Telemetry):
         self._endings = []
         for thread in threads:
             thread.start()
-        until = LAST_WORDS
+        left = LAST_WORDS
         for thread in threads:
-            thread.join(until)
-            if thread.is_alive():
-                until = 0.0
-        self._log()
+            thread.join(left)
+            left = 0.0 if thread.is_alive() else left
+        if left:  # else what is still at work would log to the terminal
+            self._undivert()
 
 
 def _end(end: Callable[[], Any]) -> None:
