@@ -81,6 +81,11 @@ class ClientModel:
             on_text(answer.text)
         return answer
 
+    async def close(self) -> None:
+        """Close the connections that one of our own clients made on the running loop; a user's client is its own."""
+        if isinstance(self.client, OpenAIFace):
+            await self.client.disconnect()
+
     def _arguments(self, request: ModelRequest) -> dict[str, Any]:
         """Return what the client is called with; what is not set is left to its own defaults."""
         items, new = request.items, request.items[request.new_from :]

@@ -83,6 +83,12 @@ class OpenAIFace:
         """Answer as a `Model` does."""
         return await self._connection().answer(request, on_text, on_reasoning)
 
+    async def disconnect(self) -> None:
+        """Close the connections that were made on the running loop."""
+        connection = self._connections.pop(asyncio.get_running_loop(), None)
+        if connection is not None:
+            await connection.close()
+
     def _connection(self) -> OpenAIResponses:
         loop = asyncio.get_running_loop()
         if loop not in self._connections:
@@ -135,10 +141,8 @@ class AsyncOpenAIClient(OpenAIFace):
         return await self._create(input, tools, previous_response_id, store, kwargs)
 
     async def close(self) -> None:
-        """Close the connections of this loop."""
-        connection = self._connections.pop(asyncio.get_running_loop(), None)
-        if connection is not None:
-            await connection.close()
+        """Close the connections that were made on the running loop."""
+        await self.disconnect()
 
 
 class OpenAIClient(OpenAIFace):
@@ -160,12 +164,7 @@ class OpenAIClient(OpenAIFace):
 
     def close(self) -> None:
         """Close the connections of this client's own calls."""
-        _wait_for(self._close())
-
-    async def _close(self) -> None:
-        connection = self._connections.pop(asyncio.get_running_loop(), None)
-        if connection is not None:
-            await connection.close()
+        _wait_for(self.disconnect())
 
 
 class ScriptedClient:

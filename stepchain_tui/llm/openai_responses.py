@@ -61,7 +61,7 @@ class OpenAIResponses:
         try:
             return await self._ask(body, request, on_text, on_reasoning)
         except AttemptError as error:
-            if "previous_response_id" not in body or not forgot_the_answer(error):
+            if not request.previous_response_id or "previous_response_id" not in body or not forgot_the_answer(error):
                 raise
         body = body_of(request, self.choice, whole=True)
         return await self._ask(body, request, on_text, on_reasoning)
