@@ -245,6 +245,7 @@ class InputResolver:
                         agent=event.agent,
                         model=event.model,
                         response_id=event.response_id,
+                        provider=event.provider,
                     )
                 )
             elif found:
@@ -325,6 +326,6 @@ class InputResolver:
 
     def model_label(self, work: Work) -> str:
         """Return the model that the attempt goes to, or an empty string."""
-        if work.step.kind is not ActionKind.PROMPT or work.call is None:
+        if work.step.kind not in _TALKS or work.call is None:
             return ""
         return self._core.executors.model_label(work.call.options)

@@ -155,6 +155,7 @@ class Exchange(msgspec.Struct, frozen=True, kw_only=True):
         agent: The agent that spoke, or an empty string.
         model: The model that answered.
         response_id: The provider's id of the answer.
+        provider: Who was asked, as in `model.turn`.
     """
 
     turn: int
@@ -164,6 +165,7 @@ class Exchange(msgspec.Struct, frozen=True, kw_only=True):
     agent: str = ""
     model: str = ""
     response_id: str = ""
+    provider: str = ""
 
 
 class ToolResult(msgspec.Struct, frozen=True, kw_only=True):

@@ -17,6 +17,8 @@ _MOST_TOLD = 3
 _MOST_NAMES = 50
 _MOST_COMPARED = 10
 _MOST_KNOWN = 500
+_OWN_DEPTH = {"additionalProperties": 1, "required": 0}
+"""How long the path of a mistake is where it is about the names of the arguments themselves."""
 
 
 class McpArgumentError(AttemptError):
@@ -53,8 +55,9 @@ def check_arguments(tool: McpTool, arguments: Mapping[str, Any]) -> str:
         found = tool.input.mistakes(dict(arguments))
     except BadSchemaError as error:
         return f"the server declares a wrong schema for '{tool.full_name}', its arguments are not checked: {error}"
-    mistakes += [_words(error) for error in found if error.validator not in ("additionalProperties", "required")]
-    nested = [error for error in found if error.validator in ("additionalProperties", "required") and error.path]
+    own = _OWN_DEPTH  # what is wrong with the arguments' names themselves was said above
+    mistakes += [_words(error) for error in found if error.validator not in own]
+    nested = [error for error in found if len(error.absolute_path) > own.get(error.validator, len(error.absolute_path))]
     mistakes += [_words(error) for error in nested]
     if mistakes:
         hint = next((slips[name] for name in wrong if slips.get(name)), takes)

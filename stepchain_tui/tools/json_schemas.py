@@ -29,7 +29,11 @@ _left: ContextVar[list[int] | None] = ContextVar("stepchain_schema_steps", defau
 
 
 class JsonSchemaError(UsageError):
-    """Signals a schema that nothing can be held against, or a check that has no end."""
+    """Signals a schema that nothing can be held against."""
+
+
+class EndlessCheckError(JsonSchemaError):
+    """Signals a check that takes too many steps."""
 
 
 class SchemaFault(NamedTuple):
@@ -57,14 +61,16 @@ class JsonSchema:
     """A schema that values are held against; safe from any thread.
 
     Args:
-        schema: A JSON object.
+        schema: A JSON object; True and False are schemas too.
+        leave_out: Keywords that are not looked at, besides those that never are.
+        most_steps: Keywords of it that are looked at for one value.
 
     Raises:
         JsonSchemaError: It is no schema, too large, or refers to something that is not in it.
         NotAvailableError: The package for it is not installed.
     """
 
-    def __init__(self, schema: Mapping[str, Any]) -> None:
+    def __init__(self, schema: Any, *, leave_out: frozenset[str] = frozenset(), most_steps: int = MOST_STEPS) -> None:
         try:
             from jsonschema import Draft202012Validator, SchemaError  # type: ignore[import-untyped, unused-ignore]
             from jsonschema.validators import validator_for  # type: ignore[import-untyped, unused-ignore]
@@ -90,7 +96,8 @@ class JsonSchema:
             raise JsonSchemaError("it is nested too deep", hint="Ask for something flatter.") from error
         # An inner $schema would bring back the keywords as the library has them, without an end.
         plain = _without(schema, "$schema")
-        self._validator = _bounded(draft)(plain, registry=Registry())
+        self._validator = _bounded(draft, leave_out)(plain, registry=Registry())
+        self._most_steps = most_steps
 
     def faults(self, value: Any, most: int = 1_000) -> list[SchemaFault]:
         """Return where a value does not fit, in the order of their places.
@@ -100,26 +107,42 @@ class JsonSchema:
             most: Not more than so many, as they are found.
 
         Raises:
-            JsonSchemaError: It refers to something that it does not have or to itself without end, or the check takes
-                too many steps.
+            JsonSchemaError: As `errors` does.
+        """
+        found: list[SchemaFault] = []
+        for error in self.errors(value):
+            found.extend(_faults(error))
+            if len(found) >= most:
+                break
+        return sorted(found[:most], key=lambda fault: [str(part) for part in fault.path])
+
+    def errors(self, value: Any) -> Iterator[Any]:
+        """Yield what is wrong with a value as the library tells it: `jsonschema.ValidationError`s.
+
+        Raises:
+            JsonSchemaError: It refers to something that it does not have, or to itself without end.
+            EndlessCheckError: The check takes too many steps.
         """
         from referencing.exceptions import Unresolvable
 
-        token = _left.set([MOST_STEPS])
-        found: list[SchemaFault] = []
+        left, given = [self._most_steps], to_json_value(value)
+        errors = self._validator.iter_errors(given)
         try:
-            for error in self._validator.iter_errors(to_json_value(value)):
-                found.extend(_faults(error))
-                if len(found) >= most:
-                    break
+            while True:
+                # set for each step: who takes the errors may do other things in between
+                token = _left.set(left)
+                try:
+                    error = next(errors, None)
+                finally:
+                    _left.reset(token)
+                if error is None:
+                    return
+                yield error
         except Unresolvable as error:
             where = f"#{error.ref}" if error.ref.startswith("/") else error.ref
             raise JsonSchemaError(f"cannot resolve {where}", hint="Write it out under $defs.") from error
         except RecursionError as error:
             raise JsonSchemaError("it refers to itself without end", hint="Mend the schema.") from error
-        finally:
-            _left.reset(token)
-        return sorted(found[:most], key=lambda fault: [str(part) for part in fault.path])
 
 
 def hard_patterns(schema: Any) -> list[str]:
@@ -194,19 +217,20 @@ def _names(key: str, of_names: bool) -> bool:
 
 
 @cache
-def _bounded(draft: Any) -> Any:
+def _bounded(draft: Any, leave_out: frozenset[str]) -> Any:
     """Return a draft's validator whose keywords count their steps and whose patterns take linear time."""
     from jsonschema.validators import extend
 
     own = {"pattern": _pattern, "patternProperties": _pattern_properties, "additionalProperties": _additional}
     checks = {**draft.VALIDATORS, **{name: check for name, check in own.items() if name in draft.VALIDATORS}}
-    return extend(draft, {name: _counted(name, check) for name, check in checks.items()})
+    left_out = leave_out.union(_LEFT_OUT)
+    return extend(draft, {name: _counted(name, check, name in left_out) for name, check in checks.items()})
 
 
-def _counted(name: str, check: Callable[..., Any]) -> Callable[..., Any]:
+def _counted(name: str, check: Callable[..., Any], left_out: bool) -> Callable[..., Any]:
     def counted(validator: Any, limit: Any, instance: Any, schema: Mapping[str, Any]) -> Iterator[Any]:
         _count(name, limit, instance)
-        return iter(()) if name in _LEFT_OUT else iter(check(validator, limit, instance, schema) or ())
+        return iter(()) if left_out else iter(check(validator, limit, instance, schema) or ())
 
     return counted
 
@@ -221,7 +245,7 @@ def _count(name: str, limit: Any, instance: Any) -> None:
     elif name == "uniqueItems" and isinstance(instance, list):
         left[0] -= len(instance) ** 2 // 1_000
     if left[0] < 0:
-        raise JsonSchemaError("the check takes too long", hint="Ask for less, or write a simpler schema.")
+        raise EndlessCheckError("the check takes too long", hint="Ask for less, or write a simpler schema.")
 
 
 def _pattern(validator: Any, pattern: str, instance: Any, schema: Any) -> Iterator[Any]:

@@ -44,7 +44,7 @@ def tool(schema: Any = None, output: Any = None) -> McpTool:
         ({"path": "a", "filter": {}}, "argument 'filter': 'names' is a required property", None),
         (
             {"path": "a", "filter": {"names": [], "x": 1}},
-            "argument 'filter': Additional properties are not allowed",
+            "argument 'filter.x': 'x' is not expected",
             None,
         ),
     ],
@@ -70,6 +70,7 @@ def test_an_argument_that_is_not_declared_is_sent_with_a_warning_unless_the_sche
     with pytest.raises(McpArgumentError) as caught:
         check_arguments(tool({"type": "object", "additionalProperties": False}), {"zzz": 1})
     assert caught.value.hint == "It takes no arguments."
+    assert str(caught.value) == "tool 'files.search': 'zzz' is no argument of it"
 
 
 def test_a_long_value_is_cut_in_the_message() -> None:
@@ -91,6 +92,10 @@ def _doubling() -> dict[str, Any]:
         ({"type": "string", "pattern": "^(a+)+$"}, "a" * 60 + "!"),
         ({"patternProperties": {"^(a+)+$": {}}, "additionalProperties": False}, {"a" * 60 + "!": 1}),
         ({"propertyNames": {"pattern": "^(a+)+$"}}, {"a" * 60 + "!": 1}),
+        (
+            {"properties": {"x": {"$schema": "https://json-schema.org/draft/2020-12/schema", "pattern": "^(a+)+$"}}},
+            {"x": "a" * 60 + "!"},
+        ),
         (_doubling(), 1),
         ({"type": "array", "uniqueItems": True}, [{"n": n} for n in range(20_000)]),
         ({"type": "array", "items": {"enum": [{"n": n} for n in range(2_000)]}}, [{"n": -1}] * 20_000),
