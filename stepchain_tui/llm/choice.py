@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
-from urllib.parse import urlsplit
 
-from stepchain_tui.llm.profiles import CUSTOM, Profile, profile_of
+from stepchain_tui.llm.profiles import CUSTOM, Profile, host_of, profile_of
 from stepchain_tui.run.failures import AttemptError
 from stepchain_tui.run.status import ErrorType
 
@@ -77,7 +76,7 @@ class ModelChoice:
     def host(self) -> str:
         """Who is asked, as events and prices name it: the API's host with its port, `scripted`, or nothing."""
         if self.provider == "openai":
-            return urlsplit(self.base_url).netloc.rpartition("@")[2]
+            return host_of(self.base_url)
         return SCRIPTED if self.provider == "scripted" else ""
 
     @property

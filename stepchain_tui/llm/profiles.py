@@ -62,7 +62,7 @@ def profile_of(
         hosted_tools: What the plan says instead of the profile.
     """
     if written is None:
-        found = replace(PROFILES[_HOSTS.get(urlsplit(base_url).hostname or "", CUSTOM.name)], stateful=False)
+        found = replace(PROFILES[_HOSTS.get(host_of(base_url), CUSTOM.name)], stateful=False)
     else:
         found = PROFILES.get(written, CUSTOM)
     return replace(
@@ -70,3 +70,11 @@ def profile_of(
         stateful=found.stateful if stateful is None else stateful,
         hosted_tools=found.hosted_tools if hosted_tools is None else hosted_tools,
     )
+
+
+def host_of(base_url: str) -> str:
+    """Return the host of an address with its port, where one is written; an empty string for what is no address."""
+    try:
+        return urlsplit(base_url).netloc.rpartition("@")[2].lower()
+    except ValueError:
+        return ""

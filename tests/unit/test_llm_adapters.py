@@ -10,7 +10,15 @@ import threading
 
 import pytest
 
-from stepchain_tui.llm import AsyncLLMClient, ClientModel, LLMClient, LLMResponse, ModelRequest
+from stepchain_tui.llm import (
+    AsyncLLMClient,
+    ClientModel,
+    LLMClient,
+    LLMResponse,
+    ModelRequest,
+    call_output,
+    user_message,
+)
 from stepchain_tui.run import AttemptError
 
 
@@ -105,3 +113,112 @@ async def test_a_cancelled_sync_client_is_left_behind_and_tells_when_it_ends():
     assert not model.lingering.done()
     go_on.set()
     await asyncio.wait_for(model.lingering, 10)
+
+
+CALL = {"type": "function_call", "call_id": "c1", "name": "add", "arguments": '{"a": 1}'}
+ANSWER = {"type": "message", "role": "assistant", "content": [{"type": "output_text", "text": "Let me add."}]}
+
+
+class Recording:
+    """A client that gives what it is told to."""
+
+    def __init__(self, **response) -> None:
+        self.seen: list[dict] = []
+        self.response = {"id": "r", "content": "x", **response}
+
+    async def create_response(self, input, tools, previous_response_id=None, store=True, **kwargs) -> LLMResponse:
+        said = {"input": input, "tools": tools, "previous_response_id": previous_response_id, "store": store}
+        self.seen.append({**said, **kwargs})
+        return self.response
+
+
+async def test_tools_the_answer_before_and_storing_reach_the_client():
+    client = Recording()
+    tool = {"type": "function", "name": "add", "parameters": {}}
+    await ask(client, tools=(tool,), previous_response_id="r0", store=False)
+    assert client.seen == [{"input": "hi", "tools": [tool], "previous_response_id": "r0", "store": False}]
+
+
+async def test_what_is_not_set_is_left_to_the_clients_defaults():
+    client = Recording()
+    await ask(client)
+    assert client.seen == [{"input": "hi", "tools": [], "previous_response_id": None, "store": True}]
+
+
+async def test_the_form_of_an_answer_reaches_the_client_as_the_api_names_it():
+    client = Recording()
+    await ask(client, expects={"type": "object", "properties": {}, "required": []})
+    assert client.seen[0]["text"]["format"]["type"] == "json_schema"
+
+
+async def test_a_conversation_is_told_as_one_text_with_its_calls_and_results():
+    client = Recording()
+    items = (user_message("add 1"), ANSWER, CALL, call_output("c1", "2"))
+    await ClientModel(client).answer(
+        ModelRequest(items=items, previous_response_id="r0", new_from=3), lambda text: None
+    )
+    [seen] = client.seen
+    assert seen["input"] == (
+        'User: add 1\n\nAssistant: Let me add.\n\nCall c1 of the tool add: {"a": 1}\n\nResult of call c1: 2'
+    )
+    assert seen["previous_response_id"] is None, "a server that keeps answers wants results in its own form"
+
+
+async def test_a_client_that_keeps_answers_is_told_what_is_new():
+    class Keeping(Recording):
+        stateful = True
+
+    items = (user_message("first"), ANSWER, user_message("second"))
+    for client, told in ((Keeping(), "second"), (Recording(), "User: first\n\nAssistant: Let me add.\n\nUser: second")):
+        request = ModelRequest(items=items, previous_response_id="r0", new_from=2)
+        await ClientModel(client).answer(request, lambda text: None)
+        assert (client.seen[0]["input"], client.seen[0]["previous_response_id"]) == (told, "r0")
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        {"id": "c1", "name": "add", "arguments": '{"a": 1}'},
+        {"call_id": "c1", "id": "fc_1", "name": "add", "arguments": {"a": 1}},
+        {"id": "c1", "type": "function", "function": {"name": "add", "arguments": '{"a": 1}'}},
+    ],
+)
+async def test_calls_are_read_in_every_usual_form_and_go_back_as_items(call):
+    answer, pieces = await ask(Recording(content=None, tool_calls=[call]))
+    [made] = answer.calls
+    assert (made.call_id, made.name, made.arguments) == ("c1", "add", '{"a": 1}')
+    assert (answer.text, answer.finish_reason, pieces) == ("", "tool_calls", [])
+    assert answer.items[0]["call_id"] == "c1"
+
+
+async def test_no_calls_and_no_usage_are_no_trouble():
+    answer, _ = await ask(Recording())
+    assert (answer.calls, answer.input_tokens, answer.finish_reason) == ((), None, "stop")
+
+
+@pytest.mark.parametrize(
+    ("response", "words"),
+    [
+        ({"content": None}, "not an LLMResponse"),
+        ({"tool_calls": "add"}, "tool_calls as str"),
+        ({"tool_calls": [{"arguments": "{}"}]}, r"tool_calls\[0\] without a name"),
+        ({"tool_calls": [5]}, r"tool_calls\[0\] without a name"),
+    ],
+)
+async def test_calls_of_another_shape_are_named(response, words):
+    with pytest.raises(AttemptError, match=words) as caught:
+        await ask(Recording(**response))
+    assert caught.value.hint
+
+
+async def test_usage_is_read_by_the_names_of_both_apis():
+    usage = {"prompt_tokens": 3, "completion_tokens": 4}
+    answer, _ = await ask(Recording(usage=usage))
+    assert (answer.input_tokens, answer.output_tokens) == (3, 4)
+    usage = {"input_tokens": 3, "output_tokens": 4, "input_tokens_details": {"cached_tokens": 2}}
+    answer, _ = await ask(Recording(usage=usage))
+    assert (answer.input_tokens, answer.cached_tokens, answer.reasoning_tokens) == (3, 2, None)
+
+
+def test_nothing_is_known_of_whom_a_users_client_asks():
+    assert ClientModel(Recording()).host == "client"
