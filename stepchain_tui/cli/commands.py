@@ -29,9 +29,11 @@ _MODULES = {
     "cancel": "steering",
     "rerun": "running",
     "fork": "running",
+    "replay": "replaying",
     "skip": "steering",
     "approve": "steering",
     "edit": "editing",
+    "repair": "repairing",
     "mark": "by_hand",
     "pin": "by_hand",
     "breakpoint": "by_hand",
@@ -46,9 +48,6 @@ _MODULES = {
     "doctor": "doctor",
 }
 """Command -> the module that has it as a function of the same name, in the order of the help."""
-
-LATER = ("replay",)
-"""Commands that are named and not there yet."""
 
 _APP = "app"
 
@@ -75,8 +74,6 @@ class StepChain(click.Group):
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         """Return a command, its module imported, or None."""
-        if cmd_name in LATER:
-            return _later(cmd_name)
         if cmd_name == _APP:
             return _member("opening", "app")
         return _member(_MODULES[cmd_name], cmd_name) if cmd_name in _MODULES else None
@@ -86,7 +83,7 @@ class StepChain(click.Group):
     ) -> tuple[str | None, click.Command | None, list[str]]:
         """Return the command that the words name; a word that looks like a plan's file is the app's."""
         word = args[0]
-        if word not in _MODULES and word not in LATER:
+        if word not in _MODULES:
             if not _looks_like_a_plan(word):
                 from stepchain_tui.core.errors import did_you_mean
 
@@ -110,21 +107,6 @@ def _looks_like_a_plan(word: str) -> bool:
 def _member(module: str, name: str) -> click.Command:
     found: click.Command = getattr(import_module(f"stepchain_tui.cli.{module}"), f"{name}_command")
     return found
-
-
-def _later(name: str) -> click.Command:
-    def refuse(**_: Any) -> None:
-        from stepchain_tui.core.errors import NotAvailableError
-
-        raise NotAvailableError(f"'stepchain {name}' is not available yet", hint="`stepchain --help` lists what is.")
-
-    return click.Command(
-        name,
-        callback=refuse,
-        params=[click.Argument(["words"], nargs=-1, type=click.UNPROCESSED)],
-        context_settings={"ignore_unknown_options": True, "help_option_names": []},
-        hidden=True,
-    )
 
 
 def _no_web(context: click.Context, _: click.Parameter, value: bool) -> None:

@@ -22,7 +22,7 @@ from stepchain_tui.engine.source import RunSource
 from stepchain_tui.engine.toolbox import server_spec
 from stepchain_tui.llm import SCRIPTED, choose_model
 from stepchain_tui.llm.decomposer import ANSWER_SCHEMA, MAX_STEPS, question, system_text
-from stepchain_tui.plan import Plan, function_reference, parse_plan
+from stepchain_tui.plan import ModelSpec, Plan, function_reference, parse_plan
 from stepchain_tui.plan.literals import literal
 from stepchain_tui.plan.prompt_tools import HOSTED_TOOLS
 from stepchain_tui.run.failures import AttemptError
@@ -96,13 +96,25 @@ def usage_json(usage: Usage) -> dict[str, Any]:
 # --- the run
 
 
-def require_model(model: str | None, settings: Settings, environment: Mapping[str, str] | None = None) -> str:
+def require_model(
+    model: str | None,
+    settings: Settings,
+    environment: Mapping[str, str] | None = None,
+    models: Mapping[str, ModelSpec] | None = None,
+) -> str:
     """Return the name of the model that is asked, as screens show it.
+
+    Args:
+        model: The model that is named, or None.
+        settings: The user's settings.
+        environment: Where keys and addresses are looked up; that of this process if None.
+        models: Where named models are reached.
 
     Raises:
         UsageError: None can be asked: there is no key and no address.
     """
-    choice = choose_model(model, None, settings.model or None, os.environ if environment is None else environment)
+    known = os.environ if environment is None else environment
+    choice = choose_model(model, None, settings.model or None, known, models)
     if not choice.available:
         raise UsageError(
             f"no model can be asked: {choice.key_variable} is not set",
@@ -128,6 +140,7 @@ def asking_plan(
     further: Mapping[str, Any],
     *,
     model: str | None = None,
+    models: Mapping[str, ModelSpec] | None = None,
     replies: Sequence[Any] | None = None,
     temperature: float | None = None,
 ) -> Plan:
@@ -142,9 +155,11 @@ def asking_plan(
         finish: Id and function of the step that makes the result of all answers.
         further: Arguments of both functions besides the answers.
         model: The model; the user's if None.
+        models: Where named models are reached.
         replies: The answers of `model: scripted`.
         temperature: Of the model.
     """
+    places = {name: place.model_dump(mode="json", exclude_unset=True) for name, place in (models or {}).items()}
     again = list(replies)[1:] or list(replies)[:1] if replies else None
     asked = {"system": literal(system), "expects": dict(schema)}
     first, second = asking_keys(model, replies[:1] if replies else None, temperature), asking_keys(model, again)
@@ -153,6 +168,7 @@ def asking_plan(
         {
             "goal": goal,
             "inputs": {name: {"type": "text"} for name in inputs},
+            "models": places,
             "steps": [
                 {"id": "draft", "prompt": "{{ inputs.question }}", **asked, **first},
                 {"id": check, "function": checker, "args": {"answer": "{{ steps.draft.output }}", **further}},
@@ -369,9 +385,7 @@ def _tool(name: ToolName, folder: Path, settings: Settings) -> dict[str, Any]:
     shared = shared_tools()
     if written in shared:
         use = f"`tool: {written}`, or under a prompt's `tools`"
-        tool = shared.get(written)
-        assert tool is not None
-        return _function(written, tool, use)
+        return _function(written, shared.get(written), use)
     server, _, of_server = written.partition(".")
     if server in settings.mcp_servers:
         what = f"`tool: {written}`" if of_server else f"`tool: {server}.NAME`"
