@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from stepchain_tui.core.errors import UsageError
 from stepchain_tui.core.values import encode_json
 from stepchain_tui.engine.decomposing import (
     decomposition_of,
@@ -30,6 +31,9 @@ from stepchain_tui.engine.runs import RunHandle
 from stepchain_tui.engine.service import Answer, EngineService
 from stepchain_tui.llm.decomposer import MAX_STEPS
 from stepchain_tui.plan import plan_from_json
+
+REQUESTS = ("draft", "drafted", "who_repairs", "repair_by_rules", "ask_for_repair", "repaired", "try_repair", "tried")
+"""What can be asked for by name."""
 
 
 class Assistant:
@@ -81,8 +85,8 @@ class Assistant:
         await self._ended(run_id)
         return (await decomposition_of(self._engine.store, run_id)).to_json()
 
-    async def who_repairs(self, run_id: str, model: str | None = None) -> str:
-        """Return the name of the model that would be asked for a repair.
+    async def who_repairs(self, run_id: str, model: str | None = None) -> Answer:
+        """Return `{"model": name}`: whom a repair would be asked of.
 
         Raises:
             UsageError: None can be asked.
@@ -90,7 +94,7 @@ class Assistant:
         run_id = (await self._engine.store.get_run(run_id)).run_id
         plan = plan_from_json(encode_json((await self._engine.store.load_state(run_id)).plan))
         named, models = model_for(plan, model)
-        return require_model(named, self._engine.core.settings, models=models)
+        return {"model": require_model(named, self._engine.core.settings, models=models)}
 
     async def repair_by_rules(self, run_id: str, step_id: str) -> Answer:
         """Return what the rules propose, see `Proposal.to_json`.
@@ -136,6 +140,17 @@ class Assistant:
         """Wait for the run that `try_repair` started and return how it ended, see `outcome_of_try`."""
         await self._ended(run_id)
         return await outcome_of_try(self._engine.store, run_id, step_id)
+
+    async def carry_out(self, what: str, arguments: Mapping[str, Any]) -> Answer | RunHandle:
+        """Carry out one of these requests by its name; those that start a run give its handle.
+
+        Raises:
+            UsageError: There is no such request.
+        """
+        if what not in REQUESTS:
+            raise UsageError(f"there is no request '{what}'", hint=f"There are: {', '.join(REQUESTS)}.")
+        found: Answer | RunHandle = await getattr(self, what)(**arguments)
+        return found
 
     def _note(self, handle: RunHandle) -> RunHandle:
         self._asked[handle.run_id] = handle

@@ -23,7 +23,9 @@ from stepchain_tui.core.errors import StepChainError, UsageError
 from stepchain_tui.core.paths import settings_path
 from stepchain_tui.core.settings import load_settings
 from stepchain_tui.core.values import decode_json, encode_json
+from stepchain_tui.engine.assistant import Assistant
 from stepchain_tui.engine.engine import Engine
+from stepchain_tui.engine.runs import RunHandle
 from stepchain_tui.engine.service import EngineService, error_record
 from stepchain_tui.store import SQLiteStore
 
@@ -36,6 +38,7 @@ class Host:
     def __init__(self, engine: Engine, write: Callable[[bytes], None]) -> None:
         self.engine = engine
         self.service = EngineService(engine)
+        self.assistant = Assistant(self.service)
         self._write = write
         self._app_gone = asyncio.Event()
         self._ending = asyncio.Event()
@@ -87,6 +90,7 @@ class Host:
                 "tools": self._tools,
                 "restart_server": self._restart_server,
                 "reset_breaker": self._reset_breaker,
+                "assist": self._assist,
                 "live": self._live,
                 "end": self._end,
             }
@@ -150,6 +154,10 @@ class Host:
 
     async def _reset_breaker(self, request: dict[str, Any]) -> None:
         await self.service.reset_breaker(request["name"])
+
+    async def _assist(self, request: dict[str, Any]) -> dict[str, Any]:
+        found = await self.assistant.carry_out(request["what"], request.get("arguments") or {})
+        return self._watch(found) if isinstance(found, RunHandle) else found
 
     async def _live(self, request: dict[str, Any]) -> list[str]:
         return list(self.engine.live_runs)

@@ -88,6 +88,12 @@ class EngineHost(Protocol):
     async def reset_breaker(self, name: str) -> None:
         """Close a circuit breaker by hand."""
 
+    async def assist(self, what: str, arguments: Mapping[str, Any]) -> Answer:
+        """Ask for a plan of a goal or for a repair of a step: a request of `engine.assistant.Assistant`, by its name.
+
+        What starts a run gives `{"run_id"}` at once.
+        """
+
     async def live(self) -> list[str]:
         """Return the ids of the runs that this engine carries out."""
 
@@ -188,6 +194,11 @@ class ChildHost:
     async def reset_breaker(self, name: str) -> None:
         """Close a circuit breaker; see `EngineHost`."""
         await self._call("reset_breaker", name=name)
+
+    async def assist(self, what: str, arguments: Mapping[str, Any]) -> Answer:
+        """Ask for a plan or a repair; see `EngineHost`."""
+        answer: Answer = await self._call("assist", what=what, arguments=dict(arguments))
+        return answer
 
     async def live(self) -> list[str]:
         """Return the runs of this engine; an engine that was never started, or is gone, has none."""

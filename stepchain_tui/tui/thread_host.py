@@ -15,6 +15,7 @@ from stepchain_tui.tui.host import Answer, HostError, HowToEnd
 
 if TYPE_CHECKING:
     from stepchain_tui.engine import Engine
+    from stepchain_tui.engine.assistant import Assistant
     from stepchain_tui.engine.receipt import Receipt
 
 T = TypeVar("T")
@@ -37,6 +38,7 @@ class ThreadHost:
         self._thread = threading.Thread(target=self._loop.run_forever, name="engine", daemon=True)
         self._engine: Engine | None = None
         self._opening = asyncio.Lock()
+        self._assistant: Assistant | None = None
 
     @property
     def pid(self) -> int:
@@ -105,6 +107,16 @@ class ThreadHost:
     async def reset_breaker(self, name: str) -> None:
         """Close a circuit breaker; see `EngineHost`."""
         await self._submit((await self._service()).reset_breaker(name))
+
+    async def assist(self, what: str, arguments: Mapping[str, Any]) -> Answer:
+        """Ask for a plan or a repair; see `EngineHost`."""
+        from stepchain_tui.engine.assistant import Assistant
+        from stepchain_tui.engine.runs import RunHandle
+
+        if self._assistant is None:
+            self._assistant = Assistant(await self._service())
+        found = await self._submit(self._assistant.carry_out(what, arguments))
+        return {"run_id": found.run_id} if isinstance(found, RunHandle) else found
 
     async def live(self) -> list[str]:
         """Return the runs of this engine."""
