@@ -62,6 +62,7 @@ async def _examine(given: str | None) -> dict[str, Any]:
         "store": str(path),
         **facts,
         "model": _model(problems),
+        "prices": _prices(problems),
         "packages": _packages(),
         "tools": _tools(),
         "notes": notes,
@@ -131,6 +132,18 @@ def _model(problems: list[str]) -> str:
     if not choice.available:
         return f"none: {choice.key_variable} is not set; optional prompts are skipped, others fail"
     return f"{choice.label} at {choice.base_url}"
+
+
+def _prices(problems: list[str]) -> str:
+    from stepchain_tui.core.paths import prices_path
+    from stepchain_tui.llm.prices import load_prices
+
+    prices = load_prices(prices_path())
+    if prices.problem:
+        problems.append(f"{prices.problem} Until then no price is known.")
+        return "unknown"
+    own = f", {len(prices.own)} of {prices.path}" if prices.own else ""
+    return f"{len(prices.shipped)} models as of {prices.date}{own}"
 
 
 def _packages() -> dict[str, str]:

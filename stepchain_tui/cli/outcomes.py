@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from stepchain_tui.cli.border import tell
 from stepchain_tui.cli.carrying import Outcome
 from stepchain_tui.cli.receipts import account_words
 from stepchain_tui.cli.text import clean_block, clean_line, say, to_type, words_of
+from stepchain_tui.cli.usage import budget_words, usage_words
+from stepchain_tui.core.paths import prices_path
 from stepchain_tui.engine import account
 from stepchain_tui.engine.approvals import INTERRUPTED
+from stepchain_tui.llm.prices import load_prices
 from stepchain_tui.run import Mark, RunState, RunStatus, StepState, StepStatus
-from stepchain_tui.run.state import BREAKPOINT
+from stepchain_tui.run.events import StepWaiting
+from stepchain_tui.run.state import BREAKPOINT, BUDGET, TOOL_APPROVAL
 from stepchain_tui.run.why_words import listed, numbered
 from stepchain_tui.tui.text import duration
 
@@ -23,6 +29,10 @@ def report(outcome: Outcome, store: str | None, *, as_json: bool) -> int:
     message, hint = _outcome_text(state, status, duration(outcome.seconds), store)
     if not as_json and outcome.carried:
         say(account_words(account(state)))
+        if state.usage.turns:
+            say(f"the run took {usage_words(state.usage)}{_of_the_budget(state)}")
+            if state.usage.unpriced_turns and (problem := load_prices(prices_path()).problem):
+                say(f"warning: no price is known: {clean_line(problem, 2000)}")
     if status is RunStatus.SUCCEEDED:
         if not as_json:
             say(message if outcome.carried else f"run {state.run_id} has succeeded already; nothing was run")
@@ -30,6 +40,11 @@ def report(outcome: Outcome, store: str | None, *, as_json: bool) -> int:
                 _say_what_is_stale(state, store)
         return code
     return tell(clean_block(message), _KINDS.get(status, str(status)), clean_block(hint), code, as_json)
+
+
+def _of_the_budget(state: RunState) -> str:
+    budget = budget_words(state)
+    return f", of a budget of {budget}" if budget else ""
 
 
 def _say_what_is_stale(state: RunState, store: str | None) -> None:
@@ -80,6 +95,32 @@ def _answers(step: StepState, run_id: str, store: str | None) -> str:
         other = "input" if waiting.place == "before" else "output"
         changed = f", with `--with JSON` on another {other}" if not (step.outline.is_map and other == "input") else ""
         return f"{words('approve')} lets {step.id} go on{changed}"
+    if waiting is not None and waiting.reason == BUDGET:
+        return _budget_answers(waiting, words)
     fields = waiting.fields if waiting is not None else {}
     missing = [f"{name}={spec.get('type', 'text').upper()}" for name, spec in fields.items() if "default" not in spec]
-    return words("approve", *(word for field in missing for word in ("--field", field)))
+    answer = words("approve", *(word for field in missing for word in ("--field", field)))
+    if waiting is not None and waiting.reason == TOOL_APPROVAL:
+        return f"{answer} allows it, {words('approve', '--deny')} does not" + (
+            f", {words('approve', '--remember')} allows all further calls of this tool in this run"
+            if waiting.tool_key
+            else ""
+        )
+    return answer
+
+
+def _budget_answers(waiting: StepWaiting, words: Callable[..., str]) -> str:
+    """Return what to type at a budget."""
+
+    def answer(action: str, *more: str) -> str:
+        fields = (f"action={action}", *more)
+        return words("approve", *(word for field in fields for word in ("--field", field)))
+
+    unit = "usd" if "usd" in waiting.fields else "tokens"
+    amount = waiting.fields.get(unit, {}).get("default")
+    lines = [f"{answer('top_up', f'{unit}={amount}')} adds to it"]
+    if "model" in waiting.fields:
+        lines.append(f"{answer('cheaper_model', 'model=NAME')} asks another model from here on")
+    lines.append(f"{answer('finish')} goes on without this budget")
+    lines.append(f"{words('approve', '--deny')} pauses the run")
+    return "\n  ".join(lines)

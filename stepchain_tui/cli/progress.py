@@ -19,6 +19,7 @@ from stepchain_tui.cli.text import (
     uses_colour,
     words_of,
 )
+from stepchain_tui.cli.usage import usage_words
 from stepchain_tui.run import Event, RunState, StepState, StepStatus, decode_event
 from stepchain_tui.run import events as e
 from stepchain_tui.run.why_words import numbered
@@ -209,6 +210,8 @@ class Progress:
         for status in (StepStatus.RUNNING, StepStatus.RETRYING, StepStatus.WAITING, StepStatus.FAILED):
             if counts.get(status):
                 parts.append(f"{counts[status]} {words_of(status)}")
+        if usage := usage_words(state.usage):
+            parts.append(usage)
         if state.started_at is not None:
             parts.append(duration(max(0.0, (datetime.now(UTC) - state.started_at).total_seconds())))
         return f"{glyph(StepStatus.RUNNING, ascii_only=self._ascii)} {' · '.join(parts)}"

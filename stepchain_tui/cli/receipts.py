@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 from stepchain_tui.cli.text import clean_line, painted, put, put_json, say, table, uses_colour
+from stepchain_tui.cli.usage import amounts_words
 from stepchain_tui.engine import Decision, Receipt, ReceiptLine
+from stepchain_tui.engine.forecast import Forecast, Range
+from stepchain_tui.run.spending import dollars
 from stepchain_tui.run.status import RunStatus
-from stepchain_tui.run.why_words import numbered, spoken
+from stepchain_tui.run.why_words import listed, numbered, spoken
+from stepchain_tui.tui.text import count
 
 _TOLD = 30
 """Lines of a receipt that are told beside something else; the rest is counted."""
@@ -33,8 +37,38 @@ def put_receipt(receipt: Receipt, *, as_json: bool) -> int:
     sys.stdout.flush()
     for warning in receipt.warnings:
         say(f"warning: {clean_line(warning)}")
+    if receipt.forecast is not None:
+        for text in forecast_words(receipt.forecast):
+            say(clean_line(text))
     say(f"would {plan_words(receipt)}; nothing was changed")
     return 0
+
+
+def forecast_words(found: Forecast) -> list[str]:
+    """Return a forecast in lines; empty where no model is asked."""
+    if not found.steps:
+        return []
+    if not found.runs:
+        return ["forecast: unknown, because no earlier run of this plan asked a model"]
+    runs = numbered(found.runs, "earlier run")
+    parts = []
+    if found.tokens is not None:
+        parts.append(f"{count(round(found.tokens.mean))} tokens{_between(found.tokens, _tokens)}")
+    if found.usd is not None:
+        parts.append(f"{dollars(found.usd.mean)}{_between(found.usd, dollars)}")
+    lines = [f"forecast: {', '.join(parts) or 'unknown'}, by {runs}"]
+    if found.unknown_steps:
+        lines.append(f"forecast: not all is known of {listed(list(found.unknown_steps))}")
+    return lines
+
+
+def _tokens(amount: float) -> str:
+    return count(round(amount))
+
+
+def _between(found: Range, told: Callable[[float], str]) -> str:
+    low, high = told(found.low), told(found.high)
+    return f" ({low} to {high})" if low != high else ""
 
 
 def say_receipt(receipt: Receipt) -> None:
@@ -52,9 +86,11 @@ def plan_words(receipt: Receipt) -> str:
     counts = {decision: receipt.count(decision) for decision in Decision}
     kept = counts[Decision.REUSE] + counts[Decision.STALE]
     parts = [_counted("reuse", kept, []) + _saved("saves", receipt)] if kept else []
+    expected = amounts_words(receipt.tokens_run, receipt.usd_run)
     if counts[Decision.STALE]:
         parts.append(f"{counts[Decision.STALE]} of them stale")
-    parts.append(_counted("run", counts[Decision.RUN], parts) if counts[Decision.RUN] else "run nothing")
+    about = f" (about {expected})" if expected else ""
+    parts.append(_counted("run", counts[Decision.RUN], parts) + about if counts[Decision.RUN] else "run nothing")
     if counts[Decision.LEAVE]:
         parts.append(_counted("leave", counts[Decision.LEAVE], parts) + " as they are")
     return ", ".join(parts)
@@ -65,7 +101,8 @@ def account_words(receipt: Receipt) -> str:
     ran = receipt.count(Decision.RUN)
     stale = receipt.count(Decision.STALE)
     kept = receipt.count(Decision.REUSE) + stale
-    parts = [_counted("ran", ran, []) if ran else "ran nothing"]
+    took = amounts_words(receipt.tokens_run, receipt.usd_run)
+    parts = [_counted("ran", ran, []) + (f" ({took})" if took else "") if ran else "ran nothing"]
     if kept:
         parts.append(_counted("reused", kept, parts if ran else []) + _saved("saved", receipt))
     if stale:
@@ -81,14 +118,20 @@ def _counted(verb: str, count: int, before: list[str]) -> str:
 
 
 def _saved(verb: str, receipt: Receipt) -> str:
-    """Return how long the kept results took to make, where that is worth a word."""
-    return f" ({verb} {spoken(receipt.seconds_saved)})" if receipt.seconds_saved >= _WORTH_TELLING else ""
+    """Return what the kept results took to make, where that is worth a word: time, money, tokens."""
+    time = spoken(receipt.seconds_saved) if receipt.seconds_saved >= _WORTH_TELLING else ""
+    parts = [part for part in (time, amounts_words(receipt.tokens_saved, receipt.usd_saved)) if part]
+    return f" ({verb} {', '.join(parts)})" if parts else ""
 
 
-def _rows(lines: Iterable[ReceiptLine]) -> list[str]:
-    return table([_row(line) for line in lines])
+def _rows(lines: Iterable[ReceiptLine], *, done: bool = False) -> list[str]:
+    return table([_row(line, done=done) for line in lines])
 
 
-def _row(line: ReceiptLine) -> tuple[str, ...]:
+def _row(line: ReceiptLine, *, done: bool) -> tuple[str, ...]:
     took = spoken(line.seconds) if line.seconds is not None else ""
-    return (line.decision.value, clean_line(line.step_id), took, clean_line(line.reason))
+    amounts = amounts_words(line.tokens or 0, line.usd or 0.0)
+    if amounts and line.decision is Decision.RUN and not done:
+        amounts = f"about {amounts}"
+    parts = [part for part in (took, amounts) if part]
+    return (line.decision.value, clean_line(line.step_id), ", ".join(parts), clean_line(line.reason))

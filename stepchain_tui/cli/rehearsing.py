@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING, Any
 
 from stepchain_tui.cli.carrying import open_engine
 from stepchain_tui.cli.receipts import put_receipt
-from stepchain_tui.cli.stores import read_run, require_store, store_missing
+from stepchain_tui.cli.stores import read_run, reading, require_store, store_missing
 from stepchain_tui.core.errors import RunLockedError, UnknownRunError
 from stepchain_tui.core.ids import check_run_id
 from stepchain_tui.core.paths import store_path
 from stepchain_tui.engine import Engine, EngineService, Receipt, load_source
+from stepchain_tui.engine.forecast import forecast
 from stepchain_tui.engine.rehearsal import receipt_of_start
 from stepchain_tui.store import MemoryStore
 
@@ -35,7 +36,11 @@ def rehearse_run(order: RunOrder, *, as_json: bool) -> int:
 
     async def work() -> Receipt:
         async with Engine(MemoryStore()) as engine:
-            return receipt_of_start(engine.core, source)
+            receipt = receipt_of_start(engine.core, source)
+            if store_missing(store_path(order.store)):
+                return receipt.with_forecast(await forecast(engine.store, source))
+        async with reading(order.store) as store:
+            return receipt.with_forecast(await forecast(store, source))
 
     return put_receipt(asyncio.run(work()), as_json=as_json)
 

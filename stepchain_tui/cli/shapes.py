@@ -6,8 +6,10 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from stepchain_tui.cli.revisions import revision_records
+from stepchain_tui.cli.usage import usage_record
 from stepchain_tui.run import Kept, RunState, StepState
-from stepchain_tui.run.state import AttemptState, Usage
+from stepchain_tui.run.budgets import RUN, BudgetAnswers, run_limits
+from stepchain_tui.run.state import AttemptState
 from stepchain_tui.store import RunSummary, SQLiteStore
 from stepchain_tui.store.blobs import FileBlobs
 
@@ -56,7 +58,16 @@ def run_record(
         "finished_at": state.finished_at,
         "steps": [step_record(step, outputs.get(step.id)) for step in state.steps.values()],
         "usage": usage_record(state.usage),
+        "budget": _budget_record(state),
     }
+
+
+def _budget_record(state: RunState) -> Record | None:
+    """Return what the run may spend as it holds now, with what persons added; None where it has no budget."""
+    if not state.plan.get("budget"):
+        return None
+    limits, said = run_limits(state), state.budgets.get(RUN, BudgetAnswers())
+    return {"usd": limits.usd, "tokens": limits.tokens, "lifted": said.lifted, "model": said.model or None}
 
 
 def step_record(step: StepState, output: Any) -> Record:
@@ -118,16 +129,7 @@ def attempt_record(attempt: AttemptState) -> Record:
         "error_type": attempt.error.error_type if attempt.error else None,
         "started_at": attempt.started_at,
         "finished_at": attempt.finished_at,
-    }
-
-
-def usage_record(usage: Usage) -> Record:
-    """Return what models were asked; tokens that a provider did not tell are counted by `unknown_turns`."""
-    return {
-        "turns": usage.turns,
-        "input_tokens": usage.input_tokens,
-        "output_tokens": usage.output_tokens,
-        "unknown_turns": usage.unknown_turns,
+        "usage": usage_record(attempt.usage) if attempt.usage is not None else None,
     }
 
 
@@ -145,4 +147,5 @@ def summary_record(run: RunSummary) -> Record:
         "steps_total": run.steps_total,
         "steps_done": run.steps_done,
         "steps_failed": run.steps_failed,
+        "usage": {"input_tokens": run.input_tokens or None, "output_tokens": run.output_tokens or None},
     }

@@ -22,8 +22,11 @@ from stepchain_tui.cli.text import (
     uses_colour,
     words_of,
 )
+from stepchain_tui.cli.usage import budget_words, tokens_words, usage_words
 from stepchain_tui.core.values import encode_json
 from stepchain_tui.run import Mark, RunState, StepState, StepStatus
+from stepchain_tui.run.spending import spent
+from stepchain_tui.run.state import BUDGET
 from stepchain_tui.run.why_words import numbered
 from stepchain_tui.store import RunSummary
 from stepchain_tui.tui.calls import CallRow, ToolCalls, ended_as
@@ -82,8 +85,9 @@ def _facts(state: RunState, summary: RunSummary, family: Family) -> list[tuple[s
     ]
     if state.usage.turns:
         usage = state.usage
-        unknown = f", {usage.unknown_turns} answers without a count" if usage.unknown_turns else ""
-        facts.append(("tokens", f"{usage.input_tokens} in, {usage.output_tokens} out{unknown}"))
+        facts.append(("tokens", f"{tokens_words(usage)} ({usage.input_tokens:,} in, {usage.output_tokens:,} out)"))
+        facts.append(("cost", spent(usage, short=False)))
+    facts.append(("budget", budget_words(state)))
     return [fact for fact in facts if fact[1]]
 
 
@@ -119,7 +123,7 @@ def _row(step: StepState, output: Any, *, ascii_only: bool) -> tuple[str, ...]:
 def _note(step: StepState, output: Any) -> str:
     set_by_hand = [f"stops {step.breakpoint}"] if step.breakpoint else []
     origin = [f"from {step.origin}"] if step.origin else []
-    return "  ".join(part for part in (*set_by_hand, *origin, _said(step, output)) if part)
+    return "  ".join(part for part in (*set_by_hand, *origin, usage_words(step.usage), _said(step, output)) if part)
 
 
 def _said(step: StepState, output: Any) -> str:
@@ -170,7 +174,7 @@ def _put_details(step: StepState, output: Any, *, full: bool) -> None:
         put(f"{step.id}: {step.error.error_type}: {clean_block(step.error.beside(step.id))}")
         if step.error.hint:
             put(f"  {clean_block(step.error.hint)}")
-    if step.waiting is not None and step.waiting.input is not None:
+    if step.waiting is not None and step.waiting.input is not None and step.waiting.reason != BUDGET:
         kept = step.waiting.input
         text = kept.blob.preview if kept.blob is not None else encode_json(kept.value).decode()
         put()

@@ -65,12 +65,14 @@ def skip_command(run: str, step: str, dry_run: bool, as_json: bool, store: str |
     help="At a breakpoint: go on with this input (before) or output (after). For a tool call: with these arguments.",
 )
 @click.option("--with-file", "file", metavar="FILE", help="The same, as JSON, from FILE; - for stdin.")
+@click.option("--remember", is_flag=True, help="For a tool call: allow all further calls of this tool in this run.")
 @json_option
 @store_option
 def approve_command(
     run: str,
     step: str,
     deny: bool,
+    remember: bool,
     fields: dict[str, str],
     value: str | None,
     file: str | None,
@@ -81,15 +83,20 @@ def approve_command(
 
     At a breakpoint this lets STEP go on, with what --with gives instead of what `show` shows. A step that was cut off
     and asks before another try is run again. A step that wants to call a tool calls it, with the arguments that --with
-    gives, or with those that --field changes.
+    gives, or with those that --field changes. At a budget, --field action=top_up adds what --field usd=N or --field
+    tokens=N says, action=cheaper_model asks --field model=NAME from there on, action=finish goes on without this
+    budget, and --deny or action=stop pauses the run.
     """
     from stepchain_tui.cli.sending import steer
+    from stepchain_tui.core.errors import UsageError
     from stepchain_tui.run.state import TOOL_APPROVAL
 
     by_hand = json_value(value, file, "--with")
+    if remember and deny:
+        raise UsageError("--remember goes with a yes", hint="Leave --deny or --remember away.")
 
     def arguments(state: RunState) -> Mapping[str, Any]:
-        answer = {"step": step, "approved": not deny, "fields": fields}
+        answer = {"step": step, "approved": not deny, "fields": fields, **({"remember": True} if remember else {})}
         if not by_hand:
             return answer
         waiting = state.step(step).waiting

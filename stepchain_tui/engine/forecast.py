@@ -142,7 +142,8 @@ async def forecast_of_rest(store: AbstractStore, state: RunState, source: RunSou
         None if limits.usd is None else max(0.0, limits.usd - usage.cost),
         None if limits.tokens is None else max(0, limits.tokens - usage.input_tokens - usage.output_tokens),
     )
-    return msgspec.structs.replace(found, budget=left, warnings=tuple(_warnings(left, found.tokens, found.usd)))
+    warnings = tuple(_warnings(left, found.tokens, found.usd, "what is left of the budget,"))
+    return msgspec.structs.replace(found, budget=left, warnings=warnings)
 
 
 def _asking(source: RunSource, step_ids: Iterable[str], only: Container[str] | None) -> set[str]:
@@ -194,12 +195,14 @@ def _step(step_id: str, made: list[Usage]) -> StepForecast:
     )
 
 
-def _warnings(budget: Limits, tokens: Range | None, usd: Range | None) -> Iterable[str]:
-    for limit, amounts, told in (
-        (budget.usd, usd, dollars),
-        (budget.tokens, tokens, lambda value: f"{value:,.0f} tokens"),
-    ):
+def _warnings(budget: Limits, tokens: Range | None, usd: Range | None, name: str = "the budget of") -> Iterable[str]:
+    for limit, amounts, told in ((budget.usd, usd, dollars), (budget.tokens, tokens, _tokens)):
         if limit is None or amounts is None or amounts.high <= limit:
             continue
         how = "is expected to exceed" if amounts.mean > limit else "may exceed"
-        yield f"it {how} the budget of {told(limit)}: earlier runs took {told(amounts.low)} to {told(amounts.high)}"
+        low, high = told(amounts.low), told(amounts.high)
+        yield f"it {how} {name} {told(limit)}: earlier runs took {low if low == high else f'{low} to {high}'}"
+
+
+def _tokens(amount: float) -> str:
+    return f"{amount:,.0f} tokens"

@@ -86,6 +86,7 @@ class Host:
                 "fork": self._fork,
                 "trust": self._trust,
                 "receipt": self._receipt,
+                "forecast": self._forecast,
                 "steer": self._steer,
                 "tools": self._tools,
                 "restart_server": self._restart_server,
@@ -142,6 +143,9 @@ class Host:
             request["run_id"], request["command"], request.get("arguments"), plan_path=request.get("plan_path")
         )
         return receipt.to_json()
+
+    async def _forecast(self, request: dict[str, Any]) -> dict[str, Any]:
+        return await self.service.forecast(request["plan_path"], working_folder=request.get("working_folder"))
 
     async def _steer(self, request: dict[str, Any]) -> dict[str, Any]:
         return await self.service.steer(request["run_id"], request["command"], request.get("arguments"))

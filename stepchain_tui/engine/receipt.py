@@ -12,8 +12,9 @@ from typing import Any
 
 import msgspec
 
+from stepchain_tui.engine.forecast import Forecast
 from stepchain_tui.run import events as e
-from stepchain_tui.run.state import RunState, StepState
+from stepchain_tui.run.state import RunState, StepState, Usage
 from stepchain_tui.run.status import STEP_ENDED, AttemptStatus, Mark, StepStatus
 
 
@@ -30,6 +31,10 @@ class Decision(StrEnum):
     """It has no good result, and nothing is done about it."""
 
 
+_KEPT = (Decision.REUSE, Decision.STALE)
+"""Decisions by which a result is not made anew."""
+
+
 class ReceiptLine(msgspec.Struct, frozen=True, kw_only=True):
     """One step of a receipt.
 
@@ -41,6 +46,9 @@ class ReceiptLine(msgspec.Struct, frozen=True, kw_only=True):
         seconds: How long its kept result took to make, which is saved; for a step that ran how long that took; else
             None.
         status: The step's status: before the fact the one it has now, after the fact the one it came to.
+        tokens: Tokens that its kept result took, which are not spent again; for a step that ran what it took now, for
+            one that is to run what is expected. None where that is not known, or where it asks no model.
+        usd: The same in US dollars.
     """
 
     step_id: str
@@ -49,6 +57,8 @@ class ReceiptLine(msgspec.Struct, frozen=True, kw_only=True):
     cause: str = ""
     seconds: float | None = None
     status: StepStatus = StepStatus.PENDING
+    tokens: int | None = None
+    usd: float | None = None
 
 
 class Receipt(msgspec.Struct, frozen=True, kw_only=True):
@@ -60,6 +70,7 @@ class Receipt(msgspec.Struct, frozen=True, kw_only=True):
         steps: A line each, in plan order.
         warnings: What a person should know first, such as attempts whose effect may have happened.
         done: It tells what was, not what would be.
+        forecast: What is to run will probably take, None where nobody looked or no model will be asked.
     """
 
     run_id: str
@@ -67,6 +78,7 @@ class Receipt(msgspec.Struct, frozen=True, kw_only=True):
     steps: tuple[ReceiptLine, ...]
     warnings: tuple[str, ...] = ()
     done: bool = False
+    forecast: Forecast | None = None
 
     def count(self, decision: Decision) -> int:
         """Return how many steps have this decision."""
@@ -75,8 +87,43 @@ class Receipt(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def seconds_saved(self) -> float:
         """How long the results that are kept took to make, as far as it is known."""
-        kept = (Decision.REUSE, Decision.STALE)
-        return sum(line.seconds or 0.0 for line in self.steps if line.decision in kept)
+        return sum(line.seconds or 0.0 for line in self.steps if line.decision in _KEPT)
+
+    @property
+    def tokens_saved(self) -> int:
+        """How many tokens the results that are kept took, as far as it is known."""
+        return sum(line.tokens or 0 for line in self.steps if line.decision in _KEPT)
+
+    @property
+    def usd_saved(self) -> float:
+        """How many dollars the results that are kept cost, as far as it is known."""
+        return sum(line.usd or 0.0 for line in self.steps if line.decision in _KEPT)
+
+    @property
+    def tokens_run(self) -> int:
+        """How many tokens what runs takes, as far as it is known: expected before the fact, counted after it."""
+        return sum(line.tokens or 0 for line in self.steps if line.decision is Decision.RUN)
+
+    @property
+    def usd_run(self) -> float:
+        """How many dollars what runs costs, as far as it is known: expected before the fact, counted after it."""
+        return sum(line.usd or 0.0 for line in self.steps if line.decision is Decision.RUN)
+
+    def with_forecast(self, found: Forecast) -> Receipt:
+        """Return the receipt with what its steps that are to run will probably take."""
+        expected = {step.step_id: step for step in found.steps}
+        lines = [
+            msgspec.structs.replace(
+                line,
+                tokens=None if step.tokens is None else round(step.tokens.mean),
+                usd=None if step.usd is None else step.usd.mean,
+            )
+            if line.decision is Decision.RUN and (step := expected.get(line.step_id)) is not None
+            else line
+            for line in self.steps
+        ]
+        warnings = (*self.warnings, *found.warnings)
+        return msgspec.structs.replace(self, steps=tuple(lines), warnings=warnings, forecast=found)
 
     def to_json(self) -> dict[str, Any]:
         """Return the receipt as plain data, its counts and sums beside the steps."""
@@ -86,6 +133,9 @@ class Receipt(msgspec.Struct, frozen=True, kw_only=True):
             "done": self.done,
             **{decision.value: self.count(decision) for decision in Decision},
             "seconds_saved": round(self.seconds_saved, 3),
+            "tokens_saved": self.tokens_saved,
+            "usd_saved": round(self.usd_saved, 6),
+            "forecast": self.forecast.to_json() if self.forecast is not None else None,
             "warnings": list(self.warnings),
             "steps": [msgspec.to_builtins(line) for line in self.steps],
         }
@@ -93,9 +143,8 @@ class Receipt(msgspec.Struct, frozen=True, kw_only=True):
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Receipt:
         """Return the receipt that `to_json` made `data` of."""
-        return msgspec.convert(
-            {name: data[name] for name in ("run_id", "command", "steps", "warnings", "done")}, Receipt
-        )
+        names = ("run_id", "command", "steps", "warnings", "done", "forecast")
+        return msgspec.convert({name: data[name] for name in names}, Receipt)
 
 
 def planned(
@@ -124,7 +173,8 @@ def _planned_line(step: StepState, was: StepStatus | None, said: e.Event | None)
         stale = Mark.STALE in step.marks
         reason, cause = _why_kept(step, said, stale=stale)
         decision = Decision.STALE if stale else Decision.REUSE
-        return _line(step, decision, reason, cause=cause, seconds=seconds_of(step), status=now)
+        took = {"seconds": seconds_of(step), **tokens_of(step.spent)}
+        return _line(step, decision, reason, cause=cause, status=now, **took)
     if step.status in STEP_ENDED:
         return _line(step, Decision.LEAVE, step.reason or f"it {_told(step.status)}", cause=step.cause, status=now)
     reason, cause = _why_run(step, was, said)
@@ -203,6 +253,16 @@ def seconds_of(step: StepState) -> float | None:
     return None
 
 
+def tokens_of(usage: Usage | None) -> dict[str, Any]:
+    """Return the `tokens` and `usd` of a receipt's line; a sum of which a part is not known is not known."""
+    if usage is None or not usage.turns:
+        return {}
+    return {
+        "tokens": None if usage.unknown_turns else usage.input_tokens + usage.output_tokens,
+        "usd": None if usage.unpriced_turns else usage.cost,
+    }
+
+
 _NO_EFFECT = ("plan", "approve")
 """Kinds of steps that do nothing themselves."""
 
@@ -231,12 +291,17 @@ def account(state: RunState) -> Receipt:
             tries = f" in {own} attempts" if own > 1 else ""
             cached = ", from the cache" if Mark.CACHED in step.marks else ""
             reason = f"it {_told(step.status)}{tries}{cached}"
-            lines.append(_line(step, Decision.RUN, reason, seconds=seconds, status=step.status))
+            usage = Usage()
+            for attempt in ran:
+                if attempt.usage is not None:
+                    usage.include(attempt.usage)
+            lines.append(_line(step, Decision.RUN, reason, seconds=seconds, status=step.status, **tokens_of(usage)))
         elif step.status is StepStatus.SUCCEEDED:
             stale = Mark.STALE in step.marks
             reason, cause = _why_kept(step, None, stale=stale)
             decision = Decision.STALE if stale else Decision.REUSE
-            lines.append(_line(step, decision, reason, cause=cause, seconds=seconds_of(step), status=step.status))
+            took = {"seconds": seconds_of(step), **tokens_of(step.spent)}
+            lines.append(_line(step, decision, reason, cause=cause, status=step.status, **took))
         else:
             reason = step.reason or f"it is {step.status.value}"
             lines.append(_line(step, Decision.LEAVE, reason, cause=step.cause, status=step.status))

@@ -13,9 +13,10 @@ from stepchain_tui.core.errors import CommandRefusedError
 from stepchain_tui.engine.attempts import what_after_interruption
 from stepchain_tui.engine.control import apply_command
 from stepchain_tui.engine.driver import Driver
+from stepchain_tui.engine.forecast import forecast_of_rest
 from stepchain_tui.engine.fork import create, fork
 from stepchain_tui.engine.graph import graph_of
-from stepchain_tui.engine.receipt import Decision, Receipt, ReceiptLine, planned, seconds_of
+from stepchain_tui.engine.receipt import Decision, Receipt, ReceiptLine, planned, seconds_of, tokens_of
 from stepchain_tui.engine.recorder import Journal, Recorder
 from stepchain_tui.engine.revival import go_on, source_at_rest
 from stepchain_tui.engine.source import RunSource
@@ -32,6 +33,10 @@ if TYPE_CHECKING:
 
 _STEERING = ("rerun", "edit", "skip", "mark", "pin", "cancel")
 """Commands that can be rehearsed besides going on and forking."""
+
+
+_MAY_ASK_MODELS = ("prompt", "agent", "plan")
+"""Kinds of steps that a forecast can say something of."""
 
 
 class _NothingStored(Recorder):
@@ -77,6 +82,14 @@ class Rehearsal:
         self._journal = Journal(state.run_id, state, self._recorder, core.clock)
         if died:
             record_death(self._journal)
+
+    async def with_forecast(self, receipt: Receipt) -> Receipt:
+        """Return a receipt of this rehearsal with what its steps that are to run will probably take."""
+        runs = {line.step_id for line in receipt.steps if line.decision is Decision.RUN}
+        known = self._state.steps
+        if not any(step_id in known and known[step_id].outline.kind in _MAY_ASK_MODELS for step_id in runs):
+            return receipt
+        return receipt.with_forecast(await forecast_of_rest(self._core.store, self._state, self._source(), runs))
 
     def resume(self, source: RunSource | None = None, *, fresh: bool = False) -> Receipt:
         """Return the receipt of going on with the run, with another plan if `source` is given.
@@ -152,7 +165,7 @@ class Rehearsal:
         if known is None or known.status is not StepStatus.SUCCEEDED:
             return line
         if line.decision is not Decision.RUN:
-            return msgspec.structs.replace(line, seconds=seconds_of(known))
+            return msgspec.structs.replace(line, seconds=seconds_of(known), **tokens_of(known.spent))
         reason = "forked here" if line.step_id == forked_at else f"it follows {forked_at}"
         return msgspec.structs.replace(line, reason=reason)
 

@@ -15,6 +15,7 @@ from typing import Any
 from stepchain_tui.core.errors import CommandRefusedError, StepChainError
 from stepchain_tui.core.values import decode_json
 from stepchain_tui.engine.engine import Engine
+from stepchain_tui.engine.forecast import forecast
 from stepchain_tui.engine.receipt import Receipt, account
 from stepchain_tui.engine.runs import RunHandle
 from stepchain_tui.engine.source import RunSource
@@ -143,10 +144,26 @@ class EngineService:
         rehearsal, given = await self.engine.rehearsal(run_id), dict(arguments or {})
         if command == "resume":
             source = rehearsal.source_from(plan_path) if plan_path is not None else None
-            return rehearsal.resume(source, fresh=bool(given.get("fresh")))
-        if command == "fork":
-            return rehearsal.fork(str(given.get("step")))
-        return rehearsal.command(command, given)
+            receipt = rehearsal.resume(source, fresh=bool(given.get("fresh")))
+        elif command == "fork":
+            receipt = rehearsal.fork(str(given.get("step")))
+        else:
+            receipt = rehearsal.command(command, given)
+        return await rehearsal.with_forecast(receipt)
+
+    async def forecast(self, plan_path: str, *, working_folder: str | None = None) -> Answer:
+        """Return what a run of a plan's file will probably take, from its earlier runs; see `Forecast.to_json`.
+
+        Args:
+            plan_path: The file.
+            working_folder: What `plan_path` is relative to; the current folder if None.
+
+        Raises:
+            PlanError: The plan has mistakes.
+        """
+        loaded = load_plan(Path(working_folder) / plan_path if working_folder else Path(plan_path))
+        source = RunSource(plan=loaded.plan, folder=loaded.folder, path=loaded.path, checked=True)
+        return (await forecast(self.engine.store, source)).to_json()
 
     # --- tools and what stands behind them
 

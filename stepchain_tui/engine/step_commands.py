@@ -174,6 +174,8 @@ def approve(order: Order) -> str:
     elif driver.approvals.asks_about_budget(step.id):
         message = answer_budget_by_hand(order, step, approved, given)
     else:
+        if order.arguments.get("remember"):
+            raise CommandRefusedError(f"step '{step.id}' asks for no tool call: there is nothing to remember")
         for name in ("input", "output"):
             if name in order.arguments:
                 raise CommandRefusedError(f"step '{step.id}' stands at no breakpoint: it takes no {name} by hand")

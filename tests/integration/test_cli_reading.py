@@ -49,7 +49,8 @@ def test_show_json_has_the_promised_shape(cli: CommandLine) -> None:
     assert talk["output"] == {"stdout": "one\n", "stderr": "two\n", "exit_code": 0}
     assert each["output"] == [10, 20]
     assert [attempt["item"] for attempt in each["attempts"]] == [None, 0, 1]
-    assert {"n", "item", "status", "error", "error_type", "started_at", "finished_at"} == each["attempts"][1].keys()
+    attempt = {"n", "item", "status", "error", "error_type", "started_at", "finished_at", "usage"}
+    assert attempt == each["attempts"][1].keys()
     assert bad["status"] == "failed"
     assert bad["error_type"] == "tool_error"
     assert bad["error"]
