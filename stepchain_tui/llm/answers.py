@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from stepchain_tui.core.errors import UsageError
-from stepchain_tui.core.values import decode_json, encode_json
+from stepchain_tui.core.values import decode_json, encode_json, to_json_value
+from stepchain_tui.llm.answer_schemas import VALUE, names_without_null, strict_form
 from stepchain_tui.llm.differences import (
     MOST_DIFFERENCES,
     AnswerMismatch,
@@ -27,15 +28,13 @@ from stepchain_tui.run.failures import AttemptError
 from stepchain_tui.run.status import ErrorType
 from stepchain_tui.tools.functions import shared_loader
 from stepchain_tui.tools.json_schemas import JsonSchema, JsonSchemaError, hard_patterns
-from stepchain_tui.tools.strict_schema import NotStrictError, strict_schema
+from stepchain_tui.tools.strict_schema import NotStrictError
 
 MOST_CHARACTERS = 2_000_000
 """Characters of an answer that is read."""
 _KEPT = 64
 _NAME = re.compile(r"[^a-zA-Z0-9_-]+")
 _FENCE = "```"
-_VALUE = "value"
-"""The key of a root that is no object: strict formats take objects only."""
 
 
 class _Form(Protocol):
@@ -116,12 +115,28 @@ class ExpectedAnswer:
             raise AnswerMismatch([too_long(len(text), MOST_CHARACTERS)], text=text)
         try:
             value, inner = _parsed(text)
+            to_json_value(value)  # refuses what is nested too deep to be kept
         except (ValueError, RecursionError) as error:
             raise AnswerMismatch([not_json(text, error)], text=text) from None
         if isinstance(value, dict):
             value, inner = self._unwrapped(value, inner)
+        return self._checked(inner, value)
+
+    def check_value(self, value: Any) -> Any:
+        """Return a value that is no model's answer, such as what an agent in Python gave, as `check` does.
+
+        Args:
+            value: A JSON value.
+
+        Raises:
+            AnswerMismatch: It does not fit.
+            AttemptError: It cannot be checked, as a `user_error`.
+        """
+        return self._checked(encode_json(value).decode(), value)
+
+    def _checked(self, text: str, value: Any) -> Any:
         try:
-            return self._form.check(inner, value)
+            return self._form.check(text, value)
         except JsonSchemaError as error:
             raise AttemptError(
                 f"the answer cannot be held against `expects`: {error}",
@@ -143,8 +158,8 @@ class ExpectedAnswer:
 
     def _unwrapped(self, value: dict[str, Any], text: str) -> tuple[Any, str]:
         if self._wrapped:
-            return (value[_VALUE], encode_json(value[_VALUE]).decode()) if value.keys() == {_VALUE} else (value, text)
-        absent = [name for name in _optional(self._form.schema) if name in value and value[name] is None]
+            return (value[VALUE], encode_json(value[VALUE]).decode()) if value.keys() == {VALUE} else (value, text)
+        absent = [name for name in names_without_null(self._form.schema) if name in value and value[name] is None]
         if not self.strict or not absent:
             return value, text
         kept = {name: one for name, one in value.items() if name not in absent}
@@ -182,54 +197,11 @@ def _model_form(model: Any, name: str) -> _Form:
 
 def _made(name: str, form: _Form) -> ExpectedAnswer:
     fitting = _NAME.sub("_", name).strip("_")[:64] or "answer"
-    is_object = "properties" in _root(form.schema)
     try:
-        strict = strict_schema(form.schema if is_object else _wrapped(form.schema))
+        strict, wrapped = strict_form(form.schema)
     except NotStrictError:
         return ExpectedAnswer(fitting, form.schema, strict=False, _form=form)
-    return ExpectedAnswer(fitting, strict, strict=True, _form=form, _wrapped=not is_object)
-
-
-def _root(schema: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Return the schema of the value itself, behind a reference that stands for the whole."""
-    reference = schema.get("$ref")
-    if isinstance(reference, str) and reference.startswith("#/$defs/"):
-        found = schema.get("$defs", {}).get(reference.removeprefix("#/$defs/"))
-        return found if isinstance(found, dict) else {}
-    return schema
-
-
-def _wrapped(schema: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the schema of an object that has the value under one key.
-
-    Raises:
-        NotStrictError: The schema is a free-form object, or refers to itself as a whole.
-    """
-    if schema.get("type") == "object" or '"$ref":"#"' in encode_json(schema).decode():
-        raise NotStrictError("an object with any names has no strict form")
-    inner = {key: value for key, value in schema.items() if key not in ("$defs", "$schema", "$id")}
-    made = {"type": "object", "properties": {_VALUE: inner}, "required": [_VALUE]}
-    return {**made, "$defs": schema["$defs"]} if "$defs" in schema else made
-
-
-def _optional(schema: Mapping[str, Any]) -> list[str]:
-    """Return the names whose null in a strict answer stands for nothing, because they take no null themselves."""
-    root = _root(schema)
-    return [
-        name
-        for name, one in root.get("properties", {}).items()
-        if name not in root.get("required", ()) and not _takes_null(one)
-    ]
-
-
-def _takes_null(schema: Any) -> bool:
-    if not isinstance(schema, dict):
-        return True
-    kinds = schema.get("type")
-    if kinds == "null" or (isinstance(kinds, list) and "null" in kinds):
-        return True
-    choices = [*schema.get("anyOf", ()), *schema.get("oneOf", ())]
-    return any(map(_takes_null, choices)) or None in schema.get("enum", ())
+    return ExpectedAnswer(fitting, strict, strict=True, _form=form, _wrapped=wrapped)
 
 
 def _parsed(text: str) -> tuple[Any, str]:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from stepchain_tui.core.errors import UsageError
 from stepchain_tui.core.values import encode_json
 from stepchain_tui.run.failures import AttemptError
 from stepchain_tui.run.status import ErrorType
@@ -84,15 +85,18 @@ class AnswerMismatch(AttemptError, ValueError):  # noqa: N818 - the name of the 
         """Return what a person reads where the second answer did fit."""
         return f"{self}: it was asked for again"
 
-    def failure(self, step_id: str, text: str = "") -> AttemptError:
-        """Return the failure of a step whose model was told and gave another wrong answer.
+    def failure(self, step_id: str, text: str = "", *, asked_again: bool = True) -> AttemptError:
+        """Return the failure of a step.
 
         Args:
             step_id: The step; empty outside of plans.
             text: The answer, where the error does not hold it.
+            asked_again: Whether this is the second wrong answer of a model that was told.
         """
+        before = f"step '{step_id}': " if step_id else ""
+        after = "; it was asked for again once" if asked_again else ""
         return AttemptError(
-            f"step '{step_id}': {self}; it was asked for again once" if step_id else str(self),
+            f"{before}{self}{after}",
             error_type=self.error_type,
             hint=self.hint,
             exception=self.exception,
@@ -129,7 +133,8 @@ def not_json(text: str, error: Exception) -> Difference:
     """Return the difference of an answer that cannot be read."""
     if not text.strip():
         return difference("$", "JSON", "an empty answer")
-    why = "it is nested too deep" if isinstance(error, RecursionError) else str(error)
+    too_deep = isinstance(error, RecursionError | UsageError)
+    why = "it is nested too deep" if too_deep else str(error)
     return difference("$", "JSON", f"{shown(text)} ({why[:120]})")
 
 
@@ -171,6 +176,7 @@ def shown(value: Any) -> str:
 
 def shown_text(text: str) -> str:
     """Return an answer for a failure, cut between words: a part of a secret would not be found and masked."""
+    text = text.encode("utf-8", "replace").decode()  # half characters cannot be kept
     if len(text) <= _SHOWN_TEXT:
         return text
     cut = text[:_SHOWN_TEXT].rpartition(" ")[0]

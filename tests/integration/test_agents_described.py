@@ -414,7 +414,18 @@ async def test_without_a_plan_an_agent_is_described_in_the_args(folder: Path) ->
     assert await executor.execute({"request": "A flower", **described}) == {"response": "A rose.", "agent": "poet"}
     with pytest.raises(AttemptError, match=r"^args\.mood"):
         await executor.execute({"request": "A flower", **described, "metadata": {"mood": "sad"}})
+    lonely = {**described, "agents": {"poet": {"instructions": "Rhyme.", "handoffs": ["poets"]}}}
+    with pytest.raises(AttemptError, match="'poets' is not described") as raised:
+        await executor.execute({"request": "A flower", **lonely})
+    assert raised.value.hint == "did you mean 'poet'?"
     await executor.close()
+
+
+async def test_two_hand_offs_that_a_model_could_not_tell_apart_are_refused(folder: Path) -> None:
+    agents = {"front": {"handoffs": ["a.b", "a__b"]}, "a.b": {"instructions": "one"}, "a__b": {"instructions": "two"}}
+    failure = (await carried_out(folder, turn("turn", "front", "Yes."), agents=agents)).failure()
+    assert "'transfer_to_a__b' for its model" in failure.message
+    assert failure.error_type is ErrorType.USER_ERROR
 
 
 async def test_the_sample_hands_over_and_mends_an_answer() -> None:

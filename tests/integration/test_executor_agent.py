@@ -327,6 +327,20 @@ def test_the_standard_type_is_fixed() -> None:
         AgentExecutorFactory.register("standard", AgentStepExecutor)
 
 
+async def test_an_agents_answer_is_held_against_what_is_expected() -> None:
+    schema = {"type": "object", "properties": {"total": {"type": "integer"}}, "required": ["total", "next_action"]}
+    executor = AgentStepExecutor(ToolSpec(tool_name="counting"), agent=Counting())
+    with pytest.raises(AttemptError) as raised:
+        await executor.execute({"request": "x", "expects": schema}, None)
+    assert "$.next_action is missing: a value was expected" in str(raised.value)
+    assert "asked for again" not in str(raised.value)
+    assert raised.value.error_type is ErrorType.USER_ERROR
+    assert {each["path"] for each in raised.value.details["differences"]} >= {"$.next_action"}
+    loose = {"type": "object"}
+    assert isinstance(await executor.execute({"request": "x", "expects": loose}, None), dict)
+    await executor.close()
+
+
 async def test_a_wrong_request_without_a_plan_is_an_error_of_its_class() -> None:
     executor = AgentStepExecutor(ToolSpec(tool_name="counting"), agent=Counting())
     with pytest.raises(AttemptError, match=r"^Potential injection detected") as raised:

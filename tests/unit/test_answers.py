@@ -9,16 +9,20 @@ from typing import Any
 
 import pytest
 
+from stepchain_tui.core.values import encode_json
 from stepchain_tui.llm.answers import ExpectedAnswer
 from stepchain_tui.llm.differences import AnswerMismatch
 from stepchain_tui.run.failures import AttemptError
 from stepchain_tui.run.status import ErrorType
+from stepchain_tui.tools.json_schemas import hard_patterns
 
 MODELS = """
 from dataclasses import dataclass
+from datetime import date
+from decimal import Decimal
 from typing import Literal
 
-from pydantic import BaseModel, Field, field_validator
+from pydantic import AnyUrl, BaseModel, Field, field_validator
 from typing_extensions import TypedDict
 
 
@@ -59,6 +63,13 @@ class Node(BaseModel):
 
 
 Items = list[Item]
+
+
+class Bill(BaseModel):
+    amount: Decimal
+    code: str = Field(min_length=3, max_length=9, description="short", examples=["abc"])
+    page: AnyUrl
+    day: date
 
 
 class Plain:
@@ -125,6 +136,22 @@ def test_what_the_api_gets_is_strict_and_what_was_optional_may_be_null(folder: P
     assert expected.schema["required"] == ["items", "kind", "count"]
     assert expected.schema["additionalProperties"] is False
     assert expected.check('{"items": [], "kind": null, "count": null}') == {"items": [], "kind": "new", "count": 1}
+
+
+def test_what_strict_endpoints_refuse_is_told_in_words_and_held_here(folder: Path) -> None:
+    expected = ExpectedAnswer.of("./shop.py:Bill", folder)
+    assert expected.strict
+    sent = expected.schema["properties"]
+    assert sent["code"] == {"title": "Code", "type": "string", "description": "short (maxLength 9, minLength 3)"}
+    assert "format" not in sent["page"]
+    assert 'format "uri"' in sent["page"]["description"]
+    assert sent["day"]["format"] == "date"
+    assert not hard_patterns(expected.schema)
+    good = {"amount": "1.50", "code": "abc", "page": "http://x.example/", "day": "2026-11-20"}
+    assert expected.check(json.dumps(good)) == good
+    assert mismatch(expected, json.dumps({**good, "code": "a"})).lines == [
+        "$.code: text of at least 3 characters was expected, got text 'a'"
+    ]
 
 
 def test_a_free_form_schema_is_not_strict_and_is_checked_all_the_same(folder: Path) -> None:
@@ -222,6 +249,8 @@ def test_what_a_models_own_validator_says_is_told(folder: Path) -> None:
         ('{"city": "Be', "$: JSON was expected, got text"),
         ('{"city": NaN}', "$: JSON was expected"),
         ("[" * 50_000, "nested too deep"),
+        ("[" * 300 + "]" * 300, "nested too deep"),
+        ("\ud800 half a character", "$: JSON was expected"),
         ('{"city": "' + "x" * 3_000_000 + '"}', "an answer of at most 2,000,000 characters was expected"),
     ],
 )
@@ -229,7 +258,7 @@ def test_an_answer_that_is_no_json_is_a_difference_too(folder: Path, text: str, 
     wrong = mismatch(ExpectedAnswer.of("./shop.py:Row", folder), text)
     assert words in str(wrong)
     assert len(str(wrong)) < 500
-    assert len(json.dumps(wrong.details)) < 5_000
+    assert len(encode_json(wrong.details)) < 5_000
 
 
 def test_many_differences_are_told_as_a_few(folder: Path) -> None:

@@ -16,14 +16,15 @@ from stepchain_tui.agents.messages import AgentMemory, Message, as_text
 from stepchain_tui.agents.registry import AgentRegistry
 from stepchain_tui.agents.request_checks import ALLOW_INJECTION, RequestChecks
 from stepchain_tui.agents.turn import prepare_memory
-from stepchain_tui.executors.agent.options import AGENTS, voice_args
+from stepchain_tui.core.errors import did_you_mean
+from stepchain_tui.executors.agent.options import AGENTS, expected_answer, voice_args
 from stepchain_tui.executors.context import CallContext
 from stepchain_tui.executors.prompt.binding import ToolBinder
 from stepchain_tui.executors.prompt.conversation import Conversation
 from stepchain_tui.executors.prompt.models import PromptModels
+from stepchain_tui.executors.prompt.turn_calls import handoff_name
 from stepchain_tui.executors.prompt.voices import Spoken, Voice
 from stepchain_tui.executors.threads import call_threads
-from stepchain_tui.llm.answers import ExpectedAnswer
 from stepchain_tui.llm.history import compose
 from stepchain_tui.llm.types import Item, user_message
 
@@ -69,7 +70,9 @@ class DescribedAgents:
         allowed = metadata.get(ALLOW_INJECTION) is True
         checks = RequestChecks(AgentRegistry())
         await _in_thread(lambda: checks.check_request(request, name, allow_injection=allowed))
-        voices, expected = await asyncio.gather(self._voices(name, args, ctx), _expected(args.get("expects"), ctx))
+        voices, expected = await asyncio.gather(
+            self._voices(name, args, ctx), expected_answer(args.get("expects"), ctx)
+        )
         conversation = Conversation(
             ctx,
             self.models,
@@ -90,12 +93,15 @@ class DescribedAgents:
 
     async def _voices(self, name: str, args: Mapping[str, Any], ctx: CallContext) -> list[Voice]:
         agents: Mapping[str, Mapping[str, Any]] = args[AGENTS]
+        for each in (name, *(other for agent in agents.values() for other in agent.get("handoffs") or ())):
+            if each not in agents:
+                raise ValidationError(f"agent '{each}' is not described", hint=did_you_mean(each, agents))
         order = [name, *(other for other in agents if other != name)]
         servers = args.get("servers")
         bound = await asyncio.gather(
             *(self.binder.bind(agents[each].get("tools") or (), servers, ctx) for each in order)
         )
-        return [
+        voices = [
             Voice(
                 name=each,
                 system=agents[each].get("instructions") or None,
@@ -106,18 +112,28 @@ class DescribedAgents:
             )
             for each, tools in zip(order, bound, strict=True)
         ]
-
-
-async def _expected(expects: Any, ctx: CallContext) -> ExpectedAnswer | None:
-    if expects is None:
-        return None
-    found: ExpectedAnswer = await _in_thread(lambda: ExpectedAnswer.of(expects, ctx.plan_folder, ctx.step_id))
-    return found
+        for voice in voices:
+            _refuse_clashes(voice)
+        return voices
 
 
 async def _in_thread(work: Any) -> Any:
     """Return what `work` returns: an import or a long request may take seconds, which the loop does not have."""
     return await call_threads().submit(lambda _: work()).result
+
+
+def _refuse_clashes(voice: Voice) -> None:
+    """Raise where a model could not tell two of its tools apart."""
+    seen: dict[str, str] = {}
+    for agent in voice.handoffs:
+        tool = handoff_name(agent)
+        other = seen.setdefault(tool, agent)
+        if other != agent or tool in voice.tools:
+            what = f"a hand-off to '{other}'" if other != agent else "a tool of its own"
+            raise ValidationError(
+                f"agent '{voice.name}': its hand-off to '{agent}' and {what} are both '{tool}' for its model",
+                hint="Give one of them another name.",
+            )
 
 
 def _refuse_unknown(name: str, metadata: Mapping[str, Any]) -> None:

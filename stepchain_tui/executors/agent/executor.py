@@ -17,9 +17,11 @@ from stepchain_tui.agents.registry import AgentRegistry, check_agent
 from stepchain_tui.agents.request_checks import ALLOW_INJECTION, RequestChecks
 from stepchain_tui.agents.turn import extra_arguments, extract_response, prepare_memory
 from stepchain_tui.core.errors import UsageError
+from stepchain_tui.core.values import to_json_value
 from stepchain_tui.executors.agent.base import BaseAgentExecutor
-from stepchain_tui.executors.agent.options import AGENTS
+from stepchain_tui.executors.agent.options import AGENTS, expected_answer
 from stepchain_tui.executors.context import CallContext
+from stepchain_tui.llm.differences import AnswerMismatch
 from stepchain_tui.resilience.classify import classify
 from stepchain_tui.run.failures import AttemptError
 from stepchain_tui.run.status import ErrorType
@@ -40,8 +42,9 @@ class AgentStepExecutor(BaseAgentExecutor):
         except UsageError as error:
             raise _with_step(error, ctx) from error
 
-    async def _take_turn(self, name: str, args: Mapping[str, Any], ctx: CallContext) -> dict[str, Any]:
+    async def _take_turn(self, name: str, args: Mapping[str, Any], ctx: CallContext) -> Any:
         request, metadata = args.get("request"), dict(args.get("metadata") or {})
+        expected = await expected_answer(args.get("expects"), ctx)
         agent = await self._agent(name, args.get("entry"), ctx)
         check_agent(name, agent)
         registry = AgentRegistry()
@@ -52,7 +55,13 @@ class AgentStepExecutor(BaseAgentExecutor):
         turn = partial(agent.run_step, request, memory)
         given = extra_arguments(agent, metadata, ctx)
         given.pop(call_shape(agent.run_step).context, None)  # the call's own context stops with it
-        return extract_response(await self._call(turn, given, name, ctx))
+        response = extract_response(await self._call(turn, given, name, ctx))
+        if expected is None:
+            return response
+        try:
+            return await self._in_thread(lambda: expected.check_value(to_json_value(response)))
+        except AnswerMismatch as mismatch:
+            raise mismatch.failure(ctx.step_id, asked_again=False) from None
 
     async def _agent(self, name: str, entry: Any, ctx: CallContext) -> Any:
         """Return the agent: the one that was given, or the one that the plan's entry says."""

@@ -1,0 +1,111 @@
+"""The schema of an answer as strict endpoints take it: what they know of JSON schemas, the rest said in words.
+
+An endpoint refuses a whole request for one keyword that it does not know. So those beyond the common ones go into the
+description, where the model reads them, and are held here when the answer comes. Source: the rules of OpenAI's
+structured outputs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from stepchain_tui.core.values import encode_json
+from stepchain_tui.tools.json_schemas import hard_patterns
+from stepchain_tui.tools.strict_schema import NotStrictError, strict_schema
+
+VALUE = "value"
+"""The key of an answer that is no object: strict formats take objects only."""
+_TOLD = (
+    "minLength",
+    "maxLength",
+    "uniqueItems",
+    "contains",
+    "minContains",
+    "maxContains",
+    "minProperties",
+    "maxProperties",
+    "propertyNames",
+    "contentEncoding",
+    "contentMediaType",
+)
+"""Keywords that are told in words."""
+_DROPPED = ("examples", "deprecated", "readOnly", "writeOnly", "$comment", "$schema", "$id", "$anchor")
+_FORMATS = ("date-time", "time", "date", "duration", "email", "hostname", "ipv4", "ipv6", "uuid")
+_LONGEST_WORDS = 200
+
+
+def strict_form(schema: Mapping[str, Any]) -> tuple[dict[str, Any], bool]:
+    """Return the strict form of an answer's schema, and whether the answer travels in an object, under `VALUE`.
+
+    Raises:
+        NotStrictError: It has none: free keys, values of any type.
+    """
+    is_object = "properties" in root_of(schema)
+    strict = strict_schema(dict(schema) if is_object else _wrapped(schema))
+    return _taken(strict), not is_object
+
+
+def root_of(schema: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return the schema of the value itself, behind a reference that stands for the whole."""
+    reference = schema.get("$ref")
+    if isinstance(reference, str) and reference.startswith("#/$defs/"):
+        found = schema.get("$defs", {}).get(reference.removeprefix("#/$defs/"))
+        return found if isinstance(found, dict) else {}
+    return schema
+
+
+def names_without_null(schema: Mapping[str, Any]) -> list[str]:
+    """Return the names whose null in a strict answer stands for nothing, because they take no null themselves."""
+    root = root_of(schema)
+    return [
+        name
+        for name, one in root.get("properties", {}).items()
+        if name not in root.get("required", ()) and not _takes_null(one)
+    ]
+
+
+def _takes_null(schema: Any) -> bool:
+    if not isinstance(schema, dict):
+        return True
+    kinds = schema.get("type")
+    if kinds == "null" or (isinstance(kinds, list) and "null" in kinds):
+        return True
+    choices = [*schema.get("anyOf", ()), *schema.get("oneOf", ())]
+    return any(map(_takes_null, choices)) or None in schema.get("enum", ())
+
+
+def _wrapped(schema: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the schema of an object that has the value under one key.
+
+    Raises:
+        NotStrictError: The schema is a free-form object, or refers to itself as a whole.
+    """
+    if schema.get("type") == "object" or '"$ref":"#"' in encode_json(schema).decode():
+        raise NotStrictError("an object with any names has no strict form")
+    inner = {key: value for key, value in schema.items() if key not in ("$defs", "$schema", "$id")}
+    made = {"type": "object", "properties": {VALUE: inner}, "required": [VALUE]}
+    return {**made, "$defs": schema["$defs"]} if "$defs" in schema else made
+
+
+def _taken(schema: dict[str, Any]) -> dict[str, Any]:
+    """Return a strict schema with what endpoints take; what they do not is in the descriptions."""
+    made: dict[str, Any] = {}
+    told: list[str] = []
+    for key, value in schema.items():
+        if key in ("properties", "$defs"):
+            made[key] = {name: _taken(one) for name, one in value.items()}
+        elif key == "items":
+            made[key] = _taken(value)
+        elif key == "anyOf":
+            made[key] = [_taken(one) for one in value]
+        elif (
+            key in _TOLD or (key == "format" and value not in _FORMATS) or (key == "pattern" and hard_patterns(schema))
+        ):
+            told.append(f"{key} {encode_json(value).decode()[:_LONGEST_WORDS]}")
+        elif key not in _DROPPED:
+            made[key] = value
+    if told:
+        words = f"({', '.join(told)})"
+        made["description"] = f"{made['description']} {words}" if made.get("description") else words
+    return made
