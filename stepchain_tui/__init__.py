@@ -9,8 +9,11 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from stepchain_tui.engine import AsyncExecutor, Executor, Scheduler, StepResult
+    from stepchain_tui.core.telemetry import Telemetry
+    from stepchain_tui.engine import AsyncExecutor, Executor, Scheduler, StepResult, execute
+    from stepchain_tui.engine.decomposing import TaskDecomposer, decompose
     from stepchain_tui.llm import AsyncLLMClient, LLMClient, LLMResponse
+    from stepchain_tui.llm.history import CompressionStrategy, FullHistory
     from stepchain_tui.plan import Plan, Step
     from stepchain_tui.run import ErrorType
     from stepchain_tui.store import AbstractStore, JSONLStore, MemoryStore, SQLiteStore
@@ -21,8 +24,10 @@ _ROOMS = {
     "AbstractStore": "store",
     "AsyncExecutor": "engine",
     "AsyncLLMClient": "llm",
+    "CompressionStrategy": "llm.history",
     "ErrorType": "run",
     "Executor": "engine",
+    "FullHistory": "llm.history",
     "JSONLStore": "store",
     "LLMClient": "llm",
     "LLMResponse": "llm",
@@ -32,14 +37,20 @@ _ROOMS = {
     "Scheduler": "engine",
     "Step": "plan",
     "StepResult": "engine",
+    "TaskDecomposer": "engine.decomposing",
+    "Telemetry": "core.telemetry",
+    "decompose": "engine.decomposing",
+    "execute": "engine",
 }
 
 __all__ = (
     "AbstractStore",
     "AsyncExecutor",
     "AsyncLLMClient",
+    "CompressionStrategy",
     "ErrorType",
     "Executor",
+    "FullHistory",
     "JSONLStore",
     "LLMClient",
     "LLMResponse",
@@ -49,6 +60,10 @@ __all__ = (
     "Scheduler",
     "Step",
     "StepResult",
+    "TaskDecomposer",
+    "Telemetry",
+    "decompose",
+    "execute",
 )
 
 

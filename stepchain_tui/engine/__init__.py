@@ -5,7 +5,7 @@ Imports `executors` and what is below; knows nothing of screens or the command l
 
 from stepchain_tui.engine.async_executor import AsyncExecutor
 from stepchain_tui.engine.engine import Engine
-from stepchain_tui.engine.executor import Executor
+from stepchain_tui.engine.executor import Executor, execute
 from stepchain_tui.engine.receipt import Decision, Receipt, ReceiptLine, account
 from stepchain_tui.engine.results import StepResult, step_results
 from stepchain_tui.engine.runs import RunHandle
@@ -27,6 +27,7 @@ __all__ = (
     "StepResult",
     "account",
     "error_record",
+    "execute",
     "load_source",
     "revision_arguments",
     "step_results",

@@ -7,13 +7,16 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from stepchain_tui.core.errors import UsageError
 from stepchain_tui.core.settings import Settings
-from stepchain_tui.core.telemetry import telemetry_of
+from stepchain_tui.core.telemetry import Telemetry, telemetry_of
 from stepchain_tui.engine.engine import Engine
 from stepchain_tui.engine.results import StepResult, step_results
 from stepchain_tui.engine.runs import RunHandle
 from stepchain_tui.engine.scheduler import Scheduler
 from stepchain_tui.engine.source import RunSource
+from stepchain_tui.llm import AsyncLLMClient, LLMClient
+from stepchain_tui.llm.history import CompressionStrategy, FullHistory
 from stepchain_tui.plan import DEFAULT_MAX_CONCURRENT, Plan, resolve_inputs
 from stepchain_tui.store.base import AbstractStore, Command
 
@@ -31,6 +34,9 @@ class AsyncExecutor:
         telemetry: Gets a span for each plan and step, instead of the executor's; see `Telemetry`.
         store: Where runs are kept, instead of the executor's; the user's store if neither is given.
         client: An `LLMClient` for prompt steps, instead of the executor's.
+        compression_strategy: Says how much of earlier outputs goes into prompts that say nothing of `history`, instead
+            of the executor's; all of it if neither is given.
+        settings: The user's settings; the built-in ones if None.
     """
 
     def __init__(
@@ -38,16 +44,22 @@ class AsyncExecutor:
         executor: Executor | None = None,
         scheduler: Scheduler | None = None,
         max_concurrent: int = DEFAULT_MAX_CONCURRENT,
-        telemetry: Any = None,
+        telemetry: Telemetry | None = None,
         *,
         store: AbstractStore | None = None,
-        client: Any = None,
+        client: LLMClient | AsyncLLMClient | None = None,
+        compression_strategy: CompressionStrategy | None = None,
         settings: Settings | None = None,
     ) -> None:
         self.telemetry = telemetry_of(telemetry if telemetry is not None else getattr(executor, "telemetry", None))
         self.scheduler = scheduler or Scheduler()
         self.max_concurrent = max_concurrent
         self.client = client if client is not None else getattr(executor, "client", None)
+        self.compression_strategy = checked_strategy(
+            compression_strategy
+            if compression_strategy is not None
+            else getattr(executor, "compression_strategy", None)
+        )
         self._store = store or getattr(executor, "store", None)
         self._settings = settings or Settings()
 
@@ -110,6 +122,7 @@ class AsyncExecutor:
             settings=self._settings,
             scheduler=self.scheduler,
             client=self.client,
+            compression=self.compression_strategy,
             telemetry=self.telemetry,
         )
 
@@ -117,6 +130,24 @@ class AsyncExecutor:
         if "max_concurrent" in plan.model_fields_set and self.max_concurrent == DEFAULT_MAX_CONCURRENT:
             return None
         return self.max_concurrent
+
+
+def checked_strategy(given: Any) -> CompressionStrategy:
+    """Return how much of earlier outputs goes into prompts: what is given, all of it if that is None.
+
+    Raises:
+        UsageError: It is an object that cannot say.
+    """
+    if given is None:
+        return FullHistory()
+    if isinstance(given, type) or not callable(getattr(given, "compress", None)):
+        name = given.__name__ if isinstance(given, type) else type(given).__name__
+        raise UsageError(
+            f"compression_strategy: {name} is no object with a method compress(results)",
+            hint="Give an object of a class made from stepchain_tui.CompressionStrategy, such as FullHistory().",
+        )
+    found: CompressionStrategy = given
+    return found
 
 
 async def _cancel(engine: Engine, handle: RunHandle) -> None:

@@ -7,10 +7,14 @@ import threading
 from collections.abc import Callable, Coroutine, Mapping
 from typing import Any, TypeVar
 
-from stepchain_tui.core.errors import NotAvailableError
+from stepchain_tui.core.clock import SystemClock
+from stepchain_tui.core.ids import new_run_id
 from stepchain_tui.core.settings import Settings
+from stepchain_tui.core.telemetry import Telemetry
 from stepchain_tui.engine.async_executor import AsyncExecutor
 from stepchain_tui.engine.results import StepResult
+from stepchain_tui.llm import AsyncLLMClient, LLMClient
+from stepchain_tui.llm.history import CompressionStrategy
 from stepchain_tui.plan import Plan
 from stepchain_tui.store.base import AbstractStore
 
@@ -23,23 +27,29 @@ class Executor:
     Args:
         client: An `LLMClient` for prompt steps; OpenAI, as the environment describes it, if None.
         store: Where runs are kept; the user's SQLite store if None, so that the app's history has them.
-        compression_strategy: Not available yet.
+        compression_strategy: Says how much of earlier outputs goes into prompts that say nothing of `history`: all,
+            `FullHistory()`, if None.
         telemetry: Gets a span for each plan and step; see `Telemetry`.
     """
 
     def __init__(
         self,
-        client: Any = None,
+        client: LLMClient | AsyncLLMClient | None = None,
         store: AbstractStore | None = None,
-        compression_strategy: Any = None,
-        telemetry: Any = None,
+        compression_strategy: CompressionStrategy | None = None,
+        telemetry: Telemetry | None = None,
         *,
         settings: Settings | None = None,
     ) -> None:
-        if compression_strategy is not None:
-            raise NotAvailableError("compression_strategy is not available yet", hint="Leave it out.")
         self.client = client
-        self._async = AsyncExecutor(store=store, client=client, settings=settings, telemetry=telemetry)
+        self._async = AsyncExecutor(
+            store=store,
+            client=client,
+            compression_strategy=compression_strategy,
+            settings=settings,
+            telemetry=telemetry,
+        )
+        self.compression_strategy = self._async.compression_strategy
         self.telemetry = self._async.telemetry
 
     @property
@@ -56,6 +66,33 @@ class Executor:
     def get_results(self, run_id: str) -> list[StepResult]:
         """Return what became of the steps of a run so far; see `AsyncExecutor.get_results`."""
         return result_of(lambda: self._async.get_results(run_id), f"results of {run_id}")
+
+
+def execute(
+    plan: Plan,
+    run_id: str | None = None,
+    resume: bool = True,
+    *,
+    inputs: Mapping[str, Any] | None = None,
+    client: LLMClient | AsyncLLMClient | None = None,
+    store: AbstractStore | None = None,
+    compression_strategy: CompressionStrategy | None = None,
+    telemetry: Telemetry | None = None,
+) -> list[StepResult]:
+    """Carry a plan out and return the result of every step: an `Executor` for one call.
+
+    Args:
+        plan: The plan.
+        run_id: Names the run; made if None, and then every call is a run of its own.
+        resume: As for `Executor.execute_plan`.
+        inputs: Values of the plan's inputs.
+        client: As for `Executor`, like those that follow.
+        store: See `Executor`.
+        compression_strategy: See `Executor`.
+        telemetry: See `Executor`.
+    """
+    executor = Executor(client, store, compression_strategy, telemetry)
+    return executor.execute_plan(plan, run_id or new_run_id(SystemClock().now()), resume, inputs=inputs)
 
 
 def result_of(make: Callable[[], Coroutine[Any, Any, T]], name: str) -> T:

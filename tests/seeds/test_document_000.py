@@ -14,8 +14,10 @@ from stepchain_tui import (
     AbstractStore,
     AsyncExecutor,
     AsyncLLMClient,
+    CompressionStrategy,
     ErrorType,
     Executor,
+    FullHistory,
     LLMClient,
     LLMResponse,
     MemoryStore,
@@ -24,8 +26,10 @@ from stepchain_tui import (
     SQLiteStore,
     Step,
     StepResult,
+    execute,
 )
-from stepchain_tui.core.errors import RunLockedError
+from stepchain_tui.core.errors import RunLockedError, UsageError
+from tests.support.model_server import RawModelServer, text
 
 
 class FakeClient:
@@ -35,6 +39,11 @@ class FakeClient:
         self.inputs: list[str] = []
         self.given: list[dict[str, Any]] = []
         self.errors: list[Exception] = []
+
+    @property
+    def questions(self) -> list[str]:
+        """The prompts without the earlier results before them."""
+        return [text.rpartition("\n\n")[2] for text in self.inputs]
 
     def create_response(
         self,
@@ -48,7 +57,7 @@ class FakeClient:
         self.given.append({"tools": tools, "previous_response_id": previous_response_id, "store": store, **kwargs})
         if self.errors:
             raise self.errors.pop(0)
-        return {"id": f"resp_{len(self.inputs)}", "content": f"answer to {input}"}
+        return {"id": f"resp_{len(self.inputs)}", "content": f"answer to {self.questions[-1]}"}
 
 
 class FakeAsyncClient(FakeClient):
@@ -100,7 +109,7 @@ def test_the_example_of_the_executor_runs_as_it_is_printed(client: FakeClient) -
     results = executor.execute_plan(plan, run_id="analysis_20240115")
 
     assert statuses(results) == {"fetch": "succeeded", "process": "succeeded"}
-    assert client.inputs == ["Fetch data from API", "Process the data"]
+    assert client.questions == ["Fetch data from API", "Process the data"]
     assert [result.output for result in results] == ["answer to Fetch data from API", "answer to Process the data"]
 
 
@@ -213,6 +222,117 @@ def test_a_rate_limit_is_tried_again_and_a_users_error_is_not(client: FakeClient
     assert results[0].error_type is ErrorType.USER_ERROR
 
 
+# --- what a prompt knows of earlier steps
+
+
+def three_steps() -> Plan:
+    return Plan(
+        steps=[
+            Step(id="a", prompt="one"),
+            Step(id="b", shell="echo two", dependencies=["a"]),
+            Step(id="c", prompt="three", dependencies=["b"]),
+        ]
+    )
+
+
+@pytest.mark.parametrize("strategy", [None, FullHistory()])
+def test_by_default_a_prompt_holds_the_output_of_every_step_before_it_word_for_word(
+    client: FakeClient, strategy: FullHistory | None
+) -> None:
+    store = MemoryStore()
+    results = Executor(client, store, strategy).execute_plan(three_steps(), "r")
+    first, second = client.inputs
+    assert first == "one"
+    assert "answer to one" in second
+    assert results[1].output["stdout"].strip() in second
+    assert second.endswith("\n\nthree")
+
+
+def test_a_strategy_of_the_user_is_asked_once_for_each_prompt_with_the_results_before_it(client: FakeClient) -> None:
+    seen: list[list[tuple[str, Any]]] = []
+
+    class Short(CompressionStrategy):
+        def compress(self, results: Any) -> str:
+            seen.append([(result.step_id, result.output) for result in results])
+            return "in short: it went well" if results else ""
+
+    Executor(client, MemoryStore(), Short()).execute_plan(three_steps(), "r")
+    shell_output = {"stdout": "two\n", "stderr": "", "exit_code": 0}
+    assert seen == [[], [("a", "answer to one"), ("b", shell_output)]]
+    assert client.inputs[0] == "one"
+    assert "in short: it went well" in client.inputs[1]
+    assert "answer to one" not in client.inputs[1]
+
+
+async def test_a_strategy_of_the_wrapped_executor_is_used_and_one_that_is_none_is_refused(client: FakeClient) -> None:
+    class Nothing:
+        def compress(self, results: Any) -> None:
+            return None
+
+    await AsyncExecutor(Executor(client, MemoryStore(), Nothing())).execute_plan(three_steps(), "r")
+    assert client.inputs == ["one", "three"]
+    with pytest.raises(UsageError, match="compression_strategy: str is no object with a method compress"):
+        Executor(client, compression_strategy="full")
+    with pytest.raises(UsageError, match="compression_strategy: FullHistory is no object"):
+        Executor(client, compression_strategy=FullHistory)
+
+
+def test_what_a_strategy_raises_fails_the_step_with_its_class(client: FakeClient) -> None:
+    class Broken(CompressionStrategy):
+        def compress(self, results: Any) -> str:
+            raise TypeError("not like this")
+
+    results = Executor(client, MemoryStore(), Broken()).execute_plan(the_plan(), "r")
+    assert (results[0].error, results[0].error_type) == ("not like this", ErrorType.USER_ERROR)
+    assert client.inputs == []
+
+
+def test_a_dependent_step_goes_on_from_its_parents_answer(client: FakeClient) -> None:
+    Executor(client, MemoryStore()).execute_plan(three_steps(), "r")
+    assert [given["previous_response_id"] for given in client.given] == [None, "resp_1"]
+
+
+@pytest.mark.parametrize("kept", [True, False])
+def test_the_api_is_told_the_parents_answer_where_it_keeps_answers_and_may(
+    kept: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    steps = [
+        {"id": "a", "prompt": "one", "model": "m"},
+        {"id": "b", "prompt": "two", "model": "m", "dependencies": ["a"]},
+    ]
+    options = {} if kept else {"options": {"store": False}}
+    with RawModelServer() as server:
+        server.answers(text("first", response_id="resp_of_a"), text("second", response_id="resp_of_b"))
+        monkeypatch.setenv("OPENAI_BASE_URL", server.url)
+        plan = Plan.model_validate({"steps": steps, "models": {"m": {"stateful": True, **options}}})
+        results = execute(plan, store=MemoryStore())
+    assert [result.output for result in results] == ["first", "second"]
+    assert [body["store"] for body in server.bodies] == [kept, kept]
+    assert [body.get("previous_response_id") for body in server.bodies] == [None, "resp_of_a" if kept else None]
+
+
+def test_names_of_tools_become_what_the_api_takes(client: FakeClient) -> None:
+    results = execute(
+        Plan(steps=[Step(id="a", prompt="p", tools=["python_code", "web_search"])]), client=client, store=MemoryStore()
+    )
+    assert statuses(results) == {"a": "succeeded"}
+    code, search = client.given[0]["tools"]
+    assert search == {"type": "web_search"}
+    assert (code["type"], code["name"]) == ("function", "python_code")
+    assert code["parameters"]["required"] == ["code"]
+
+
+def test_execute_carries_a_plan_out_and_goes_on_with_a_run_that_is_named(client: FakeClient) -> None:
+    store = MemoryStore()
+    first = execute(the_plan(), "r", client=client, store=store)
+    assert execute(the_plan(), run_id="r", client=client, store=store) == first
+    assert len(client.inputs) == 2
+    assert statuses(execute(the_plan(), client=client, store=store)) == statuses(first)
+    assert len(client.inputs) == 4
+    assert len(execute(the_plan(), "r", False, client=client, store=store)) == 2
+    assert len(client.inputs) == 6
+
+
 # --- resume
 
 
@@ -246,7 +366,7 @@ def test_a_later_call_goes_on_from_the_last_step_that_is_not_done(client: FakeCl
     results = Executor(client, store).execute_plan(plan, "r")
     assert statuses(results) == {"a": "succeeded", "b": "succeeded", "c": "succeeded"}
     assert [result.attempts for result in results] == [1, 4, 1]
-    assert client.inputs == ["p"] * 4 + ["q"]
+    assert client.questions == ["p"] * 4 + ["q"]
 
 
 def test_every_step_has_a_result_in_plan_order_also_a_blocked_one(client: FakeClient) -> None:
