@@ -51,7 +51,7 @@ class Beginning:
         if not isinstance(event, e.RunStarted | e.RunResumed):
             return []
         self.begun = True
-        if not self._known and state.parent_run_id is None:
+        if not self._known and (state.parent_run_id is None or state.replay_of):
             return []
         receipt = planned("resume", state.run_id, self._before, state, self._events)
         cut_off: list[str] = []

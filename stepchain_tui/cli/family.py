@@ -60,8 +60,8 @@ def family_rows(runs: Sequence[RunSummary]) -> list[tuple[str, RunSummary]]:
     last, further, through = ("└─ ", "├─ ", "│  ") if draws_unicode(sys.stdout) else ("`- ", "|- ", "|  ")
 
     def named(run: RunSummary) -> str:
-        fork = f" at {run.parent_step_id}" if run.parent_step_id else ""
-        return f"{run.run_id}{fork}"
+        how = "" if not run.parent_run_id else f" at {run.parent_step_id}" if run.parent_step_id else " replayed"
+        return f"{run.run_id}{how}"
 
     def below(run_id: str, indent: str) -> Iterator[tuple[str, RunSummary]]:
         children = tree.get(run_id, [])
@@ -72,10 +72,17 @@ def family_rows(runs: Sequence[RunSummary]) -> list[tuple[str, RunSummary]]:
 
     rows = []
     for run in tree[""]:
-        fork = f" (of {run.parent_run_id} at {run.parent_step_id})" if run.parent_run_id else ""
-        rows.append((f"{run.run_id}{fork}", run))
+        rows.append((f"{run.run_id}{_of_parent(run)}", run))
         rows.extend(below(run.run_id, ""))
     return rows
+
+
+def _of_parent(run: RunSummary) -> str:
+    """Return what a run is made from: a fork has the step that it began at, a replay has none."""
+    if not run.parent_run_id:
+        return ""
+    at = run.parent_step_id
+    return f" (of {run.parent_run_id} at {at})" if at else f" (replay of {run.parent_run_id})"
 
 
 def tree_records(runs: Sequence[RunSummary]) -> list[dict[str, Any]]:

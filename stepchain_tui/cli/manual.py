@@ -6,7 +6,7 @@ import sys
 
 import click
 
-from stepchain_tui.cli.commands import LATER, stepchain
+from stepchain_tui.cli.commands import stepchain
 
 _INTRODUCTION = """\
 # The command line
@@ -46,8 +46,7 @@ def manual() -> str:
         if command is not None:
             context = click.Context(command, info_name=name, parent=root, max_content_width=100, terminal_width=100)
             parts.append(_section(f"stepchain {name}", command, context))
-    later = ", ".join(f"`{name}`" for name in (*LATER, "--web"))
-    parts.append(f"## Not available yet\n\nThese exit with 2 and say so: {later}.\n")
+    parts.append("## Not available yet\n\n`--web` exits with 2 and says so.\n")
     return "\n".join(parts)
 
 

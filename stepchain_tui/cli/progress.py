@@ -149,6 +149,8 @@ class Progress:
     def _begun(self, how: str) -> str:
         state = self._state
         fork = f", forked from {state.parent_run_id} at {state.parent_step_id}" if state.parent_run_id else ""
+        if state.replay_of:
+            fork = f", a replay of {state.replay_of}"
         goal = f": {clean_line(state.goal, 120)}" if state.goal else ""
         return f"run {state.run_id} {how}{fork if how == 'started' else ''}{goal}"
 

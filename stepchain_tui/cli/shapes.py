@@ -50,6 +50,7 @@ def run_record(
         "revisions": revision_records(state),
         "parent_run_id": state.parent_run_id,
         "parent_step_id": state.parent_step_id,
+        "replay_of": state.replay_of or None,
         "children": [child.run_id for child in children],
         "reason": state.reason,
         "inputs": state.inputs,

@@ -78,8 +78,9 @@ def _facts(state: RunState, summary: RunSummary, family: Family) -> list[tuple[s
         ("goal", clean_line(state.goal)),
         ("status", f"{status}: {reason}" if reason else status),
         ("plan", f"{state.plan_path}{f' (revision {state.revision})' if state.revision > 1 else ''}"),
-        ("fork of", _parent(state, family)),
-        ("forks", ", ".join(f"{child.run_id} at {child.parent_step_id}" for child in family.children)),
+        ("replay of" if state.replay_of else "fork of", _parent(state, family)),
+        ("forks", ", ".join(f"{one.run_id} at {one.parent_step_id}" for one in family.children if one.parent_step_id)),
+        ("replays", ", ".join(one.run_id for one in family.children if not one.parent_step_id)),
         ("started", local_time(state.started_at)),
         ("took", between(state.started_at, state.finished_at)),
     ]
@@ -95,7 +96,8 @@ def _parent(state: RunState, family: Family) -> str:
     if state.parent_run_id is None:
         return ""
     gone = " (deleted)" if family.parent_deleted else ""
-    return f"{state.parent_run_id}{gone} at {state.parent_step_id}"
+    at = f" at {state.parent_step_id}" if state.parent_step_id else ""
+    return f"{state.parent_run_id}{gone}{at}"
 
 
 def _named(step: StepState, sign: str) -> str:

@@ -84,6 +84,7 @@ class Host:
                 "resume": self._resume,
                 "rerun": self._rerun,
                 "fork": self._fork,
+                "replay": self._replay,
                 "trust": self._trust,
                 "receipt": self._receipt,
                 "forecast": self._forecast,
@@ -134,6 +135,9 @@ class Host:
             request["run_id"], request["step"], new_run_id=request.get("new_run_id"), inputs=request.get("inputs")
         )
         return self._watch(handle)
+
+    async def _replay(self, request: dict[str, Any]) -> dict[str, Any]:
+        return self._watch(await self.service.replay(request["run_id"]))
 
     async def _trust(self, request: dict[str, Any]) -> None:
         await self.service.trust(request["run_id"])

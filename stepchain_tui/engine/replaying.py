@@ -105,6 +105,8 @@ class Replay:
         """Return the result of a map that is not to be expanded, None for one that is."""
         recorded = self._recorded(work)
         changes = self._does_not_fit(work, recorded)
+        if not changes and recorded is not None and not recorded.stale and self.covers(work):
+            changes = self._work_changes(work)  # told once, and not by every item
         if changes:
             return _misfit(work, changes)
         assert recorded is not None
@@ -225,12 +227,17 @@ class Replay:
         assert recorded is not None
         if recorded.stale:
             return []  # what it was made from is known to be another now
-        changes = definition_changes(self._recording, work.step.definition)
         then, now = self._inputs(work, recorded)
+        changes: list[Change] = []
         if then is not None and now is not None and same_value(then, now) is False:
-            changes += value_changes(await self._load(then), await self._load(now))
+            changes = value_changes(await self._load(then), await self._load(now))
+        return [*changes, *self._work_changes(work)] if work.item is None else changes
+
+    def _work_changes(self, work: Work) -> list[Change]:
+        """Return where what the step does is something else than it was, besides its input."""
+        changes = definition_changes(self._recording, work.step.definition)
         if not changes and self._code_changed(work):
-            changes.append(Change("code", note="the code behind it is another than it was recorded with"))
+            changes = [Change("code", note="the code behind it is another than it was recorded with")]
         return changes
 
     def _inputs(self, work: Work, recorded: Recorded) -> tuple[Kept | None, Kept | None]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import contextlib
 import os
 import uuid
-from collections.abc import Awaitable, Mapping
+from collections.abc import Awaitable, Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -114,6 +114,19 @@ class EngineService:
         return await self._durable(
             self.engine.fork(run_id, step_id, new_run_id=new_run_id, inputs=dict(inputs or {}), detach=self.detach)
         )
+
+    async def replay(
+        self,
+        run_id: str,
+        *,
+        plan_path: str | None = None,
+        inputs: Mapping[str, Any] | None = None,
+        live: Collection[str] = (),
+        new_run_id: str | None = None,
+    ) -> RunHandle:
+        """Start a new run that replays another one; see `Engine.replay`."""
+        facts: dict[str, Any] = {"plan_path": plan_path, "inputs": inputs, "live": live, "new_run_id": new_run_id}
+        return await self._durable(self.engine.replay(run_id, **facts, detach=self.detach))
 
     async def trust(self, run_id: str) -> None:
         """Let the steps of an imported run be carried out here; of no effect on any other.

@@ -27,7 +27,8 @@ from stepchain_tui.store.records import Batch, LogLine, RunSummary, StepSummary
 from stepchain_tui.store.shared import SharedRows, shared_rows
 from stepchain_tui.store.texts import ERROR_PREVIEW, LINE_LIMIT, clean_text
 
-STREAMS: dict[str, int | str] = {"stdout": 0, "stderr": 1, "text": 2, "engine": 3, "server": 4}
+STREAMS: dict[str, int | str] = {"stdout": 0, "stderr": 1, "text": 2, "engine": 3, "server": 4, "text+": "text+"}
+"""Stream -> how it is stored; a piece of streamed text whose line is not over has its name."""
 STREAM_NAMES = {number: name for name, number in STREAMS.items()}
 
 RunRow = tuple[str, str, int | None, int | None, int, int, int, int, int, int]

@@ -240,20 +240,11 @@ def test_the_version_is_told(cli: CommandLine) -> None:
     assert cli("--version", store=False).out == f"stepchain {__version__}\n"
 
 
-@pytest.mark.parametrize(
-    "words",
-    [
-        *((name, "x", "y", "--any") for name in ("plan", "replay")),
-        ("--web",),
-    ],
-)
-def test_what_is_not_there_yet_says_so(cli: CommandLine, words: tuple[str, ...]) -> None:
-    answer = cli(*words, "--json", store=False) if words != ("--web",) else cli(*words, store=False)
+def test_what_is_not_there_yet_says_so(cli: CommandLine) -> None:
+    answer = cli("--web", store=False)
 
     assert answer.code == 2
     assert "not available yet" in answer.err
-    listed = {line.split()[0] for line in cli("--help", store=False).out.partition("Commands:")[2].splitlines() if line}
-    assert words[0] not in listed
 
 
 def test_the_app_needs_a_terminal(cli: CommandLine) -> None:
