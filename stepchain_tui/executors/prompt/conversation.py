@@ -163,7 +163,7 @@ class Conversation:
             self._voice, self._turn = self._voices[turn.agent], turn.turn
             output = with_secrets(turn.output, said, self._redactor)
             answer = answer_of(output, model=turn.model, response_id=turn.response_id)
-            self._thread.answered(answer.items, turn.response_id, "")
+            self._thread.answered(answer.items, turn.response_id, turn.provider)
             if turn is self._earlier[-1]:
                 break
             wanted = wanted_in(output, self._turn, self._seen)
@@ -231,14 +231,16 @@ class Conversation:
             assert self._mismatch is not None
             if before is not None:
                 raise self._mismatch.failure(self._ctx.step_id, answer.text)
+            self._questions.end_line()
             log("engine", "".join(f"{line}\n" for line in self._mismatch.lines))
             log("engine", "the answer does not have the form that is expected: the model is asked once more\n")
             self._thread.add([user_message(self._mismatch.repair_text())])
             return None
         if before is not None:
             self._ctx.ports.warn(before.warning())
-        for line in source_lines(answer.citations):
-            log("sources", line)
+        if answer.citations:
+            self._questions.end_line()
+            log("sources", "".join(source_lines(answer.citations)))
         return Spoken(
             text=answer.text,
             value=value,
@@ -283,6 +285,19 @@ class LoopWatch:
         self._times = self._times + 1 if done == self._last else 1
         self._last = done
         return self._times
+
+
+async def expected_answer(expects: Any, ctx: CallContext) -> ExpectedAnswer | None:
+    """Return the form that a step's answer is to have; what it names may have to be imported, which takes its time.
+
+    Raises:
+        AttemptError: It is no form, as a `user_error` that names the step.
+    """
+    if expects is None:
+        return None
+    work = call_threads().submit(lambda _: ExpectedAnswer.of(expects, ctx.plan_folder, ctx.step_id))
+    found: ExpectedAnswer = await work.result
+    return found
 
 
 def _told_by_step(ctx: CallContext) -> list[Any]:

@@ -6,10 +6,8 @@ from typing import Any
 
 from stepchain_tui.executors.context import CallContext
 from stepchain_tui.executors.prompt.base import BasePromptExecutor
-from stepchain_tui.executors.prompt.conversation import Conversation
+from stepchain_tui.executors.prompt.conversation import Conversation, expected_answer
 from stepchain_tui.executors.prompt.voices import Spoken, Voice
-from stepchain_tui.executors.threads import call_threads
-from stepchain_tui.llm.answers import ExpectedAnswer
 from stepchain_tui.llm.history import compose
 from stepchain_tui.llm.types import user_message
 
@@ -44,7 +42,7 @@ class PromptToolExecutor(BasePromptExecutor):
             optional=step is not None and step.optional,
             max_turns=args.get("max_turns"),
             require_approval=args.get("require_approval"),
-            expected=await _expected(args.get("expects"), ctx),
+            expected=await expected_answer(args.get("expects"), ctx),
         )
         spoken = await self._talk(conversation, args, ctx)
         if spoken.refused:
@@ -71,13 +69,3 @@ class PromptToolExecutor(BasePromptExecutor):
             provider=str(continued.get("provider") or ""),
             facts=facts,
         )
-
-
-async def _expected(expects: Any, ctx: CallContext) -> ExpectedAnswer | None:
-    """Return the form that the answer is to have; what it names may have to be imported, which takes its time."""
-    if expects is None:
-        return None
-    made: ExpectedAnswer = (
-        await call_threads().submit(lambda _: ExpectedAnswer.of(expects, ctx.plan_folder, ctx.step_id)).result
-    )
-    return made

@@ -21,9 +21,6 @@ from stepchain_tui.llm import (
     choose_model,
 )
 
-CLIENT = "client"
-"""Who is asked where a client of the user answers, as events name it."""
-
 
 class Chosen(NamedTuple):
     """Who is asked.
@@ -81,7 +78,8 @@ class PromptModels:
         if choice.provider == "scripted":
             return Chosen(ScriptedModel(args.get("replies") or (), self.clock), choice.name, choice.host)
         if self._client is not None:
-            return Chosen(ClientModel(self._client), args.get("model") or self._settings_model, CLIENT)
+            model = ClientModel(self._client)
+            return Chosen(model, args.get("model") or self._settings_model, model.host)
         if not choice.available:
             if optional:
                 raise SkipStep(f"no model: {choice.key_variable} is not set")
@@ -99,7 +97,7 @@ class PromptModels:
         if choice.provider == "scripted":
             return ""
         if self._client is not None:
-            return f"model {CLIENT}"
+            return f"model {ClientModel(self._client).host}"
         return f"model {choice.host}" if choice.available else ""
 
     def redactor(self, secrets: Mapping[str, str]) -> Redactor:
@@ -111,6 +109,8 @@ class PromptModels:
         models, self._open = list(self._open.values()), {}
         for model in models:
             await model.close()
+        if self._client is not None:
+            await ClientModel(self._client).close()
 
     def _choice(self, args: Mapping[str, Any], secrets: Mapping[str, str]) -> ModelChoice:
         environment = {**self._environment, **secrets}

@@ -160,6 +160,12 @@ class Questions:
         thread.answered(items, answer.response_id, chosen.provider)
         return answer if answer.items else replace(answer, items=items)
 
+    def end_line(self) -> None:
+        """End the log's last line of text: what is logged from now on stands behind it."""
+        if self._line_is_open:
+            self._ctx.ports.log("text", "\n")
+            self._line_is_open = False
+
     def _choose(self, voice: Voice, characters: int) -> Chosen:
         """Return who is asked: a budget may have a word in it."""
         choose = partial(self._models.choose, secrets=self._ctx.secrets, asked_by=self._asked_by)
@@ -176,9 +182,8 @@ class Questions:
 
     async def _answer(self, chosen: Chosen, request: ModelRequest, *, shown: bool) -> ModelAnswer:
         log = self._ctx.ports.log
-        if shown and self._line_is_open:
-            log("text", "\n")
-            self._line_is_open = False
+        if shown:
+            self.end_line()
 
         def on_text(text: str) -> None:
             if shown:
