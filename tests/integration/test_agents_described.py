@@ -14,10 +14,11 @@ from stepchain_tui.plan import load_plan
 from stepchain_tui.run import AttemptError, ErrorType, Failure
 from stepchain_tui.run.events import ModelTurn, ToolFinished
 from stepchain_tui.run.state import StepState
-from stepchain_tui.store import LogLine
+from stepchain_tui.store import LogLine, MemoryStore
 from tests.support.command_line import ROOT
 from tests.support.engines import Bench, Watched, plan_of
-from tests.support.model_streams import calls, status, text
+from tests.support.model_server import model_server
+from tests.support.model_streams import calls, incomplete, message_item, status, text
 from tests.support.raw_model_server import RawModelServer
 
 SHOP = """
@@ -250,6 +251,24 @@ async def test_a_person_is_asked_before_a_call_of_the_agent_that_took_over(folde
         assert [event.agent for event in run.news if isinstance(event, ModelTurn)] == ["front", "billing", "billing"]
 
 
+async def test_another_engine_goes_on_with_the_agent_that_spoke(folder: Path) -> None:
+    store = MemoryStore()
+    step = turn("turn", "front", HAND_OVER, LOOK_UP, "Yes, twice.", require_approval="always")
+    inputs = {"who": {"type": "text", "default": "Ada"}}
+    async with Bench(store, folder=folder) as first:
+        run = await first.start(plan_of(step, agents=AGENTS, inputs=inputs), inputs={"who": "Ada"})
+        await run.until_status("turn", "waiting")
+    async with Bench(store, folder=folder) as second:
+        assert (await second.tell(run.run_id, "approve", step="turn", approved=False))["ok"]
+        again = await second.resume(run.run_id)
+        assert again.outputs["turn"] == {"response": "Yes, twice.", "agent": "billing"}
+        assert [event.agent for event in await again.events("model.turn")] == ["front", "billing", "billing"]
+        denied = [event for event in await again.events("tool.finished") if event.error is not None]
+        assert [event.tool_name for event in denied] == ["invoices_of"]
+        assert "denied by Ada" in denied[0].error.message
+    assert called(folder) == []
+
+
 # --- what it remembers
 
 
@@ -360,6 +379,51 @@ async def test_an_answer_without_its_form_twice_fails_with_the_differences_and_t
     assert failure.details["differences"][0]["path"] == "$.amount"
     assert failure.details["text"] == '{"invoice": 3}'
     assert len(run.turns()) == 2
+
+
+async def test_an_answer_that_was_cut_at_the_token_limit_is_no_mismatch(folder: Path, server: RawModelServer) -> None:
+    server.answers(incomplete(message_item('{"invoice": 3, "am')))
+    failure = (await carried_out(folder, turn(expects="./shop.py:Refund"))).failure()
+    assert failure.error_type is ErrorType.USER_ERROR
+    assert "does not fit" not in failure.message
+    assert "max_output_tokens" in failure.hint
+    assert len(server.bodies) == 1
+
+
+@pytest.mark.needs("llmock")
+async def test_another_model_server_hands_over_looks_up_and_mends_its_answer(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with model_server() as mock:
+        for name, value in mock.environment().items():
+            monkeypatch.setenv(name, value)
+        await mock.fixtures(
+            [
+                {
+                    "match": {"userMessage": "does not have the form"},
+                    "response": {"content": '{"invoice": 312, "amount": 42.5, "currency": "CHF"}'},
+                },
+                {
+                    "match": {"userMessage": "twice", "toolResultContains": "311"},
+                    "response": {"content": '{"invoice": "312"'},
+                },
+                {
+                    "match": {"userMessage": "twice", "toolResultContains": "billing"},
+                    "response": {"toolCalls": [{"id": "c2", "name": "invoices_of", "arguments": {"customer": "Ada"}}]},
+                },
+                {
+                    "match": {"userMessage": "twice", "hasToolResult": False},
+                    "response": {"toolCalls": [{"id": "c1", "name": "transfer_to_billing", "arguments": {}}]},
+                },
+            ]
+        )
+        run = await carried_out(folder, turn(expects="./shop.py:Refund"))
+        assert run.outputs["turn"] == {
+            "response": {"invoice": 312, "amount": 42.5, "currency": "CHF"},
+            "agent": "billing",
+        }
+        assert called(folder) == ["Ada"]
+        assert len(await mock.journal()) == 4
 
 
 # --- what cannot be
