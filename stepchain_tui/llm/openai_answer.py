@@ -1,7 +1,6 @@
-"""From the last event of a stream to the answer: items as plain JSON, the calls and citations in them, what it cost.
+"""From the last event of a stream to the answer: its items, the calls and citations in them, what it cost.
 
-The objects of the openai package are of a wrong class where the server sent something that it does not know; what is
-read of them here is read with care and dumped without warnings.
+All of it is what a server sent, so any field may be missing or of a wrong type.
 """
 
 from __future__ import annotations
@@ -29,22 +28,17 @@ class TokenCounts(TypedDict):
 
 
 def field_of(thing: Any, name: str) -> Any:
-    """Return a field of an object or of a mapping, None where it has none."""
-    return thing.get(name) if isinstance(thing, Mapping) else getattr(thing, name, None)
+    """Return a field of a mapping, None where it has none or is none."""
+    return thing.get(name) if isinstance(thing, Mapping) else None
 
 
-def plain(item: Any) -> dict[str, Any] | None:
-    """Return an output item as it came, without its empty fields; None for what is no item."""
-    dump = getattr(item, "model_dump", None)
-    found = dump(mode="json", exclude_unset=True, exclude_none=True, warnings=False) if callable(dump) else item
-    if not isinstance(found, Mapping) or not isinstance(found.get("type"), str):
-        return None
-    return dict(found)
-
-
-def items_of(output: Iterable[Any]) -> list[dict[str, Any]]:
+def items_of(output: Any) -> list[dict[str, Any]]:
     """Return output items that can go back with the next question, each call with an id of its own."""
-    found = [item for one in output if (item := plain(one)) is not None]
+    found = [
+        {name: value for name, value in item.items() if value is not None}
+        for item in (output if isinstance(output, list) else ())
+        if isinstance(item, Mapping) and isinstance(item.get("type"), str)
+    ]
     taken: set[str] = set()
     for place, item in enumerate(found):
         if item["type"] != "function_call":

@@ -1,9 +1,10 @@
 """The Responses API of OpenAI, and of servers that speak it: one streamed request for one answer.
 
 The traps of the openai package that this file is written around: a stream that ends early just stops; error events
-are yielded, not raised; broken data leaks `JSONDecodeError`; unknown events come as objects of a wrong class, so only
-`.type` is trusted and they are dumped without warnings; its timeout is one of each read, so none is set and cancelling
-the task closes the socket; its own parsing of structured answers hides the answer, so that it is never used.
+are yielded, not raised; broken data leaks `JSONDecodeError`; its timeout is one of each read, so none is set and
+cancelling the task closes the socket; its own parsing of structured answers hides the answer, so that it is never used;
+its classes for events turn what they do not know into something else, warn when that is dumped, and take ten times as
+long as all the rest. So the request goes through the package's general `post`, which gives events as plain JSON.
 """
 
 from __future__ import annotations
@@ -81,8 +82,15 @@ class OpenAIResponses:
         heard = Heard(on_text, on_reasoning, self._clock)
         request_id = ""
         try:
-            # As extra keys, all of the body reaches the server as it is, what the openai package does not know too.
-            stream = await client.responses.create(stream=True, extra_body=body)
+            stream = await client.post(
+                "/responses",
+                cast_to=object,
+                body=body,
+                stream=True,
+                stream_cls=openai.AsyncStream[object],
+                # Without this, the package would send an administrator's key that it finds in the environment.
+                options={"security": {"bearer_auth": True}},
+            )
             request_id = str(stream.response.headers.get("x-request-id") or "")
             async with stream:
                 async for event in stream:
@@ -114,7 +122,7 @@ class OpenAIResponses:
     async def _connect(self) -> AsyncOpenAI:
         if self._client is None:
             # Importing takes most of a second: on a thread, so that the loop goes on.
-            openai = await asyncio.to_thread(_load)
+            openai = await asyncio.to_thread(import_module, "openai")
             if self._client is None:
                 self._client = openai.AsyncOpenAI(
                     api_key=self.choice.api_key,
@@ -139,7 +147,7 @@ class OpenAIResponses:
             failure.details.update(_turn_details(final))
             raise failure
         # Some servers leave the items out of the last event, having sent them one by one.
-        items = items_of(field_of(final, "output") or ()) or items_of(heard.items)
+        items = items_of(field_of(final, "output")) or items_of(heard.items)
         text = text_of(items) or heard.text
         refusal = "" if text else text_of(items, "refusal", "refusal") or heard.refusal
         if heard.ended_as == "response.incomplete":
@@ -207,12 +215,6 @@ class OpenAIResponses:
             hint=hints.get(error_type, f"A later try may work; if not, check {self.choice.base_url}."),
             details={"model": self.choice.name, **({"partial_text": text} if text else {})},
         )
-
-
-def _load() -> Any:
-    openai = import_module("openai")
-    import_module("openai.resources.responses")
-    return openai
 
 
 def _asks_approval(items: list[dict[str, Any]]) -> bool:

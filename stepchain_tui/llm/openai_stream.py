@@ -1,4 +1,4 @@
-"""What has come of a streamed answer so far. Only an event's `.type` says what it is."""
+"""What has come of a streamed answer so far. Events that are not known are passed over."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ class Heard:
         Raises:
             TooLongError: The answer is larger than a result may be.
         """
-        kind = getattr(event, "type", None)
+        kind = field_of(event, "type")
         if kind in _SAID:
             self._hear(event, self.parts if kind == _SAID[0] else self.refusals)
         elif kind in _REASONED:
@@ -78,14 +78,14 @@ class Heard:
         elif kind in _WRITTEN:
             self._grow(_delta(event))
         elif kind == "response.output_item.done":
-            self.items.append(getattr(event, "item", None))
+            self.items.append(field_of(event, "item"))
         elif kind in TERMINAL:
-            self.final = getattr(event, "response", None)
+            self.final = field_of(event, "response")
             self.ended_as = _ENDED_AS.get(str(field_of(self.final, "status")), str(kind))
             return True
         elif kind == "error":
             # Some servers nest the error, as their other answers do.
-            self.error = getattr(event, "error", None) or event
+            self.error = field_of(event, "error") or event
             return True
         return False
 
@@ -98,7 +98,7 @@ class Heard:
     def _hear(self, event: Any, parts: list[str]) -> None:
         if not (piece := _delta(event)):
             return
-        message = getattr(event, "output_index", None)
+        message = field_of(event, "output_index")
         if parts and message != self._message:
             piece = BETWEEN_MESSAGES + piece
         self._message = message
@@ -110,7 +110,7 @@ class Heard:
         if not (piece := _delta(event)):
             return
         self._grow(piece)
-        thought = (getattr(event, "output_index", None), getattr(event, "summary_index", None))
+        thought = (field_of(event, "output_index"), field_of(event, "summary_index"))
         if self._thought is not None and thought != self._thought:
             piece = BETWEEN_MESSAGES + piece
         self._thought = thought
@@ -124,5 +124,5 @@ class Heard:
 
 
 def _delta(event: Any) -> str:
-    piece = getattr(event, "delta", None)
+    piece = field_of(event, "delta")
     return piece if isinstance(piece, str) else ""

@@ -68,7 +68,7 @@ class ScriptedModel:
             await asyncio.sleep(reply.get("delay") or 0.0)
         if "error" in reply:
             raise _failure(reply["error"], number)
-        items = items_of(_items(reply, request.turn))
+        items = items_of(list(_items(reply, request.turn)))
         calls = calls_of(items)
         return ModelAnswer(
             text=text_of(items) or refusal,

@@ -227,6 +227,14 @@ async def test_a_format_that_is_ready_is_taken_as_it_is(server, make):
     assert server.bodies[0]["text"]["format"] == ready
 
 
+async def test_the_key_that_is_sent_is_the_one_that_was_chosen(server, make, monkeypatch):
+    monkeypatch.setenv("OPENAI_ADMIN_KEY", "sk-admin-of-the-company")
+    server.answers(text("x"))
+    await make().ask()
+    assert server.requests[0].headers["authorization"] == f"Bearer {server.key}"
+    assert "sk-admin" not in str(server.requests[0].headers)
+
+
 # --- hosted tools
 
 
