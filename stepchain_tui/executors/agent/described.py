@@ -17,10 +17,10 @@ from stepchain_tui.agents.registry import AgentRegistry
 from stepchain_tui.agents.request_checks import ALLOW_INJECTION, RequestChecks
 from stepchain_tui.agents.turn import prepare_memory
 from stepchain_tui.core.errors import did_you_mean
-from stepchain_tui.executors.agent.options import AGENTS, expected_answer, voice_args
+from stepchain_tui.executors.agent.options import AGENTS, voice_args
 from stepchain_tui.executors.context import CallContext
 from stepchain_tui.executors.prompt.binding import ToolBinder
-from stepchain_tui.executors.prompt.conversation import Conversation
+from stepchain_tui.executors.prompt.conversation import Conversation, expected_answer
 from stepchain_tui.executors.prompt.models import PromptModels
 from stepchain_tui.executors.prompt.turn_calls import handoff_name
 from stepchain_tui.executors.prompt.voices import Spoken, Voice

@@ -19,8 +19,9 @@ from stepchain_tui.agents.turn import extra_arguments, extract_response, prepare
 from stepchain_tui.core.errors import UsageError
 from stepchain_tui.core.values import to_json_value
 from stepchain_tui.executors.agent.base import BaseAgentExecutor
-from stepchain_tui.executors.agent.options import AGENTS, expected_answer
+from stepchain_tui.executors.agent.options import AGENTS
 from stepchain_tui.executors.context import CallContext
+from stepchain_tui.executors.prompt.conversation import expected_answer
 from stepchain_tui.llm.differences import AnswerMismatch
 from stepchain_tui.resilience.classify import classify
 from stepchain_tui.run.failures import AttemptError

@@ -1,13 +1,9 @@
-"""What the step of an agent says: how the models of described agents are asked, and what the answer is to be."""
+"""How the models of agents that a plan describes are asked."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Any
-
-from stepchain_tui.executors.context import CallContext
-from stepchain_tui.executors.threads import call_threads
-from stepchain_tui.llm.answers import ExpectedAnswer
 
 AGENTS = "agents"
 """The option of a call that holds the described agents that it can reach, the one that begins first."""
@@ -34,16 +30,3 @@ def voice_args(agent: Mapping[str, Any], options: Mapping[str, Any]) -> dict[str
     found = {key: agent[key] if agent.get(key) is not None else options.get(key) for key in _OF_MODEL}
     found.update({key: options.get(key) for key in _OF_STEP})
     return {key: value for key, value in found.items() if value is not None}
-
-
-async def expected_answer(expects: Any, ctx: CallContext) -> ExpectedAnswer | None:
-    """Return the form that a step's answer is to have; what it names may have to be imported, which takes its time.
-
-    Raises:
-        AttemptError: It is no form, as a `user_error` that names the step.
-    """
-    if expects is None:
-        return None
-    work = call_threads().submit(lambda _: ExpectedAnswer.of(expects, ctx.plan_folder, ctx.step_id))
-    found: ExpectedAnswer = await work.result
-    return found
