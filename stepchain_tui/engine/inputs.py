@@ -36,6 +36,8 @@ _NO_ENVIRONMENT: dict[str, str] = {}
 _NOTHING: dict[str, Any] = {}
 _TALKS = frozenset((ActionKind.PROMPT, ActionKind.AGENT))
 """The kinds of steps that hold a conversation with a model."""
+_BEFORE = ("earlier", "continued", "history")
+"""The options that hold what came before a question."""
 _NO_ANSWERS: dict[str, ToolAnswer] = {}
 
 
@@ -213,16 +215,18 @@ class InputResolver:
             answers=self._answers(work, resolved),
         )
         if prepared.kind in _TALKS:
-            work.asked_hash = self._asked_hash(work, kept)
+            work.asked_hash = self._asked_hash(work, kept, options)
             call.exchanges = self._exchanges(work)
             call.allowed_tools = self._allowed_tools()
         return call, kept
 
     # --- conversations with models
 
-    def _asked_hash(self, work: Work, kept: Kept) -> str:
+    def _asked_hash(self, work: Work, kept: Kept, options: Mapping[str, Any]) -> str:
         """Return the hash of what a prompt or an agent asks: what an earlier attempt left is for just that."""
         asked = kept.blob.sha256 if kept.blob is not None else encode_json(kept.value).decode()
+        before = {name: found for name in _BEFORE if (found := options.get(name))}
+        asked += encode_json(before).decode() if before else ""
         return hashlib.sha256(f"{self.content_hash(work.step)}{asked}".encode()).hexdigest()[:HASH_LENGTH]
 
     def _exchanges(self, work: Work) -> tuple[Exchange, ...]:

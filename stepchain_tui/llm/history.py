@@ -68,6 +68,11 @@ class CompressionStrategy:
     called on a thread of its own. Any object with such a method will do.
     """
 
+    def __repr__(self) -> str:
+        """Name the strategy and its settings: with another one, what the cache holds is for another question."""
+        settings = ", ".join(f"{name}={value!r}" for name, value in sorted(vars(self).items()))
+        return f"{type(self).__qualname__}({settings})"
+
     def compress(self, results: Sequence[EarlierResult]) -> Any:
         """Return what goes into the prompt.
 

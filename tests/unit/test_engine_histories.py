@@ -11,6 +11,7 @@ import pytest
 from stepchain_tui.executors.prompt import BasePromptExecutor, PromptExecutorFactory
 from stepchain_tui.executors.testing import use_executor
 from stepchain_tui.llm.history import FullHistory
+from stepchain_tui.run import AttemptError, ErrorType
 from stepchain_tui.store import MemoryStore, SQLiteStore
 from tests.support.engines import Bench, plan_of
 
@@ -21,10 +22,12 @@ class Telling(BasePromptExecutor):
     """Tells one turn of a model for each word of the prompt, and keeps the options it was given."""
 
     options: ClassVar[dict[str, dict[str, Any]]] = {}
+    exchanges: ClassVar[dict[str, list[int]]] = {}
 
     async def _execute_prompt(self, args: dict[str, Any], ctx: Any, timeout: float | None) -> Any:
         assert ctx.call is not None
         self.options[ctx.step_id] = dict(ctx.call.options)
+        self.exchanges.setdefault(ctx.step_id, []).append(len(ctx.call.exchanges))
         words = str(args["prompt"]).split()
         for number, word in enumerate(words, 1):
             ctx.ports.model_turn(
@@ -35,12 +38,14 @@ class Telling(BasePromptExecutor):
                 sent=[{"role": "user", "content": word}],
                 output=[{"role": "assistant", "content": f"re {word}"}],
             )
+        if words[-1] == "fail":
+            raise AttemptError("busy", error_type=ErrorType.SERVER_ERROR)
         return f"re {words[-1]}"
 
 
 @pytest.fixture(autouse=True)
 def options() -> Iterator[dict[str, dict[str, Any]]]:
-    Telling.options = {}
+    Telling.options, Telling.exchanges = {}, {}
     with use_executor(PromptExecutorFactory, "standard", Telling):
         yield Telling.options
 
@@ -174,3 +179,47 @@ async def test_a_map_is_no_conversation_and_a_long_one_is_read_whole(options: di
         run = await bench.run(plan)
     assert set(run.statuses.values()) == {"succeeded"}
     assert options["end"]["continued"]["items"] == said(*(f"w{n}" for n in range(40)))
+
+
+async def test_a_conversation_is_not_gone_on_with_where_an_earlier_result_has_changed(
+    options: dict[str, dict[str, Any]], tmp_path: Path
+) -> None:
+    (tmp_path / "n").write_text("1")
+    plan = plan_of(
+        {"id": "read", "shell": f"cat {tmp_path / 'n'}"},
+        prompt("ask", "one fail", "read", history="full", retry={"max_attempts": 1}),
+    )
+    async with Bench() as bench:
+        await bench.run(plan, "r")
+        assert bench.engine.live_runs == ()
+        await bench.resume("r")
+        assert Telling.exchanges["ask"] == [0, 2]
+        (tmp_path / "n").write_text("2")
+        await bench.rerun("r", "read")
+        await bench.resume("r")
+    assert Telling.exchanges["ask"][-1] == 0
+    assert options["ask"]["earlier"][0]["output"]["stdout"] == "2"
+
+
+async def test_a_cached_answer_is_for_the_same_earlier_results_and_the_same_strategy(
+    options: dict[str, dict[str, Any]], tmp_path: Path
+) -> None:
+    class Mine(FullHistory):
+        pass
+
+    store, number = MemoryStore(), tmp_path / "n"
+    plan = plan_of({"id": "read", "shell": f"cat {number}"}, prompt("ask", "one", "read", cache=True))
+
+    async def is_asked(strategy: Any) -> bool:
+        options.clear()
+        async with Bench(store, compression=strategy) as bench:
+            await bench.run(plan)
+        return "ask" in options
+
+    number.write_text("1")
+    assert await is_asked(FullHistory())
+    assert not await is_asked(FullHistory())
+    assert await is_asked(Mine())
+    number.write_text("2")
+    assert await is_asked(FullHistory())
+    assert not await is_asked(FullHistory())
