@@ -64,8 +64,9 @@ class AnswerMismatch(AttemptError, ValueError):  # noqa: N818 - the name of the 
         self.differences = [each.to_dict() for each in differences]
         self.lines = [each.message for each in differences]
         self.more = more
+        self._told = f"fit `expects`: {'; '.join(self.lines)}{'; and more' if more else ''}"
         super().__init__(
-            f"the answer does not fit `expects`: {'; '.join(self.lines)}{'; and more' if more else ''}",
+            f"the answer does not {self._told}",
             error_type=ErrorType.USER_ERROR,
             hint="Say in the prompt what is wanted, ask for less in `expects`, or ask a model that keeps to schemas.",
             exception="AnswerMismatch",
@@ -83,7 +84,7 @@ class AnswerMismatch(AttemptError, ValueError):  # noqa: N818 - the name of the 
 
     def warning(self) -> str:
         """Return what a person reads where the second answer did fit."""
-        return f"{self}: it was asked for again"
+        return f"the first answer did not {self._told}; it was asked for again"
 
     def failure(self, step_id: str, text: str = "", *, asked_again: bool = True) -> AttemptError:
         """Return the failure of a step.
