@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from stepchain_tui.plan.history import NONE
+from stepchain_tui.plan.models import AgentSpec
 from stepchain_tui.plan.prompt_tools import described_agents
 from stepchain_tui.run.state import RunState, StepState
 from stepchain_tui.run.values import Kept
@@ -44,8 +46,11 @@ def turns_before(step_id: str, state: RunState, definition_of: Callable[[str], D
         state: The run.
         definition_of: Gives what a step of the run is to do.
     """
-    agent = str(definition_of(step_id).step.agent)
+    own = definition_of(step_id)
+    agent = str(own.step.agent)
     found: list[Turn] = []
+    if _forgets(own):
+        return found
     for earlier in steps_before(step_id, state):
         step = state.steps[earlier]
         if step.outline.kind == "agent":
@@ -73,6 +78,13 @@ def steps_before(step_id: str, state: RunState) -> Iterator[str]:
             waiting.pop()
             if current != step_id:
                 yield current
+
+
+def _forgets(definition: Definition) -> bool:
+    """Return whether a step's agent is to remember nothing, so that nothing has to be looked for."""
+    spec = definition.plan.agents.get(str(definition.step.agent))
+    described_without = isinstance(spec, AgentSpec) and spec.memory in (False, NONE)
+    return described_without or (definition.step.args or {}).get("memory") is False
 
 
 def _answered_by(answered: Kept) -> str:

@@ -12,7 +12,7 @@ import pytest
 from stepchain_tui.executors.agent import AgentStepExecutor, ToolSpec
 from stepchain_tui.plan import load_plan
 from stepchain_tui.run import AttemptError, ErrorType, Failure
-from stepchain_tui.run.events import ModelTurn, ToolFinished
+from stepchain_tui.run.events import ModelTurn, StepStarted, ToolFinished
 from stepchain_tui.run.state import StepState
 from stepchain_tui.store import LogLine, MemoryStore
 from tests.support.command_line import ROOT
@@ -119,6 +119,7 @@ async def test_the_output_is_the_answer_and_who_gave_it(folder: Path) -> None:
     assert run.outputs["turn"] == {"response": "Good day!", "agent": "front"}
     assert "Good day!" in run.lines()
     assert [(event.agent, event.turn) for event in run.turns()] == [("front", 1)]
+    assert [event.model for event in run.run.news if isinstance(event, StepStarted)] == ["scripted"]
 
 
 async def test_a_model_gets_instructions_request_and_tools_of_its_agent(folder: Path, server: RawModelServer) -> None:
