@@ -29,6 +29,9 @@ if TYPE_CHECKING:
     from stepchain_tui.engine.runs import RunHandle
 
 LONGEST_NAME = 80
+"""Characters of a span's name behind its first word."""
+LONGEST_FACT = 1_000
+"""Characters of an attribute that holds no contents: models and servers write some of them."""
 _logger = logging.getLogger("stepchain.telemetry")
 _Key = tuple[str, int | None, int]
 """An attempt: its step, the map's item or None, its number."""
@@ -178,7 +181,7 @@ class RunSpans:
     def _begin_run(self, event: e.RunStarted | e.RunResumed) -> None:
         if self._run is not None:
             return
-        goal = " ".join(self._state.goal.split())[:LONGEST_NAME] or self._state.run_id
+        goal = _short(self._state.goal) or self._state.run_id
         about = {names.OPERATION: names.INVOKE_WORKFLOW, names.WORKFLOW: goal}
         self._run = self._start(event.seq, f"{names.INVOKE_WORKFLOW} {goal}", "plan", "", event.at, about)
 
@@ -261,7 +264,7 @@ class RunSpans:
             names.REQUEST_MODEL: event.model,
             names.RESPONSE_MODEL: event.model,
             names.RESPONSE_ID: event.response_id or None,
-            names.FINISH_REASONS: [event.finish_reason] if event.finish_reason else None,
+            names.FINISH_REASONS: [event.finish_reason[:LONGEST_FACT]] if event.finish_reason else None,
             names.TIME_TO_FIRST_CHUNK: event.first_text_after,
             names.INPUT_TOKENS: event.input_tokens,
             names.OUTPUT_TOKENS: event.output_tokens,
@@ -277,7 +280,7 @@ class RunSpans:
             about[names.OUTPUT_MESSAGES] = messages(event.output, reason) if event.output is not None else None
         span = self._start(
             event.seq,
-            f"{names.CHAT} {event.model}",
+            f"{names.CHAT} {_short(event.model)}",
             "model",
             self._attempt_of(event),
             event.at - timedelta(seconds=max(event.duration, 0.0)),
@@ -308,7 +311,7 @@ class RunSpans:
         }
         if self._contents:
             about[names.TOOL_ARGUMENTS] = content(event.arguments)
-        name = f"{names.EXECUTE_TOOL} {event.tool_name}"
+        name = f"{names.EXECUTE_TOOL} {_short(event.tool_name)}"
         return self._start(event.seq, name, "tool", self._attempt_of(event), at, about)
 
     def _attempt_of(self, event: e.ModelTurn | e.ToolStarted | e.ToolFinished) -> str:
@@ -330,7 +333,8 @@ class RunSpans:
             trace_id=hashlib.sha256(run_id.encode()).hexdigest()[:32],
             parent_id=parent_id,
             start=at,
-            attributes={**about, names.CONVERSATION: run_id, names.RUN: run_id},
+            attributes={name: _fit(name, value) for name, value in about.items()}
+            | {names.CONVERSATION: run_id, names.RUN: run_id},
         )
         if (started := getattr(self._telemetry, "span_started", None)) is not None:
             started(span)
@@ -341,6 +345,15 @@ class RunSpans:
         if error is not None:
             span.error_type, span.error = error.error_type.value, error.message
         self._telemetry.span_ended(span)
+
+
+def _short(text: str) -> str:
+    """Return a text as a part of a span's name: on one line, and cut."""
+    return " ".join(text.split())[:LONGEST_NAME]
+
+
+def _fit(name: str, value: Attribute) -> Attribute:
+    return value[:LONGEST_FACT] if isinstance(value, str) and name not in names.CONTENTS else value
 
 
 def _provider(asked: str) -> str:

@@ -290,6 +290,33 @@ async def test_turns_and_calls_are_part_of_their_attempt(talking: list[Exception
     assert (look.attributes["gen_ai.tool.type"], search.attributes["gen_ai.tool.type"]) == ("function", "extension")
 
 
+async def test_what_a_hostile_server_writes_is_cut(talking: list[Exception]) -> None:
+    class Hostile(BasePromptExecutor):
+        async def _execute_prompt(self, args: dict[str, Any], ctx: Any, timeout: float | None) -> Any:
+            huge = "x\n" * 20_000
+            ctx.ports.model_turn(model=huge, response_id=huge, finish_reason=huge, output=[{"type": huge}])
+            ctx.ports.tool_started(call_id=huge, tool_name=huge, arguments={})
+            ctx.ports.tool_finished(call_id=huge, tool_name=huge, arguments={}, execution_time=-1.0, result="")
+            ctx.ports.model_turn(
+                model="m", sent=["text", 7, {"content": [3, {"text": None}]}], output=[], duration=-5.0
+            )
+            return "x"
+
+    fake = Fake()
+    with use_executor(PromptExecutorFactory, "standard", Hostile):
+        async with Bench(telemetry=fake) as bench:
+            run = await bench.run(plan_of({"id": "p", "prompt": "look"}, goal="long\n" * 100, trace=True))
+    assert run.statuses == {"p": "succeeded"}
+    assert len(fake.spans) == 5
+    for span in fake.spans:
+        assert len(span.name) < 110
+        assert "\n" not in span.name
+        assert span.end is not None
+        assert span.end >= span.start
+        for value in span.attributes.values():
+            assert len(value if isinstance(value, str) else json.dumps(value)) < 70_000
+
+
 async def test_a_failed_answer_is_an_error(talking: list[Exception]) -> None:
     fake = Fake()
     talking.append(AttemptError("busy", error_type=ErrorType.RATE_LIMIT))
