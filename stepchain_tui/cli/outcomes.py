@@ -117,7 +117,8 @@ def _budget_answers(waiting: StepWaiting, words: Callable[..., str]) -> str:
         return words("approve", *(word for field in fields for word in ("--field", field)))
 
     unit = "usd" if "usd" in waiting.fields else "tokens"
-    amount = waiting.fields.get(unit, {}).get("default")
+    field = waiting.fields.get(unit)
+    amount = field.get("default") if isinstance(field, dict) else "N"
     lines = [f"{answer('top_up', f'{unit}={amount}')} adds to it"]
     if "model" in waiting.fields:
         lines.append(f"{answer('cheaper_model', 'model=NAME')} asks another model from here on")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
-from stepchain_tui.engine.budgets import Reached
+from stepchain_tui.engine.budget_question import Reached
 from stepchain_tui.engine.work import Ending, Result
 from stepchain_tui.executors.types import ApprovalNeeded, SkipStep, StepCall, StepExecutor
 from stepchain_tui.resilience.classify import classify

@@ -5,10 +5,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from stepchain_tui.core.errors import CommandRefusedError
-from stepchain_tui.engine.budgets import TOKENS, USD, scope_of, told
+from stepchain_tui.engine.budget_limits import TOKENS, USD
+from stepchain_tui.engine.budget_question import ACTIONS, asked_of, scope_of, told
 from stepchain_tui.llm.choice import SCRIPTED
 from stepchain_tui.run import events as e
-from stepchain_tui.run.budgets import RUN, BudgetAction, amount
+from stepchain_tui.run.budgets import BudgetAction, amount
 from stepchain_tui.run.state import StepState
 from stepchain_tui.run.status import RunStatus
 
@@ -16,7 +17,6 @@ if TYPE_CHECKING:
     from stepchain_tui.engine.driver import Driver
     from stepchain_tui.engine.order import Order
 
-_ACTIONS = tuple(action for action in BudgetAction if action is not BudgetAction.EDIT)
 _HOW = (
     "Say how it is to go on: --field action=top_up (with usd=N or tokens=N), cheaper_model (with model=NAME), finish "
     "or stop."
@@ -33,8 +33,7 @@ def answer_budget_by_hand(order: Order, step: StepState, approved: bool, given: 
     for name in ("input", "output", "arguments", "remember"):
         if name in order.arguments:
             raise CommandRefusedError(f"step '{step.id}' waits at a budget, which takes no {name}", hint=_HOW)
-    asked = waiting.input.value if waiting.input is not None else {}
-    answer = {"scope": scope_of(waiting), **_read(driver, step.id, asked, approved, given)}
+    answer = {"scope": scope_of(waiting), **_read(driver, step.id, asked_of(waiting), approved, given)}
     order.accept()
     answer_budget(driver, step.id, answer, by=order.by)
     return _said(answer, step.id, order.by)
@@ -49,7 +48,7 @@ def _read(driver: Driver, step_id: str, asked: dict[str, Any], approved: bool, g
         raise CommandRefusedError(
             f"step '{step_id}' waits at a budget: a yes alone does not say how to go on", hint=_HOW
         )
-    if word not in _ACTIONS or (not approved and word != BudgetAction.STOP):
+    if word not in ACTIONS or (not approved and word != BudgetAction.STOP):
         raise CommandRefusedError(f"'{str(word)[:60]}' is no answer to a budget", hint=_HOW)
     known = {"action", USD, TOKENS, "model"}
     if unknown := sorted(str(name) for name in given if name not in known):
@@ -64,14 +63,13 @@ def _read(driver: Driver, step_id: str, asked: dict[str, Any], approved: bool, g
 
 def _top_up(driver: Driver, step_id: str, asked: dict[str, Any], given: dict[str, Any]) -> dict[str, Any]:
     unit, other = (USD, TOKENS) if asked.get("unit") == USD else (TOKENS, USD)
-    if (
-        given.get(other) not in (None, "")
-        and driver.budgets.written(step_id, str(asked.get("scope_id", RUN)), other) is None
-    ):
+    limit = driver.budgets.limits.one(step_id, scope_of(driver.approvals.open[step_id].waiting))
+    if given.get(other) not in (None, "") and (limit is None or limit.of(other) is None):
         raise CommandRefusedError(
             f"the budget has no limit in {other}: there is nothing to add to", hint=f"Give {unit}=N."
         )
-    default = driver.approvals.open[step_id].waiting.fields.get(unit, {}).get("default")
+    field = driver.approvals.open[step_id].waiting.fields.get(unit)
+    default = field.get("default") if isinstance(field, dict) else None
     found = {name: _number(name, given[name]) for name in (unit, other) if given.get(name) not in (None, "")}
     return found or {unit: _number(unit, default)}
 
@@ -100,7 +98,7 @@ def _model(driver: Driver, step_id: str, asked: dict[str, Any], given: dict[str,
         raise CommandRefusedError("answers that the plan writes have no cheaper model", hint="Top up, finish or stop.")
     if model == asked.get("model"):
         raise CommandRefusedError(f"{model} is the model that is asked already", hint="Give another one.")
-    if not driver.budgets.is_affordable(step_id, model, provider):
+    if not driver.budgets.limits.are_affordable(step_id, model, provider):
         path = driver.core.prices.path
         raise CommandRefusedError(
             f"the price of {model} at {provider} is not known, and the budget is in dollars",
@@ -122,6 +120,7 @@ def answer_budget(driver: Driver, step_id: str, answer: dict[str, Any], *, by: s
     assert work is not None
     where: dict[str, Any] = {"step_id": step_id, "attempt": work.attempt, "item": work.item}
     driver.emit(e.StepResumed, **where, answer=answer, by=by)
+    driver.budgets.ease(answer["scope"])
     if answer["action"] == BudgetAction.STOP:
         driver.endings.send_back(work, f"stopped at its budget by {by}")
         if driver.state.status in (RunStatus.RUNNING, RunStatus.WAITING) and not driver.paused:

@@ -9,7 +9,7 @@ from msgspec import structs
 
 from stepchain_tui.engine.body import failed
 from stepchain_tui.engine.breakers import refused_by_breaker, waits_for_probe
-from stepchain_tui.engine.budgets import Reached
+from stepchain_tui.engine.budget_question import Reached
 from stepchain_tui.engine.reuse import keep_result, keeps_result, origin_of
 from stepchain_tui.engine.tool_approvals import ask_for_tool
 from stepchain_tui.engine.work import Ending, Result, Stop, Work

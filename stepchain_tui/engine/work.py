@@ -12,7 +12,7 @@ from stepchain_tui.run.failures import Failure
 from stepchain_tui.run.values import BlobReference
 
 if TYPE_CHECKING:
-    from stepchain_tui.engine.budgets import Reached
+    from stepchain_tui.engine.budget_question import Reached
     from stepchain_tui.engine.ports import AttemptPorts
     from stepchain_tui.engine.prepared import PreparedStep
     from stepchain_tui.engine.reuse import CacheAnswer
