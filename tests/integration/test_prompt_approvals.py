@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import sys
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
@@ -12,7 +13,7 @@ import pytest_asyncio
 
 from stepchain_tui.run.events import ToolApprovalAsked
 from stepchain_tui.run.status import ErrorType
-from tests.support.command_line import CommandLine
+from tests.support.command_line import ROOT, CommandLine
 from tests.support.engines import Bench, Watched, plan_of
 from tests.support.model_server import RawModelServer, answer, events_of, hosted_item, text
 from tests.support.prompts import TOOLS, call, finished, notes, told, turns, write_tools
@@ -225,5 +226,22 @@ steps:
         assert notes(tmp_path) == ["goodbye"]
         [ask] = cli.show("r1")["steps"]
         assert ask["output"] == "written"
+    finally:
+        cli.end()
+
+
+def test_the_sample_asks_before_it_writes_and_the_next_step_knows_what_was_said(tmp_path: Path) -> None:
+    cli = CommandLine(tmp_path)
+    for name in ("assistant.yaml", "assistant.py"):
+        shutil.copy(ROOT / "sample_plans" / name, tmp_path)
+    try:
+        assert cli("run", "assistant.yaml", "--run-id", "r1").code == 3
+        assert not (tmp_path / "day-out.md").exists()
+        assert cli("approve", "r1", "plan").code == 0
+        assert cli("resume", "r1").code == 0
+        assert "Fram Museum" in (tmp_path / "day-out.md").read_text()
+        plan, summary = cli.show("r1")["steps"]
+        assert plan["output"] == "The plan is written down. Take an umbrella until noon."
+        assert summary["output"] == {"place": "Fram Museum", "price": 43.5, "umbrella": True}
     finally:
         cli.end()
