@@ -134,6 +134,7 @@ _RUN_ACTIONS = (
     Action("step.mark", "m", "mark done", "Take the selected step as succeeded, by hand", Scope.RUN, "can_mark"),
     Action("step.pin", "asterisk", "pin", "Keep the step's output over reruns, or no longer", Scope.RUN, "can_pin"),
     Action("run.fork", "F", "fork", "Begin a new run from the selected step", Scope.RUN, "has_run"),
+    Action("run.replay", "Y", "replay", "Run it once more from its recording; nothing is called", Scope.RUN, "can_replay"),
     Action("step.why", "w", "why", "Say why the selected step is as it is", Scope.RUN, "has_run", 65),
     Action("run.revisions", "v", "revisions", "Show the revisions of the run's plan", Scope.RUN, "has_run"),
     Action("run.slots", "U", "slots", "Show who holds a slot, and change limits", Scope.RUN, "has_run"),
@@ -185,6 +186,9 @@ _OTHER_ACTIONS = (
     Action("history.status", "f", "status", "Show only runs of one status, then of the next", Scope.HISTORY, footer=30),
     Action("history.mark", "space", "mark", "Mark the run, to compare another with it", Scope.HISTORY),
     Action("history.compare", "c", "compare", "Compare the marked run with this one", Scope.HISTORY),
+    Action(
+        "history.replay", "r", "replay", "Run the run once more from its recording; nothing is called", Scope.HISTORY
+    ),
     Action("history.tree", "t", "tree", "Show forks below the runs they were made from", Scope.HISTORY),
     Action("history.copy", "y", "copy id", "Copy the run's id", Scope.HISTORY),
     Action("tools.find", "slash", "filter", "Filter tools, servers and breakers", Scope.TOOLS, footer=10),

@@ -119,6 +119,13 @@ def has_run(now: Situation) -> str | None:
     return "nothing ran yet: s starts" if now.run is None or now.step is None else None
 
 
+def can_replay(now: Situation) -> str | None:
+    """Return why running the run once more from its recording does not fit now."""
+    if now.run is None:
+        return "nothing ran yet: s starts"
+    return "the run is going on: what it keeps is not whole" if now.run.live else None
+
+
 def can_break(now: Situation) -> str | None:
     """Return why a breakpoint does not fit now."""
     if now.run is None or now.step is None:

@@ -68,6 +68,9 @@ class EngineHost(Protocol):
     async def fork(self, run_id: str, step_id: str, inputs: Mapping[str, Any]) -> str:
         """Begin a new run from a step of another and return the new run's id."""
 
+    async def replay(self, run_id: str) -> str:
+        """Begin a new run that replays another one and return the new run's id."""
+
     async def trust(self, run_id: str) -> None:
         """Let the steps of an imported run be carried out here from now on."""
 
@@ -160,6 +163,10 @@ class ChildHost:
     async def fork(self, run_id: str, step_id: str, inputs: Mapping[str, Any]) -> str:
         """Begin a new run from a step; see `EngineHost`."""
         return str((await self._call("fork", run_id=run_id, step=step_id, inputs=dict(inputs)))["run_id"])
+
+    async def replay(self, run_id: str) -> str:
+        """Begin a replay; see `EngineHost`."""
+        return str((await self._call("replay", run_id=run_id))["run_id"])
 
     async def trust(self, run_id: str) -> None:
         """Let an imported run be carried out; see `EngineHost`."""

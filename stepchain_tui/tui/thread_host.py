@@ -76,6 +76,11 @@ class ThreadHost:
         handle = await self._submit((await self._service()).fork(run_id, step_id, inputs=inputs))
         return str(handle.run_id)
 
+    async def replay(self, run_id: str) -> str:
+        """Begin a replay; see `EngineHost`."""
+        handle = await self._submit((await self._service()).replay(run_id))
+        return str(handle.run_id)
+
     async def trust(self, run_id: str) -> None:
         """Let an imported run be carried out; see `EngineHost`."""
         await self._submit((await self._service()).trust(run_id))

@@ -9,6 +9,7 @@ from tui_desk import Desk, Person
 
 from stepchain_tui.core.settings import Settings
 from stepchain_tui.tui.screens.by_hand import ValueEditor
+from stepchain_tui.tui.screens.history import HistoryScreen
 from stepchain_tui.tui.widgets.approval import ApprovalBar
 
 STOPS = """
@@ -182,6 +183,32 @@ async def test_a_fork_takes_over_what_is_upstream_and_is_a_run_of_its_own(desk: 
         assert person.session.view.parent_run_id == parent
         assert person.session.steps["first"].attempt == 0
         assert person.session.steps["second"].attempt == 1
+
+
+async def test_a_run_is_replayed_and_its_steps_say_so(desk: Desk) -> None:
+    plan = desk.plan(f"steps:\n  - {{id: first, shell: 'echo hello; echo ran >> {desk.folder}/ran'}}\n")
+    async with desk.app(plan=plan) as person:
+        await person.press("s")
+        await person.run_has_ended()
+        recorded = person.session.run_id
+        await person.press("Y")
+        await person.until(lambda: person.session.run_id not in ("", recorded))
+        await person.run_has_ended()
+        replayed = person.session.run_id
+        await person.sees("hello")
+        await person.press("L")
+        screen = await person.opened(HistoryScreen)
+        await person.until(lambda: screen.table.row_count == 2)
+        await person.press("t")
+        await person.until(lambda: str(screen.table.get_row_at(1)[6]) == f"└ {replayed}  replayed")
+        screen.table.move_cursor(row=0)
+        await person.press("r")
+        await person.until(lambda: person.session.run_id not in ("", recorded, replayed))
+        await person.run_has_ended()
+        person.run.select_step("first")
+        await person.press("2", "right_square_bracket", "right_square_bracket")
+        await person.sees("replayed")
+    assert (desk.folder / "ran").read_text() == "ran\n"
 
 
 async def test_only_the_failed_items_run_again(desk: Desk) -> None:

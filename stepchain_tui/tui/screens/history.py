@@ -181,11 +181,11 @@ class HistoryScreen(ActionScreen):
         ]
 
     def _family_line(self, member: Member) -> str:
-        """Return a run's id, below its parent with the step that it was forked at."""
+        """Return a run's id, below its parent with the step that it was forked at; a replay has none."""
         if not member.depth:
             return member.run_id
         corner = "`-" if self.chain.glyphs.ascii else "└"
-        at = f"  at {member.forked_at}" if member.forked_at else ""
+        at = f"  at {member.forked_at}" if member.forked_at else "  replayed"
         return f"{'  ' * (member.depth - 1)}{corner} {member.run_id}{at}"
 
     @on(DataTable.RowHighlighted)
@@ -244,6 +244,14 @@ class HistoryScreen(ActionScreen):
         # The older one is on the left, whichever was marked: what is told is what changed since.
         left, right = sorted((self._marked, run), key=lambda one: one.created_at)
         self.chain.open_comparison(left.run_id, right.run_id)
+
+    def do_history_replay(self) -> None:
+        """Run the run under the cursor once more from its recording, and open what comes of it."""
+        if (run := self._run()) is not None:
+            self.background("replay", self._replay, run.run_id)
+
+    async def _replay(self, run_id: str) -> None:
+        self.chain.open_run(await self.chain.host.replay(run_id))
 
     def do_history_tree(self) -> None:
         """Show forks below the runs that they were made from, or each run by itself."""

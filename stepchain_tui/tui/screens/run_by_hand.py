@@ -218,6 +218,13 @@ class RunByHandActions(RunEngineActions):
             return
         self.chain.open_run(await self.chain.host.fork(run_id, step_id, secrets))
 
+    def do_run_replay(self) -> None:
+        """Run the run once more from its recording."""
+        self.background("replay", self._replay, self.session.run_id)
+
+    async def _replay(self, run_id: str) -> None:
+        self.chain.open_run(await self.chain.host.replay(run_id))
+
     # --- what the reader knows
 
     async def _detail(self, step_id: str) -> StepDetail:
