@@ -22,7 +22,7 @@ PROFILES = ("openai", "ollama", "vllm", "lm_studio", "llama_cpp", "litellm", "cu
 """What a model's server can be, see `llm.profiles`."""
 _NEEDS = {"file_search": ("vector_store_ids",), "mcp": ("server_label", "server_url")}
 _ROOTS = ("inputs", "secrets", "run")
-_OF_DESCRIBED = ("model", "temperature", "max_output_tokens", "reasoning", "replies", "max_turns", "expects", "budget")
+_OF_DESCRIBED = ("model", "temperature", "max_output_tokens", "reasoning", "replies", "max_turns", "budget")
 _ANSWERS = ("always", "never")
 
 
@@ -66,6 +66,7 @@ class PromptChecker:
                 if step.get(key) is not None:
                     message = f"'{key}' is for agents that the plan describes, not for one that is written in Python"
                     yield Mistake((*here, key), message, on_key=True)
+            yield from self._expects((*here, "expects"), step.get("expects"))
             return
         entries = step.get("tools") if action == "prompt" else described.get("tools")
         if action == "prompt":

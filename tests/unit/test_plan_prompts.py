@@ -135,6 +135,7 @@ def test_a_prompt_without_tools_has_the_hash_that_it_had(folder: Path) -> None:
         ("id: a, prompt: x, expects: Model", "'Model' is no model: write './file.py:Model'"),
         ("id: a, prompt: x, expects: {type: nothing}", "steps[0].expects.type: no JSON schema"),
         ("id: a, prompt: x, budget: {}", "a budget is an amount of 'usd', of 'tokens', or of both"),
+        ("id: a, agent: old, request: x, expects: Model", "'Model' is no model"),
         ("id: a, agent: old, request: x, max_turns: 3", "'max_turns' is for agents that the plan describes"),
         ("id: a, shell: x, max_turns: 3", "'max_turns' is for these steps: prompt, agent; not for shell"),
     ],
