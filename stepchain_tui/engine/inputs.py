@@ -291,8 +291,8 @@ class InputResolver:
 
     def meant(self, work: Work, options: Mapping[str, Any]) -> str:
         """Return the hash of what a step does and with which server: what a person's word on its call is for."""
-        server = options.get(SERVER)
-        where = b"" if server is None else encode_json(self._source.redactor.value(to_json_value(server)))
+        server = options.get(SERVER) or options.get("servers")
+        where = b"" if not server else encode_json(self._source.redactor.value(to_json_value(server)))
         return hashlib.sha256(self.content_hash(work.step).encode() + where).hexdigest()[:HASH_LENGTH]
 
     @staticmethod
