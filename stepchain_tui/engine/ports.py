@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 LONGEST_LINE = 64 * 1024
 """Characters after which a line is cut into several."""
-TEXT_DELAY = 0.1
+TEXT_DELAY = 0.02
 """Seconds after which a piece of streamed text is stored although its line has not ended."""
 THREAD_BUFFER = 1_000_000
 """Characters a thread may be ahead of the loop before its `print` waits."""
