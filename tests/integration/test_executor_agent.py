@@ -341,6 +341,17 @@ async def test_an_agents_answer_is_held_against_what_is_expected() -> None:
     await executor.close()
 
 
+async def test_a_step_declares_what_its_agent_gives(folder: Path) -> None:
+    schema = {"type": "object", "properties": {"plan": {"type": "array"}}, "required": ["plan", "cost"]}
+    run = await carried_out(folder, agent_step(expects=schema))
+    failure = run.state.steps["turn"].error
+    assert failure is not None
+    assert failure.message == "step 'turn': the answer does not fit `expects`: $.cost is missing: a value was expected"
+    assert (failure.error_type, run.state.steps["turn"].attempt) == (ErrorType.USER_ERROR, 1)
+    fits = await carried_out(folder, agent_step(expects={**schema, "required": ["plan"]}))
+    assert fits.outputs["turn"]["plan"] == ["a report", 0]
+
+
 async def test_a_wrong_request_without_a_plan_is_an_error_of_its_class() -> None:
     executor = AgentStepExecutor(ToolSpec(tool_name="counting"), agent=Counting())
     with pytest.raises(AttemptError, match=r"^Potential injection detected") as raised:
