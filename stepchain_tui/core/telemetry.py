@@ -88,8 +88,19 @@ class Telemetry:
         return self._bridge
 
 
+class _OneTracer:
+    """A tracer provider that has one tracer."""
+
+    def __init__(self, tracer: Any) -> None:
+        self._tracer = tracer
+
+    def get_tracer(self, *_: Any, **__: Any) -> Any:
+        """Return it, whoever asks."""
+        return self._tracer
+
+
 def telemetry_of(given: Any) -> Any:
-    """Return what gets spans: the object itself, or a `Telemetry` around OpenTelemetry's tracer provider.
+    """Return what gets spans: the object itself, or a `Telemetry` around OpenTelemetry's tracer or tracer provider.
 
     Raises:
         UsageError: The object cannot get any.
@@ -98,7 +109,9 @@ def telemetry_of(given: Any) -> Any:
         return given
     if callable(getattr(given, "get_tracer", None)):
         return Telemetry(given)
+    if callable(getattr(given, "start_span", None)):
+        return Telemetry(_OneTracer(given))
     raise UsageError(
         f"telemetry: {type(given).__name__} has no method span_ended(span)",
-        hint="Give a stepchain_tui.Telemetry, a class made from it, or a tracer provider of OpenTelemetry.",
+        hint="Give a stepchain_tui.Telemetry, a class made from it, or OpenTelemetry's tracer or tracer provider.",
     )

@@ -417,11 +417,12 @@ async def test_opentelemetry_gets_the_same_spans_and_measurements(talking: list[
     meters.shutdown()
 
 
-async def test_a_tracer_provider_will_do(talking: list[Exception]) -> None:
+@pytest.mark.parametrize("what", ["provider", "tracer"])
+async def test_a_tracer_provider_or_a_tracer_will_do(talking: list[Exception], what: str) -> None:
     memory = InMemorySpanExporter()
     provider = TracerProvider(shutdown_on_exit=False)
     provider.add_span_processor(SimpleSpanProcessor(memory))
-    async with Bench(telemetry=provider) as bench:
+    async with Bench(telemetry=provider if what == "provider" else provider.get_tracer("mine")) as bench:
         await bench.run(plan_of({"id": "p", "prompt": "look"}))
     assert len(memory.get_finished_spans()) == 6
     provider.shutdown()
