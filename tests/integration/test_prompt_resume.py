@@ -94,6 +94,19 @@ async def test_a_retry_after_a_server_error_goes_on_behind_the_calls(bench: Benc
     await found.check()
 
 
+async def test_where_the_provider_keeps_answers_a_retry_names_the_last_one(
+    bench: Bench, server: RawModelServer
+) -> None:
+    first = calls(("note", {"text": "one"}, "c1"), response_id="r1")
+    server.answers(first, status(500, "overloaded"), text("done"))
+    step = ask("tools.py:note", retry={"max_attempts": 2}, model="m")
+    found = await bench.run(plan_of(step, models={"m": {"stateful": True}}))
+
+    assert found.outputs == {"ask": "done"}
+    assert [body.get("previous_response_id") for body in server.bodies] == [None, "r1", "r1"]
+    assert [len(body["input"]) for body in server.bodies] == [1, 1, 1]
+
+
 async def test_a_run_that_failed_goes_on_where_it_stood_when_it_is_resumed(
     bench: Bench, server: RawModelServer
 ) -> None:

@@ -67,8 +67,13 @@ class ToolBinder:
         if not entries:
             return NO_TOOLS
         bound = [entry if _is_bound(entry) else bound_tool(entry, _NO_PLAN) for entry in entries]
-        found = await asyncio.gather(*(self._tools_of(one, servers or {}, ctx) for one in bound))
-        tools = _without_doubles([tool for several in found for tool in several], ctx)
+        jobs = (self._tools_of(one, servers or {}, ctx) for one in bound)
+        tools: list[ModelTool] = []
+        for found in await asyncio.gather(*jobs, return_exceptions=True):  # none is left behind where one fails
+            if isinstance(found, BaseException):
+                raise found
+            tools += found
+        tools = _without_doubles(tools, ctx)
         made = ToolSet(tools, [one["tool"] for one in bound if one["kind"] == "hosted"])
         if len(made) > MOST_TOOLS:
             raise _of_step(

@@ -21,7 +21,7 @@ from stepchain_tui.executors.prompt.earlier_turns import (
 from stepchain_tui.executors.prompt.items import Wanted, answer_of, source_lines, wanted_in
 from stepchain_tui.executors.prompt.models import PromptModels
 from stepchain_tui.executors.prompt.questions import Questions, Thread
-from stepchain_tui.executors.prompt.turn_calls import Ended, TurnCalls, handoff_schema
+from stepchain_tui.executors.prompt.turn_calls import Ended, TurnCalls, handoff_name, handoff_schema
 from stepchain_tui.executors.prompt.voices import Spoken, Voice
 from stepchain_tui.executors.threads import call_threads
 from stepchain_tui.llm import ModelAnswer
@@ -140,6 +140,7 @@ class Conversation:
             SkipStep: No model can be asked and the step is optional.
         """
         self._facts = facts or {}
+        self._look_over_voices()
         self._thread.begin(before, response_id, provider)
         answer = await self._take_up(first)
         while True:
@@ -151,6 +152,21 @@ class Conversation:
             elif (spoken := await self._end(answer)) is not None:
                 return spoken
             answer = None
+
+    def _look_over_voices(self) -> None:
+        """Refuse voices whose tools hide a hand-over, and say of which tools nobody can be asked."""
+        for voice in self._voices.values():
+            hidden = next((name for name in voice.handoffs if handoff_name(name) in voice.tools), None)
+            if hidden is not None:
+                raise self._failure(
+                    f"'{voice.name}' has a tool '{handoff_name(hidden)}', which is how it hands over to '{hidden}'",
+                    "Give the tool another name.",
+                )
+            for tool in voice.tools.hosted:
+                if not self._earlier and self._calls.cannot_ask(tool):
+                    self._ctx.ports.warn(
+                        f"nobody is asked before '{tool.get('type')}': the model's provider carries it out itself"
+                    )
 
     async def _take_up(self, first: Sequence[Item]) -> ModelAnswer | None:
         """Go on from earlier attempts, and return their last answer: what comes of it is not known yet."""

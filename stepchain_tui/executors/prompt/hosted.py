@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from stepchain_tui.core.values import decode_json
+from stepchain_tui.executors.prompt.items import LONGEST_ID, LONGEST_NAME
 from stepchain_tui.executors.types import CallPorts
 from stepchain_tui.llm.types import Item
 from stepchain_tui.run.failures import Failure
@@ -29,7 +30,7 @@ def tell_hosted(items: Sequence[Item], ports: CallPorts, turn: int) -> int:
     for place, item in enumerate(items):
         kind = str(item.get("type") or "")
         if kind == _MCP:
-            name = f"{item.get('server_label') or 'mcp'}.{item.get('name') or '?'}"
+            name = f"{item.get('server_label') or 'mcp'}.{item.get('name') or '?'}"[: 2 * LONGEST_NAME]
             arguments, result = _parsed(item.get("arguments")), item.get("output")
         elif kind in _NAMES:
             name = _NAMES[kind]
@@ -39,7 +40,7 @@ def tell_hosted(items: Sequence[Item], ports: CallPorts, turn: int) -> int:
         else:
             continue
         count += 1
-        call_id = str(item.get("id") or f"hosted_{turn}_{place}")
+        call_id = str(item.get("id") or f"hosted_{turn}_{place}")[:LONGEST_ID]
         ports.tool_started(call_id=call_id, tool_name=name, arguments=arguments)
         ports.tool_finished(
             call_id=call_id,

@@ -15,6 +15,10 @@ from stepchain_tui.run.status import ErrorType
 
 LARGEST_RESULT = 100_000
 """Characters of a tool's result that a model is told."""
+LONGEST_ID = 200
+"""Characters of a call's id that events take from a model."""
+LONGEST_NAME = 64
+"""Characters of a tool's name, as providers have it."""
 APPROVAL_REQUEST = "mcp_approval_request"
 """The item by which a provider asks whether it may call a tool of a server that it reaches itself."""
 _FOR_THE_MODEL = frozenset(("ToolArgumentError", "UnknownToolError"))
@@ -64,10 +68,10 @@ def wanted_in(items: Sequence[Item], turn: int, seen: set[str]) -> tuple[Wanted,
         if kind == "function_call":
             sent_id, server = str(item.get("call_id") or item.get("id") or ""), ""
         elif kind == APPROVAL_REQUEST:
-            sent_id, server = str(item.get("id") or ""), str(item.get("server_label") or "?")
+            sent_id, server = str(item.get("id") or ""), str(item.get("server_label") or "?")[:LONGEST_NAME]
         else:
             continue
-        call_id = sent_id or f"call_{turn}_{place}"
+        call_id = sent_id if 0 < len(sent_id) <= LONGEST_ID else f"call_{turn}_{place}"
         if call_id in seen:
             call_id = f"{call_id}~{turn}.{place}"
         seen.add(call_id)
@@ -76,7 +80,7 @@ def wanted_in(items: Sequence[Item], turn: int, seen: set[str]) -> tuple[Wanted,
             Wanted(
                 call_id=call_id,
                 sent_id=sent_id,
-                name=str(item.get("name") or ""),
+                name=str(item.get("name") or "")[:LONGEST_NAME],
                 arguments=arguments if isinstance(arguments, str) else encode_json(arguments or {}).decode(),
                 server=server,
             )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 from stepchain_tui.core.clock import Clock, SystemClock
@@ -60,7 +61,13 @@ class PromptModels:
         self._open: dict[tuple[str, str, asyncio.AbstractEventLoop], OpenAIResponses] = {}
 
     def choose(
-        self, args: Mapping[str, Any], secrets: Mapping[str, str], *, asked_by: str, optional: bool = False
+        self,
+        args: Mapping[str, Any],
+        secrets: Mapping[str, str],
+        *,
+        asked_by: str,
+        optional: bool = False,
+        instead: str = "",
     ) -> Chosen:
         """Return who is asked.
 
@@ -69,17 +76,22 @@ class PromptModels:
             secrets: The plan's secrets by name; a model's key may be among them.
             asked_by: What the error names where there is no model.
             optional: Whether the step is skipped then.
+            instead: Another model that is to be asked: one under the plan's `models`, else one of the same provider.
 
         Raises:
             AttemptError: No model can be asked.
             SkipStep: No model can be asked and the step is optional.
         """
+        if instead in (args.get("models") or ()):
+            args, instead = {**args, "model": instead}, ""
         choice = self._choice(args, secrets)
+        if instead:
+            choice = replace(choice, name=instead)
         if choice.provider == "scripted":
             return Chosen(ScriptedModel(args.get("replies") or (), self.clock), choice.name, choice.host)
         if self._client is not None:
             model = ClientModel(self._client)
-            return Chosen(model, args.get("model") or self._settings_model, model.host)
+            return Chosen(model, instead or args.get("model") or self._settings_model, model.host)
         if not choice.available:
             if optional:
                 raise SkipStep(f"no model: {choice.key_variable} is not set")

@@ -178,7 +178,7 @@ class Questions:
         )
         if name == chosen.name:
             return chosen
-        return choose({**voice.args, "model": name}, optional=self._optional)
+        return choose(voice.args, optional=self._optional, instead=name)
 
     async def _answer(self, chosen: Chosen, request: ModelRequest, *, shown: bool) -> ModelAnswer:
         log = self._ctx.ports.log

@@ -10,6 +10,7 @@ from typing import Any
 
 from stepchain_tui.core.errors import did_you_mean
 from stepchain_tui.executors.context import CallContext
+from stepchain_tui.executors.prompt.items import LONGEST_NAME
 from stepchain_tui.executors.threads import call_threads
 from stepchain_tui.executors.tool.executor import call_function
 from stepchain_tui.executors.tool.server_calls import call_server_tool
@@ -22,7 +23,6 @@ from stepchain_tui.tools.registry import Tool
 
 MOST_TOOLS = 128
 """Tools that a model's provider takes."""
-LONGEST_NAME = 64
 _NO_NAME = re.compile(r"[^a-zA-Z0-9_-]")
 
 
@@ -168,9 +168,9 @@ class ToolSet:
             known = list(self._tools)
             listed = f"There are: {', '.join(known[:50])}." if known else "There is none to call."
             raise AttemptError(
-                f"there is no tool '{name[:LONGEST_NAME]}'",
+                f"there is no tool '{name}'",
                 error_type=ErrorType.USER_ERROR,
-                hint=did_you_mean(name[:LONGEST_NAME], known) or listed,
+                hint=did_you_mean(name, known) or listed,
                 exception="UnknownToolError",
             )
         return found

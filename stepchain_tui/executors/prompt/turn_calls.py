@@ -8,6 +8,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from stepchain_tui.core.errors import StepChainError
 from stepchain_tui.core.secrets import Redactor
 from stepchain_tui.core.values import encode_json
 from stepchain_tui.executors.context import CallContext
@@ -141,7 +142,7 @@ class TurnCalls:
                 await tool.check(arguments, self._ctx)
                 key = self._approval_id(one, arguments)
                 raise ApprovalNeeded(key, tool.shown, arguments, tool.key)
-        except AttemptError as error:
+        except StepChainError as error:
             return self._refused(one, tool.shown, arguments, error)
         if not answer.approved:
             return self._refused(one, tool.shown, arguments, _denied(tool.shown, answer))
@@ -151,6 +152,13 @@ class TurnCalls:
         return lambda: self._call(one, tool, changed, note=self._told_of_change(answer))
 
     # --- who is asked
+
+    def cannot_ask(self, hosted: Mapping[str, Any]) -> bool:
+        """Return whether the step wants a person to be asked before a tool that its provider calls without a word."""
+        kind, asks = hosted.get("type"), self._asks
+        if kind == "mcp" and hosted.get("require_approval") != "never":
+            return False  # the provider asks by itself
+        return kind in asks if isinstance(asks, list | tuple) else asks in ("always", True)
 
     def _needs_word(self, tool: ModelTool) -> bool:
         call = self._ctx.call
@@ -197,7 +205,7 @@ class TurnCalls:
         text = f"{note}\n{text}" if note else text
         return Ended(wanted=one, item=one.output(text), text=text, handoff=handoff)
 
-    def _refused(self, one: Wanted, shown: str, arguments: Any, error: AttemptError) -> Ended:
+    def _refused(self, one: Wanted, shown: str, arguments: Any, error: StepChainError) -> Ended:
         """Return the end of a call that is not made, and tell the engine of it."""
         ToldCall(shown, arguments, self._ctx, one.call_id).ended(error=error, seconds=0.0)
         return self._told(one, self._text_of_error(error))
