@@ -35,6 +35,9 @@ _FORMATS = ("date-time", "time", "date", "duration", "email", "hostname", "ipv4"
 _LONGEST_WORDS = 200
 
 
+_KINDS = {str: "string", bool: "boolean", int: "integer", float: "number", type(None): "null"}
+
+
 def strict_form(schema: Mapping[str, Any]) -> tuple[dict[str, Any], bool]:
     """Return the strict form of an answer's schema, and whether the answer travels in an object, under `VALUE`.
 
@@ -88,9 +91,34 @@ def _wrapped(schema: Mapping[str, Any]) -> dict[str, Any]:
     return {**made, "$defs": schema["$defs"]} if "$defs" in schema else made
 
 
+def _kind_of(schema: dict[str, Any]) -> dict[str, Any]:
+    """Return the `type` that a schema leaves out and strict endpoints want to be told.
+
+    Raises:
+        NotStrictError: It takes values of more kinds than it tells.
+    """
+    if "$ref" in schema or "anyOf" in schema:
+        return {}
+    kinds = schema.get("type")
+    listed = kinds if isinstance(kinds, list) else [kinds]
+    if ("properties" in schema and "object" not in listed) or ("items" in schema and "array" not in listed):
+        raise NotStrictError("what it takes besides is not told")
+    if kinds is not None:
+        return {}
+    values = schema["enum"] if "enum" in schema else [schema["const"]] if "const" in schema else []
+    found = list(dict.fromkeys(_KINDS.get(type(value), "") for value in values))
+    if not found or "" in found:
+        raise NotStrictError("what kind of value it takes is not told")
+    return {"type": found[0] if len(found) == 1 else found}
+
+
 def _taken(schema: dict[str, Any]) -> dict[str, Any]:
-    """Return a strict schema with what endpoints take; what they do not is in the descriptions."""
-    made: dict[str, Any] = {}
+    """Return a strict schema with what endpoints take; what they do not is in the descriptions.
+
+    Raises:
+        NotStrictError: A part of it has no strict form.
+    """
+    made: dict[str, Any] = _kind_of(schema)
     told: list[str] = []
     for key, value in schema.items():
         if key in ("properties", "$defs"):

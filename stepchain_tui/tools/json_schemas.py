@@ -87,7 +87,12 @@ class JsonSchema:
             if not reference.startswith("#") or not _leads_somewhere(reference, schema):
                 # what is relative is refused too: the rest of it is on a network or a disk
                 raise JsonSchemaError(f"cannot resolve {reference}", hint="Write it out under $defs.")
-        draft = validator_for(schema, default=Draft202012Validator)
+        if not isinstance(schema, Mapping | bool):
+            raise JsonSchemaError(f"a schema is an object, this is {type(schema).__name__}", hint="Mend the schema.")
+        named = schema.get("$schema") if isinstance(schema, Mapping) else None
+        if named is not None and not isinstance(named, str):
+            raise JsonSchemaError("$.$schema: is no address", hint="Leave it out.")
+        draft = Draft202012Validator if named is None else validator_for(schema, default=Draft202012Validator)
         try:
             draft.check_schema(schema)
         except SchemaError as error:

@@ -296,6 +296,22 @@ async def test_an_agent_remembers_its_turns_in_earlier_steps_unless_it_is_told_n
     assert any("earlier results take" in line for line in run.lines("second")) is remembers
 
 
+async def test_what_an_agent_remembers_is_read_anew_when_an_earlier_step_was_made_anew(
+    folder: Path, server: RawModelServer
+) -> None:
+    look_up = calls(("invoices_of", {"customer": "Ada"}, "c1"))
+    server.answers(text("Hello Ada."), look_up, status(503, "later"), text("Hello Bo."), text("Bo."))
+    agents = {"solo": {"instructions": "Answer.", "tools": ["./shop.py:invoices_of"]}}
+    async with Bench(folder=folder) as bench:
+        run = await bench.run(plan_of(*two_turns(retry={"max_attempts": 1}), agents=agents))
+        assert run.statuses == {"turn": "succeeded", "second": "failed"}
+        await bench.rerun(run.run_id, "turn")
+        assert (await bench.resume(run.run_id)).statuses["second"] == "succeeded"
+    (asked,) = server.bodies[4]["input"]
+    assert "Hello Bo." in asked["content"]
+    assert "Hello Ada." not in asked["content"]
+
+
 async def test_a_step_may_let_its_agent_forget(folder: Path, server: RawModelServer) -> None:
     server.answers(text("Hello Ada."), text("Who?"))
     await carried_out(folder, *two_turns(args={"memory": False}), agents=of_memory(True))

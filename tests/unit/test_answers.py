@@ -154,6 +154,27 @@ def test_what_strict_endpoints_refuse_is_told_in_words_and_held_here(folder: Pat
     ]
 
 
+@pytest.mark.parametrize(
+    ("schema", "strict"),
+    [
+        ({"properties": {"a": {"type": "string"}}}, False),
+        ({"type": "object", "properties": {"a": {"properties": {}}}}, False),
+        ({"prefixItems": [{"type": "string"}], "items": False}, False),
+        ({"enum": [{"a": 1}]}, False),
+        ({"minimum": 1}, False),
+        ({"enum": ["yes", None]}, True),
+        ({"type": "object", "properties": {"a": {"const": 3}}}, True),
+    ],
+)
+def test_a_schema_that_leaves_kinds_open_is_not_called_strict(schema: Any, strict: bool, folder: Path) -> None:
+    assert ExpectedAnswer.of(schema, folder).strict is strict
+
+
+def test_the_kind_of_a_choice_is_told_because_strict_endpoints_want_it(folder: Path) -> None:
+    expected = ExpectedAnswer.of({"enum": ["yes", None]}, folder)
+    assert expected.schema["properties"]["value"] == {"type": ["string", "null"], "enum": ["yes", None]}
+
+
 def test_a_free_form_schema_is_not_strict_and_is_checked_all_the_same(folder: Path) -> None:
     expected = ExpectedAnswer.of({"type": "object", "title": "any one!"}, folder)
     assert expected.format == {
@@ -292,6 +313,7 @@ def test_no_part_of_a_long_text_is_shown_because_it_may_hold_a_part_of_a_secret(
         ({"$ref": "file:///etc/passwd"}, "cannot resolve file:///etc/passwd"),
         ({"$ref": "#/$defs/Nothing"}, "cannot resolve #/$defs/Nothing"),
         ({"type": "objekt"}, "'objekt' is not valid"),
+        ({"$schema": ["draft"]}, "$.$schema: is no address"),
         ({"type": "string", "pattern": "^(?=x)(a+)+$"}, "could take for ever"),
         ({"properties": {str(number): {"type": "string"} for number in range(5_000)}}, "more than 5000 parts"),
     ],
