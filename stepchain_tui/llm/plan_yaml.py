@@ -10,7 +10,7 @@ from stepchain_tui.plan import ACTION_KEYS, Plan, Step
 
 _FIRST_STEP_KEYS = ("id", "name", "description", "dependencies", "when", "for_each", *ACTION_KEYS)
 _PLAN_KEYS = (*(key for key in Plan.model_fields if key != "steps"), "steps")
-_COMMENT_WIDTH = 100
+_COMMENT_WIDTH = 72
 
 
 def plan_yaml(

@@ -21,6 +21,7 @@ from stepchain_tui.core.errors import StepChainError
 from stepchain_tui.core.settings import Settings
 from stepchain_tui.tui.actions import ACTIONS, Scope, bindings, clashes, key_text, keys_of, unknown_ids
 from stepchain_tui.tui.app_dialogs import Dialogs
+from stepchain_tui.tui.app_help import PlanHelp
 from stepchain_tui.tui.app_screens import FIRST, OpenScreens
 from stepchain_tui.tui.glyphs import choose_glyphs
 from stepchain_tui.tui.host import ChildHost, EngineHost, HowToEnd
@@ -40,7 +41,7 @@ QUIET_SECONDS = 0.02
 """How often it is looked at whether everything is quiet, where nothing tells."""
 
 
-class StepChainApp(OpenScreens, Dialogs, App[int]):
+class StepChainApp(OpenScreens, PlanHelp, Dialogs, App[int]):
     """The app.
 
     Args:

@@ -95,6 +95,15 @@ def can_rerun_failed(now: Situation) -> str | None:
     return None if now.step.has_failed_items else f"no item of {now.step.id} failed"
 
 
+def can_repair(now: Situation) -> str | None:
+    """Return why a repair does not fit now."""
+    if now.run is None or now.step is None:
+        return "nothing ran yet: s starts"
+    if now.step.status not in (StepStatus.FAILED, StepStatus.TIMED_OUT):
+        return f"{now.step.id} is {_word(now.step.status)}: only what failed is repaired"
+    return None
+
+
 def can_try_now(now: Situation) -> str | None:
     """Return why trying at once does not fit now."""
     if now.run is None or now.step is None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
@@ -16,7 +17,7 @@ from textual.widgets import OptionList
 from textual.widgets.option_list import Option
 
 from stepchain_tui.core import paths
-from stepchain_tui.tui.actions import Scope, bindings
+from stepchain_tui.tui.actions import ACTIONS, Action, Scope, bindings
 from stepchain_tui.tui.screens.base import ActionScreen
 from stepchain_tui.tui.text import duration, moment, one_line
 from stepchain_tui.tui.widgets.lines import ActionFooter, OneLine
@@ -132,7 +133,12 @@ class HomeScreen(ActionScreen):
                 line = Content.assemble((plan.path.stem, "bold"), (f"  {one_line(plan.goal, 120)}", "$foreground 65%"))
                 options.append(Option(Content("  ") + line, id=f"plan-{place}"))
             if not group and not shipped:
-                options.append(Option(Content.styled("  no plans here: n writes one", "dim"), disabled=True))
+                options.append(
+                    Option(
+                        Content.styled("  no plans here: n writes one, ctrl+g asks a model for one", "dim"),
+                        disabled=True,
+                    )
+                )
         return options
 
     # --- runs
@@ -214,6 +220,12 @@ class HomeScreen(ActionScreen):
             self.notify("choose a plan first", severity="warning", timeout=3, markup=False)
         else:
             self.chain.open_editor(plan.path)
+
+    def shown_actions(self) -> Sequence[Action]:
+        """Return the actions for the footer: here a plan may begin as a goal."""
+        shown = list(super().shown_actions())
+        shown.insert(2, ACTIONS["app.goal"])
+        return shown
 
     def do_home_new(self) -> None:
         """Write a new plan."""
