@@ -8,6 +8,7 @@ nothing of it is ever begun without a person.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePath
@@ -33,6 +34,8 @@ _LARGEST_SCHEMA = 2_000
 """Characters of a tool's schema that a model is told."""
 _LARGEST_ANSWER = 1_000_000
 _SHOWN = 100
+_HIDDEN = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff]")
+"""Characters that a terminal may obey, or that hide others."""
 
 SYSTEM = """You write plans for StepChain, a program that carries out steps. You are given a goal and the tools at \
 hand. Answer with one JSON object, the plan, and nothing else. Use as few steps as do the work well, each with one \
@@ -235,7 +238,7 @@ def draft_of(data: Mapping[str, Any], folder: Path, *, made_by: str = "a model",
     told = tuple(str(note) for note in notes if note) if isinstance(notes, list) else ()
     plan = {key: value for key, value in data.items() if key != "notes"}
     effects = effects_of(plan)
-    head = [f"Drafted by {made_by}, and not run: read what each step does before you start it."]
+    head = [f"Drafted by {made_by}, and not run yet: read what each step does first."]
     head += [f"Taken for granted: {note}" for note in told]
     above = {place: effect.does for place, effect in effects.items()}
     text = plan_yaml(plan, head, above)
@@ -278,7 +281,11 @@ def _beginning(kind: str, value: Any) -> str:
 
 
 def stranger_mistakes(plan: Mapping[str, Any], folder: Path) -> Iterator[Mistake]:
-    """Yield what no stranger may write into a plan: what starts programs, names secrets, leaves the plan's folder."""
+    """Yield what no stranger may write into a plan: what starts programs, names secrets, leaves the plan's folder.
+
+    Neither may a stranger write what a person who reads the plan would not see.
+    """
+    yield from _hiding((), plan)
     for key in plan:
         if key in FORBIDDEN_PLAN_KEYS:
             yield Mistake((str(key),), f"'{key}' is for a person to write", on_key=True)
@@ -302,6 +309,18 @@ def stranger_mistakes(plan: Mapping[str, Any], folder: Path) -> Iterator[Mistake
         if isinstance(request, Mapping):
             yield from _leaving((*here, "http", "save_to"), request.get("save_to"), folder, "path")
         yield from _tools((*here, "tools"), step.get("tools"), folder)
+
+
+def _hiding(where: Location, value: Any) -> Iterator[Mistake]:
+    if isinstance(value, str):
+        if _HIDDEN.search(value):
+            yield Mistake(where, "it holds characters that hide, or turn text around")
+    elif isinstance(value, Mapping):
+        for key, item in value.items():
+            yield from _hiding((*where, str(key)), item)
+    else:
+        for place, item in enumerate(_list(value)):
+            yield from _hiding((*where, place), item)
 
 
 def _tools(here: Location, entries: Any, folder: Path) -> Iterator[Mistake]:

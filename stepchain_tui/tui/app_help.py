@@ -153,7 +153,7 @@ class PlanHelp(App[int]):
         try:
             return str((await self._app.host.assist("who_repairs", {"run_id": run_id}))["model"]), ""
         except StepChainError as error:
-            return "", error.message.capitalize()
+            return "", error.message[:1].upper() + error.message[1:]
 
     async def _ask_for_repair(self, run_id: str, step_id: str) -> tuple[Answer | None, str]:
         """Return what a model proposes, or None and why there is nothing."""

@@ -110,7 +110,7 @@ async def test_a_goal_becomes_a_plan_and_nothing_of_it_is_run(tmp_path):
 def test_the_plan_is_readable_with_comments_where_they_help(tmp_path):
     text = draft_of(read_answer(json.dumps(GOOD)), tmp_path, made_by="gpt-5").text
     assert text == (
-        "# Drafted by gpt-5, and not run: read what each step does before you start it.\n"
+        "# Drafted by gpt-5, and not run yet: read what each step does first.\n"
         "# Taken for granted: echo is there\n"
         "goal: Greet\n"
         "steps:\n"
@@ -214,6 +214,11 @@ def test_files_outside_of_the_plan_folder_are_problems_and_nothing_else_is_told_
     found = problems_of({"goal": "x", "steps": [{"id": "a", **step}]}, tmp_path)
     assert len(found) == 1, found
     assert found[0].endswith("leaves the plan's folder")
+
+
+def test_what_a_person_would_not_see_is_a_problem(tmp_path):
+    turned = {"goal": "x", "steps": [{"id": "a", "shell": "echo safe \u202e; rm -rf"}]}
+    assert problems_of(turned, tmp_path) == ["steps[0].shell: it holds characters that hide, or turn text around"]
 
 
 def test_a_link_that_leads_out_of_the_folder_is_a_problem(tmp_path):
