@@ -72,9 +72,15 @@ class PromptChecker:
         if action == "prompt":
             yield from self._entries((*here, "tools"), entries)
             yield from _history((*here, "history"), step.get("history"))
+            if step.get("history") == CONTINUE and not self._has_other_prompt(here[-1]):
+                yield Mistake((*here, "history"), "there is no other prompt whose conversation could go on")
         yield from self._approval(here, step.get("require_approval"), entries, described)
         yield from self._expects((*here, "expects"), step.get("expects"))
         yield from _budget((*here, "budget"), step.get("budget"))
+
+    def _has_other_prompt(self, place: str | int) -> bool:
+        steps = enumerate(_list(self._data.get("steps")))
+        return any(isinstance(step, dict) and step.get("prompt") is not None for other, step in steps if other != place)
 
     # --- agents
 

@@ -131,6 +131,7 @@ def test_a_prompt_without_tools_has_the_hash_that_it_had(folder: Path) -> None:
             "write always, never, or a list of tools (did you",
         ),
         ("id: a, prompt: x, history: ful", "'ful' says not how much of what came before"),
+        ("id: a, prompt: x, history: continue", "there is no other prompt whose conversation could go on"),
         ("id: a, prompt: x, history: {last: 0}", "says not how much of what came before"),
         ("id: a, prompt: x, expects: Model", "'Model' is no model: write './file.py:Model'"),
         ("id: a, prompt: x, expects: {type: nothing}", "steps[0].expects.type: no JSON schema"),
