@@ -26,7 +26,7 @@ def doctor_command(as_json: bool, store: str | None) -> int:
     from stepchain_tui.cli.border import USAGE
     from stepchain_tui.cli.text import clean_line, put, put_json
 
-    report = asyncio.run(_examine(store))
+    report, damaged = asyncio.run(_examine(store))
     if as_json:
         put_json(report)
     else:
@@ -40,11 +40,13 @@ def doctor_command(as_json: bool, store: str | None) -> int:
             put(f"note       {clean_line(note, 2000)}")
         for problem in report["problems"]:
             put(f"PROBLEM    {clean_line(problem, 2000)}")
-        put("all is well" if report["ok"] else "keep a copy of the store before you try anything")
+        if report["ok"] or damaged:
+            put("all is well" if report["ok"] else "keep a copy of the store before you try anything")
     return 0 if report["ok"] else USAGE
 
 
-async def _examine(given: str | None) -> dict[str, Any]:
+async def _examine(given: str | None) -> tuple[dict[str, Any], bool]:
+    """Return what was found, and whether the store is damaged."""
     import platform
 
     from stepchain_tui import __version__
@@ -54,20 +56,22 @@ async def _examine(given: str | None) -> dict[str, Any]:
     notes: list[str] = []
     problems: list[str] = []
     facts = await _examine_store(path, notes, problems)
-    return {
+    damaged, model, prices = bool(problems), _model(problems), _prices(problems)
+    report = {
         "ok": not problems,
         "stepchain": __version__,
         "python": platform.python_version(),
         "platform": platform.platform(),
         "store": str(path),
         **facts,
-        "model": _model(problems),
-        "prices": _prices(problems),
+        "model": model,
+        "prices": prices,
         "packages": _packages(),
         "tools": _tools(),
         "notes": notes,
         "problems": problems,
     }
+    return report, damaged
 
 
 async def _examine_store(path: Path, notes: list[str], problems: list[str]) -> dict[str, Any]:

@@ -4,77 +4,23 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections import defaultdict
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from stepchain_tui.core.paths import prices_path
-from stepchain_tui.executors.types import Outcome, StepCall
-from stepchain_tui.plan import ActionKind, plan_to_json
+from stepchain_tui.plan import plan_to_json
 from stepchain_tui.run.budgets import run_limits
 from stepchain_tui.store import MemoryStore
 from tests.support.engines import Bench, Watched, plan_of
-
-HOST = "models.test"
-
-
-class Talk:
-    """Carries prompts out as conversations of a few turns, each of which takes what the test says.
-
-    Attributes:
-        asked: The model of every answer that was really paid for, with its step.
-        takes: By step: the (input, output) tokens of each turn; 1,000 and 1,000 where nothing is said.
-        gates: By step: awaited in a turn that is in flight.
-    """
-
-    def __init__(self) -> None:
-        self.asked: list[tuple[str, str]] = []
-        self.takes: dict[str, list[tuple[int | None, int | None]]] = defaultdict(lambda: [(1000, 1000)])
-        self.caps: dict[str, int] = {}
-        self.gates: dict[str, asyncio.Event] = {}
-        self.began: dict[str, asyncio.Event] = defaultdict(asyncio.Event)
-
-    async def execute(self, call: StepCall) -> Outcome:
-        step_id, done = call.step.id, len(call.exchanges)
-        for turn, (sent, got) in enumerate(self.takes[step_id], start=1):
-            if turn <= done:
-                continue
-            model = call.ports.before_turn(
-                model=str(call.options["model"]),
-                provider=HOST,
-                input_tokens=sent or 10,
-                output_tokens=self.caps.get(step_id),
-            )
-            self.began[step_id].set()
-            if (gate := self.gates.get(step_id)) is not None:
-                await gate.wait()
-            self.asked.append((step_id, model))
-            call.ports.model_turn(
-                model=model,
-                provider=HOST,
-                turn=turn,
-                input_tokens=sent,
-                output_tokens=got,
-                sent=[],
-                output=[{"n": turn}],
-            )
-        return Outcome(f"{step_id} said")
-
-    def label(self, options: Any) -> str:
-        return str(options.get("model"))
-
-    def provider(self, call: StepCall) -> str:
-        return ""
+from tests.support.talking import HOST, Talk, TalkingBench, prompt, write_prices
 
 
 @pytest.fixture(autouse=True)
 def prices(isolated: Path) -> None:
-    """Write prices at which 1,000 tokens in and 1,000 out of `dear` cost $0.30, and of `cheap` $0.03."""
-    models = {f"{HOST}/dear": {"input": 100, "output": 200}, f"{HOST}/cheap": {"input": 10, "output": 20}}
-    prices_path().write_text(json.dumps({"models": models}))
+    write_prices()
 
 
 @pytest.fixture
@@ -84,17 +30,7 @@ def talk() -> Talk:
 
 @pytest.fixture
 def bench_of(talk: Talk) -> Callable[..., Bench]:
-    class Talking(Bench):
-        async def __aenter__(self) -> Talking:
-            await super().__aenter__()
-            self.engine.core.executors._made[ActionKind.PROMPT] = talk
-            return self
-
-    return Talking
-
-
-def prompt(step_id: str, *after: str, **keys: Any) -> dict[str, Any]:
-    return {"id": step_id, "prompt": "Say it", "model": "dear", "dependencies": list(after), **keys}
+    return partial(TalkingBench, talk)
 
 
 async def question(run: Watched, step_id: str) -> Any:
@@ -138,7 +74,7 @@ async def test_at_the_limit_of_dollars_the_run_asks_says_what_was_spent_and_hold
         assert (run.state.status, bench.engine._drivers[run.run_id].slots.taken) == ("waiting", 0)
         await run.tell("approve", step="a", fields={"action": "top_up", "usd": "0.25"})
         assert await run.end() == "succeeded"
-        assert talk.asked == [("a", "dear"), ("a", "dear")]  # what was answered before is not asked again
+        assert talk.models == [("a", "dear"), ("a", "dear")]  # what was answered before is not asked again
         assert run_limits(run.state).usd == 0.75
         attempts = [attempt.status for attempt in run.state.steps["a"].attempts.values()]
         assert (attempts, run.state.steps["a"].tries) == (["interrupted", "succeeded"], 1)
@@ -182,7 +118,7 @@ async def test_a_cheaper_model_answers_the_rest_of_the_run(bench_of: Any, talk: 
         )
         await run.tell("approve", step="a", fields={"action": "cheaper_model", "model": "cheap"})
         assert await run.end() == "succeeded"
-        assert talk.asked == [("a", "dear"), ("a", "cheap"), ("b", "cheap")]
+        assert talk.models == [("a", "dear"), ("a", "cheap"), ("b", "cheap")]
         assert cost_of(run) == 0.36
 
 
@@ -215,12 +151,12 @@ async def test_stop_pauses_the_run_and_a_resume_asks_again_with_nothing_paid_twi
         await run.check()
     async with bench_of(store) as bench:
         again = await bench.resume("r", detach=True)
-        assert (again.state.status, talk.asked) == ("waiting", [("a", "dear")])
+        assert (again.state.status, talk.models) == ("waiting", [("a", "dear")])
         await bench.tell("r", "approve", step="a", fields={"action": "finish"})
         assert again.state.run_id == "r"
         done = await bench.resume("r", detach=True)
         assert done.state.status == "succeeded"
-        assert [step for step, _ in talk.asked] == ["a", "a", "b"]
+        assert [step for step, _ in talk.models] == ["a", "a", "b"]
 
 
 @pytest.mark.parametrize(
@@ -273,7 +209,7 @@ async def test_while_one_step_asks_others_are_held_back_and_what_runs_ends_norma
         assert len(asking) == 1
         held = {step.id: step.status.value for step in run.state.steps.values() if step.id in "abc"}
         assert sorted(held.values()) in (["pending", "pending", "waiting"], ["queued", "queued", "waiting"])
-        assert talk.asked == [("slow", "dear")]
+        assert talk.models == [("slow", "dear")]
         await run.tell("approve", step=asking[0], fields={"action": "finish"})
         assert await run.end() == "succeeded"
         assert len(await run.events("step.waiting")) == 1
