@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from datetime import date
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,8 @@ from typing import Any
 import pytest
 
 from stepchain_tui.llm.prices import PRICED_HOST, Prices, load_prices
+from stepchain_tui.plan import find_problems
+from tests.support.command_line import ROOT
 
 
 def written(folder: Path, models: Any, **more: Any) -> Prices:
@@ -116,3 +119,13 @@ def test_a_file_that_cannot_be_read_or_is_too_large_is_a_problem_too(tmp_path: P
     assert "at most 1,000,000 bytes" in load_prices(path).problem
     assert "cannot be read" in load_prices(tmp_path).problem
     assert load_prices(tmp_path / "none.json").problem == ""
+
+
+def test_the_page_on_budgets_writes_prices_and_a_plan_that_hold(tmp_path: Path) -> None:
+    page = (ROOT / "docs" / "budgets.md").read_text(encoding="utf-8")
+    blocks = dict(re.findall(r"^```(json|yaml)\n(.*?)^```$", page, re.MULTILINE | re.DOTALL))
+    path = tmp_path / "prices.json"
+    path.write_text(blocks["json"])
+    prices = load_prices(path)
+    assert (prices.problem, cost(prices, "qwen3", "llm.example.com:8443")) == ("", pytest.approx(0.26))
+    assert find_problems(blocks["yaml"], "plan.yaml", tmp_path) == []
