@@ -131,7 +131,9 @@ class Maps:
         prepared, items = work.step, step.items or []
         at_once = 1 if prepared.kind is ActionKind.APPROVE else prepared.step.max_concurrent or len(items) or 1
         left = sum(item.status in _LIVE for item in items)
-        self._open[prepared.id] = _OpenMap(work, Slots(at_once), left)
+        replay = self._driver.replay
+        called_off = replay.called_off(prepared.id) if replay is not None else None
+        self._open[prepared.id] = _OpenMap(work, Slots(at_once), left, cancelled=called_off)
         for item in items:
             self._queue(work, item)
         if not left:

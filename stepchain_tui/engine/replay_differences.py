@@ -25,6 +25,7 @@ _SHOWN = 80
 _BEFORE_DIFFERENCE = 20
 _KEPT = 400
 """Characters of a value that are kept with a failure."""
+_WITH_OUTPUT = (StepStatus.SUCCEEDED, StepStatus.FAILED, StepStatus.TIMED_OUT)
 _MARK = re.compile(r"'?\\\[secret\\ [^\]]+\\\]'?")
 _SHORT_SECRET = r"'?(?:\[secret [^\]]+\]|.{0,7})'?"
 """What a masked secret stands for: the same mark, or a value that is too short to be masked; quoted or not."""
@@ -119,19 +120,33 @@ async def find_differences(store: AbstractStore, recorded: RunState, replayed: R
     steps inside are told, where they differ.
     """
     found: list[Difference] = []
-    inside: set[str] = set()
+    different: set[str] = set()
     for step in reversed(replayed.steps.values()):  # what is inside comes after what is around it
-        differences = await _of_step(store, recorded.steps.get(step.id), step, any_inside=step.id in inside)
-        if differences and step.outline.part_of:
-            inside.add(step.outline.part_of)
-        if step.id in inside and step.outline.part_of:
-            inside.add(step.outline.part_of)
+        differences = await _of_step(store, recorded.steps.get(step.id), step, any_inside=step.id in different)
+        if differences or step.id in different:
+            different.update((step.id, step.outline.part_of))
         found[:0] = differences
-    gone = [step_id for step_id, step in recorded.steps.items() if step_id not in replayed.steps and step.ended]
-    for step_id in gone:
-        if recorded.steps[step_id].outline.part_of not in (*inside, *gone):
+    for step in replayed.steps.values():
+        before = recorded.steps.get(step.id)
+        if before is None or not step.held_up or before.held_up or not (before.ended or before.done):
+            continue
+        if not different.intersection(_causes(replayed, step)):  # else it is told there why it did not run
+            found.append(Difference(step.id, None, Change("status", worded(_status(before)), worded(step.status))))
+    for step_id, before in recorded.steps.items():
+        around = before.outline.part_of
+        told_around = around and (around not in replayed.steps or around in different)
+        if step_id not in replayed.steps and before.ended and not told_around:
             found.append(Difference(step_id, None, Change(note="is in the recording, and no longer in the plan")))
     return found
+
+
+def _causes(state: RunState, step: StepState) -> set[str]:
+    """Return the steps that kept a step from running, however far."""
+    causes: set[str] = set()
+    while (cause := step.cause) in state.steps and cause not in causes:
+        causes.update((cause, *state.steps[cause].outline.parents))
+        step = state.steps[cause]
+    return causes
 
 
 async def _of_step(
@@ -153,9 +168,9 @@ async def _of_step(
     now, then = (_status(one) for one in (step, before))
     if now is not then:
         return [Difference(step.id, None, Change("status", worded(then), worded(now)))]
-    changes = await _outputs(store, before.output, step.output)
-    if not changes and _message(before.error) != _message(step.error):
-        changes = [Change("error", _message(before.error), _message(step.error))]
+    if now not in _WITH_OUTPUT:
+        return []  # what it still has is of an attempt before
+    changes = await _outputs(store, before.output, step.output) or _errors(step.status, before.error, step.error)
     return [Difference(step.id, None, change) for change in changes]
 
 
@@ -166,10 +181,7 @@ async def _of_item(store: AbstractStore, before: ItemState | None, item: ItemSta
         return []
     if before.status is not item.status:
         return [Change("status", worded(before.status), worded(item.status))]
-    changes = await _outputs(store, before.output, item.output)
-    if not changes and _message(before.error) != _message(item.error):
-        changes = [Change("error", _message(before.error), _message(item.error))]
-    return changes
+    return await _outputs(store, before.output, item.output) or _errors(item.status, before.error, item.error)
 
 
 def _same_item(before: StepState, item: ItemState) -> ItemState | None:
@@ -198,8 +210,11 @@ def _status(step: StepState) -> StepStatus:
     return StepStatus.SUCCEEDED if step.done else step.status
 
 
-def _message(error: Failure | None) -> str:
-    return error.message if error is not None else ""
+def _errors(status: StepStatus, before: Failure | None, now: Failure | None) -> list[Change]:
+    """Return that a failure is another one; what ended otherwise may still have the error of an earlier attempt."""
+    if status not in (StepStatus.FAILED, StepStatus.TIMED_OUT) or before is None or now is None:
+        return []
+    return [Change("error", before.message, now.message)] if before.message != now.message else []
 
 
 # --- values

@@ -9,6 +9,7 @@ instead, once it is seen that the step still asks for the same. A kind of steps 
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from pydantic_core import to_jsonable_python
@@ -17,13 +18,14 @@ from stepchain_tui.core.errors import StepChainError
 from stepchain_tui.core.values import to_json_value
 from stepchain_tui.engine.body import failed
 from stepchain_tui.engine.graph import graph_of
+from stepchain_tui.engine.readiness import Verdict, decide
 from stepchain_tui.engine.recorder import Journal
 from stepchain_tui.engine.recording import Recorded, Recording
 from stepchain_tui.engine.replay_differences import Change, as_details, value_changes
 from stepchain_tui.engine.revision import close_parts
 from stepchain_tui.engine.source import Definition, RunSource
 from stepchain_tui.engine.work import Ending, Result, Work
-from stepchain_tui.plan import ActionKind
+from stepchain_tui.plan import ActionKind, TriggerRule
 from stepchain_tui.plan.hashing import HASHED_KEYS
 from stepchain_tui.plan.models import ACTION_KEYS
 from stepchain_tui.plan.shared import called_entry
@@ -85,20 +87,29 @@ class Replay:
     # --- results that no attempt gives
 
     def take_over(self, work: Work) -> bool:
-        """Take a result over that was set by hand, pinned or taken over in the recording; returns whether it was."""
-        recorded = self._recording.step(work.step.id)
-        if (
-            work.item is not None
-            or recorded is None
-            or not recorded.by_hand
-            or definition_changes(self._recording, work.step.definition)
-        ):
+        """End a step whose recorded result no attempt gave, as it was ended; returns whether there is such a result.
+
+        It was set by hand, pinned or taken over, or a person skipped it or called it off before it began.
+        """
+        recorded, step_id, driver = self._recording.step(work.step.id), work.step.id, self._driver
+        if work.item is not None or recorded is None or recorded.attempt is not None:
             return False
-        end = recorded.end
-        assert isinstance(end, e.StepSucceeded)
-        self._driver.release(work)
-        facts = {"by": end.by, "origin": end.origin, "content_hash": end.content_hash}
-        self._driver.endings.succeed_step(work.step.id, 0, end.output, **facts)
+        if definition_changes(self._recording, work.step.definition):
+            return False
+        match recorded.end:
+            case e.StepSucceeded() as end:
+                driver.release(work)
+                facts = {"by": end.by, "origin": end.origin, "content_hash": end.content_hash}
+                driver.endings.succeed_step(step_id, 0, end.output, **facts)
+                return True
+            case e.StepSkipped() as end if not _by_itself(end):
+                driver.emit(e.StepSkipped, step_id=step_id, reason=end.reason)
+            case e.StepCancelled(reason=reason):
+                driver.emit(e.StepCancelled, step_id=step_id, reason=reason)
+            case _:
+                return False
+        driver.release(work)
+        driver.frontier.step_ended(step_id)
         return True
 
     def result_of_map(self, work: Work) -> Result | None:
@@ -115,6 +126,11 @@ class Replay:
         expanded = self._recording.state.steps[work.step.id].items is not None
         called_off = recorded.end is None or isinstance(recorded.end, e.StepCancelled)
         return _without_work(recorded) if called_off and not expanded else None
+
+    def called_off(self, step_id: str) -> str | None:
+        """Return why a map was called off in the recording, None where it was not."""
+        recorded = self._recording.step(step_id)
+        return recorded.end.reason if recorded is not None and isinstance(recorded.end, e.StepCancelled) else None
 
     def settled(self, work: Work, result: Result) -> Result:
         """Return the result of a sub-plan as it was recorded, where that was ended by its time or by a person."""
@@ -299,20 +315,56 @@ class Replay:
 
 
 def take_over_results(journal: Journal, source: RunSource) -> None:
-    """Take over what was set by hand, pinned or taken over in the recording, into a new run that replays it.
+    """Take over, into a new replay, the results that carrying the plan out would not come to again.
 
-    It is done before anything runs, as a result by hand may stand where the steps before it have none.
+    They were set by hand, pinned or taken over, or the steps before them got another result since. It is done before
+    anything runs, as such a result may stand where the steps before it have none.
     """
     recording, state = source.recording, journal.state
     assert recording is not None
+    rules = graph_of(recording.source, recording.state).rules
     for step_id in list(state.steps):
         recorded = recording.step(step_id)
-        if recorded is None or not isinstance(end := recorded.end, e.StepSucceeded) or not recorded.by_hand:
+        if recorded is None or recorded.end is None or definition_changes(recording, source.definition(step_id)):
             continue
-        if not definition_changes(recording, source.definition(step_id)):
-            facts = {"by": end.by, "origin": end.origin, "content_hash": end.content_hash}
-            journal.emit(e.StepSucceeded, step_id=step_id, attempt=0, output=end.output, **facts)
+        if recorded.by_hand or not _follows_from_its_parents(recording, step_id, recorded, rules):
+            _take_over(journal, recording, recorded.end)
     close_parts(journal, graph_of(source, state), "was taken over without it")
+
+
+def _follows_from_its_parents(
+    recording: Recording, step_id: str, recorded: Recorded, rules: Mapping[str, TriggerRule]
+) -> bool:
+    """Return whether a step ran, or did not, as the results of the steps before it say now."""
+    steps = recording.state.steps
+    parents = [steps[parent] for parent in steps[step_id].outline.parents if parent in steps]
+    verdict = decide(rules.get(step_id, TriggerRule.ALL_SUCCESS), parents).verdict
+    match recorded.end:
+        case e.StepBlocked():
+            return verdict is Verdict.BLOCK
+        case e.StepSkipped(cause=cause) if cause:
+            return verdict is Verdict.SKIP
+        case _:
+            return verdict is Verdict.READY
+
+
+def _take_over(journal: Journal, recording: Recording, end: Any) -> None:
+    """Record a result of the recording as one that no attempt of this run gave."""
+    step_id = end.step_id
+    match end:
+        case e.StepSucceeded():
+            made_here = f"{recording.run_id}/{step_id}" if end.attempt else ""
+            facts = {"by": end.by, "origin": end.origin or made_here, "content_hash": end.content_hash}
+            journal.emit(e.StepSucceeded, step_id=step_id, attempt=0, output=end.output, **facts)
+        case e.StepFailed() | e.StepTimedOut():
+            output = end.output if isinstance(end, e.StepFailed) else None
+            journal.emit(e.StepFailed, step_id=step_id, attempt=0, error=end.error, output=output)
+        case e.StepSkipped():
+            journal.emit(e.StepSkipped, step_id=step_id, reason=end.reason, cause=end.cause)
+        case e.StepBlocked():
+            journal.emit(e.StepBlocked, step_id=step_id, reason=end.reason, cause=end.cause)
+        case e.StepCancelled():
+            journal.emit(e.StepCancelled, step_id=step_id, reason=end.reason)
 
 
 def definition_changes(recording: Recording, definition: Definition) -> list[Change]:

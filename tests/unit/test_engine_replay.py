@@ -335,3 +335,59 @@ async def test_what_a_recording_has_no_result_of_ends_there(bench: Bench) -> Non
     assert replayed.statuses["go"] == "cancelled"
     assert replayed.state.steps["go"].reason == "the recording ends before it has a result"
     assert await differences(bench, replayed) == []
+
+
+async def test_a_result_that_its_steps_before_would_not_lead_to_again_is_kept(bench: Bench) -> None:
+    plan = plan_of(function("a", "failing", on_failure="continue"), function("b", args={"n": 1}, dependencies=["a"]))
+    await bench.run(plan, "first")
+    await bench.tell("first", "skip", step="a")
+
+    replayed = await replay(bench, "first")
+
+    assert replayed.statuses == {"a": "skipped", "b": "succeeded"}
+    assert replayed.state.steps["b"].origin == "first/b"
+    assert await differences(bench, replayed) == []
+
+
+async def test_a_step_that_left_the_plan_is_told(bench: Bench, tmp_path: Path) -> None:
+    await bench.run(plan_of(function("a"), function("b")), "first")
+
+    replayed = await replay(bench, "first", plan_path=plan_file(tmp_path, plan_of(function("b"))))
+
+    assert [str(found) for found in await differences(bench, replayed)] == [
+        "a: is in the recording, and no longer in the plan"
+    ]
+
+
+async def test_large_outputs_and_kept_files_are_in_the_replay(bench: Bench) -> None:
+    recorded = await bench.run(
+        plan_of(
+            shell("large", "head -c 200000 /dev/zero | tr '\\0' x"),
+            shell("size", "echo {{ steps.large.output.stdout | length }}"),
+        ),
+        "first",
+    )
+
+    replayed = await replay(bench, "first")
+
+    for step in ("large", "size"):
+        assert replayed.state.steps[step].output == recorded.state.steps[step].output
+    assert replayed.outputs["size"]["stdout"] == "200000\n"
+    assert await differences(bench, replayed) == []
+
+
+async def test_what_a_replay_takes_is_in_no_cache_breaker_or_record_of_tools(bench: Bench) -> None:
+    plan = plan_of(
+        {"id": "twice", "tool": "double", "args": {"n": 1}, "cache": True},
+        function("bad", "failing", cache=True),
+        tools={"double": {"function": f"{__name__}:counted"}},
+    )
+    await bench.run(plan, "first")
+    tools, breakers = await bench.store.read_tools(), await bench.store.read_breakers()
+    await bench.store.clear_cache()
+
+    await replay(bench, "first")
+
+    assert await bench.store.read_tools() == tools
+    assert await bench.store.read_breakers() == breakers
+    assert await bench.store.clear_cache() == 0
