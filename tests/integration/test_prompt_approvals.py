@@ -16,7 +16,7 @@ from stepchain_tui.run.status import ErrorType
 from tests.support.command_line import ROOT, CommandLine
 from tests.support.engines import Bench, Watched, plan_of
 from tests.support.model_server import RawModelServer, answer, events_of, hosted_item, text
-from tests.support.prompts import TOOLS, call, finished, notes, told, turns, write_tools
+from tests.support.prompts import call, finished, notes, told, turns, write_tools
 
 
 @pytest_asyncio.fixture
@@ -204,48 +204,20 @@ async def test_of_tools_that_a_provider_calls_without_a_word_it_is_told_that_nob
 # --- headless
 
 
-def test_headless_the_command_line_asks_and_answers(tmp_path: Path) -> None:
-    cli = CommandLine(tmp_path)
-    cli.write("tools.py", TOOLS)
-    cli.write(
-        "plan.yaml",
-        """
-goal: A call that needs a word
-steps:
-  - id: ask
-    prompt: Write it down
-    model: scripted
-    tools: ["./tools.py:note"]
-    require_approval: always
-    replies:
-      - calls: [{name: note, arguments: {text: hello}}]
-      - written
-""",
-    )
-    try:
-        first = cli("run", "plan.yaml", "--run-id", "r1")
-        assert first.code == 3
-        assert 'ask wants to call note with {"text":"hello"}' in first.err
-        assert cli("approve", "r1", "ask", "--field", "text=goodbye").code == 0
-        assert notes(tmp_path) == []
-        assert cli("resume", "r1").code == 0
-        assert notes(tmp_path) == ["goodbye"]
-        [ask] = cli.show("r1")["steps"]
-        assert ask["output"] == "written"
-    finally:
-        cli.end()
-
-
-def test_the_sample_asks_before_it_writes_and_the_next_step_knows_what_was_said(tmp_path: Path) -> None:
+def test_headless_the_sample_asks_before_it_writes_and_the_next_step_knows_what_was_said(tmp_path: Path) -> None:
     cli = CommandLine(tmp_path)
     for name in ("assistant.yaml", "assistant.py"):
         shutil.copy(ROOT / "sample_plans" / name, tmp_path)
     try:
-        assert cli("run", "assistant.yaml", "--run-id", "r1").code == 3
+        asked = cli("run", "assistant.yaml", "--run-id", "r1")
+        assert asked.code == 3
+        assert 'plan wants to call save with {"title":"A day in Oslo"' in asked.err
+        assert "stepchain approve r1 plan" in asked.err
         assert not (tmp_path / "day-out.md").exists()
-        assert cli("approve", "r1", "plan").code == 0
+        assert cli("approve", "r1", "plan", "--field", "title=Our day").code == 0
+        assert not (tmp_path / "day-out.md").exists()
         assert cli("resume", "r1").code == 0
-        assert "Fram Museum" in (tmp_path / "day-out.md").read_text()
+        assert (tmp_path / "day-out.md").read_text().startswith("# Our day\n\nRain until noon: the Fram Museum")
         plan, summary = cli.show("r1")["steps"]
         assert plan["output"] == "The plan is written down. Take an umbrella until noon."
         assert summary["output"] == {"place": "Fram Museum", "price": 43.5, "umbrella": True}

@@ -11,6 +11,7 @@ import psutil
 import pytest
 import pytest_asyncio
 
+from stepchain_tui.run.events import ToolFinished
 from stepchain_tui.run.status import ErrorType
 from tests.support.engines import PATIENCE, Bench, plan_of
 from tests.support.model_server import RawModelServer, calls, status, text
@@ -39,7 +40,8 @@ def stuck() -> str:
 
 def endless() -> str:
     """Hold a process."""
-    (folder / "pid").write_text(str(os.getpid()))
+    (folder / "pid.new").write_text(str(os.getpid()))
+    (folder / "pid.new").rename(folder / "pid")
     time.sleep(300)
     return ""
 '''
@@ -138,7 +140,7 @@ async def test_a_call_that_is_cut_off_by_a_pause_is_made_again_and_its_finished_
     server.answers(calls(("note", {"text": "one"}, "c1"), ("waits", {"name": "Ada"}, "c2")), text("done"))
     found = await bench.start(plan_of(ask("tools.py:note", "slow.py:waits")), "r")
     await there(bench.folder / "waits.txt")
-    await found.until(lambda _: bool(notes(bench.folder)))
+    await found.until(lambda _: any(isinstance(event, ToolFinished) for event in found.news))
     await found.tell("pause", now=True)
     await found.end()
     (bench.folder / "go").touch()
@@ -175,7 +177,7 @@ async def test_cancel_ends_every_call_in_flight_for_real(bench: Bench, server: R
     found = await bench.start(plan_of(asked, tools=tools), "r")
     for name in ("pid", "waits.txt", "stuck"):
         await there(bench.folder / name)
-    process = psutil.Process(int((bench.folder / "pid").read_text() or 0))
+    process = psutil.Process(int((bench.folder / "pid").read_text()))
     await found.tell("cancel")
     await found.until_status("ask", "cancelled")
 
