@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
-from stepchain_tui.run.state import BREAKPOINT, TOOL_APPROVAL
+from stepchain_tui.run.state import BREAKPOINT, BUDGET, TOOL_APPROVAL
 from stepchain_tui.run.status import RUN_ENDED, RunStatus, StepStatus
 from stepchain_tui.tui.glyphs import Glyphs
 from stepchain_tui.tui.text import countdown, duration
@@ -153,5 +153,5 @@ def step_title(step: StepView, glyphs: Glyphs, now: datetime) -> str:
         text += f"{dot}{duration((now - step.started_at).total_seconds())}"
     elif step.finished_at is not None and step.started_at is not None and step.finished_at >= step.started_at:
         text += f"{dot}{duration((step.finished_at - step.started_at).total_seconds())}"
-    why = step.error or ("" if step.reason in (BREAKPOINT, TOOL_APPROVAL) else step.reason)
+    why = step.error or ("" if step.reason in (BREAKPOINT, BUDGET, TOOL_APPROVAL) else step.reason)
     return f"{text}{dot}{why}" if why and step.status is not StepStatus.SUCCEEDED else text

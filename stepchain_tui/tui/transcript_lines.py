@@ -18,6 +18,8 @@ MOST_RESULT = 1_500
 """Characters of what a tool gave that are told, unless all is wanted."""
 MOST_TEXT = 200_000
 """Characters of one text that are told, unless all is wanted."""
+_ANSWERED = "goes on: "
+"""What the reason begins with for which an attempt ended that waited for a person."""
 _ROLES = {"reasoning": "thinks", "refusal": "refuses", "summary": "summary of earlier results"}
 
 
@@ -160,6 +162,8 @@ def _waited(entry: Waited, glyphs: Glyphs) -> list[Paragraph]:
     if entry.answer is not None:
         said = entry.answer
         fields = said.get("fields") if isinstance(said, dict) else None
+        if isinstance(said, dict) and "action" in said:
+            fields = {name: value for name, value in said.items() if name != "scope"}
         words = brief_arguments(fields) if fields else ""
         if not words:
             approved = said.get("approved") if isinstance(said, dict) else None
@@ -169,6 +173,8 @@ def _waited(entry: Waited, glyphs: Glyphs) -> list[Paragraph]:
 
 
 def _ended(entry: Ended, glyphs: Glyphs) -> list[Paragraph]:
+    if entry.reason.startswith(_ANSWERED):
+        return []  # the answer is told where the question is
     words = glyphs.label(entry.status)
     if entry.reason and entry.error is None:
         words += f": {one_line(entry.reason, 300)}"

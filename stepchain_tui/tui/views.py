@@ -11,8 +11,10 @@ from datetime import datetime
 from typing import Any
 
 from stepchain_tui.core.values import encode_json
+from stepchain_tui.run.budgets import Limits, run_limits
 from stepchain_tui.run.events import StepWaiting
 from stepchain_tui.run.failures import Failure
+from stepchain_tui.run.spending import spent
 from stepchain_tui.run.state import REPLAYED, AttemptState, RunState, StepState
 from stepchain_tui.run.status import AttemptStatus, Mark, RunStatus, StepStatus
 from stepchain_tui.run.values import Kept
@@ -20,6 +22,7 @@ from stepchain_tui.tui.glyphs import MARKS
 from stepchain_tui.tui.live_text import LiveTexts
 from stepchain_tui.tui.text import one_line
 
+NO_LIMITS = Limits()
 MOST_SPANS = 40
 """Attempts of one step that the timeline draws: the newest."""
 MOST_TRIES = 1_000
@@ -86,6 +89,11 @@ class RunView:
         owner_pid: That process, or 0.
         status: The shown one: `interrupted` for a run whose engine is gone.
         damage: Which of its events cannot be read, or empty.
+        tokens: What answers of models took, of those that told.
+        spent: What they cost in words, see `run.spending`; empty where none was asked.
+        usd: What they cost, of those whose price is known.
+        unknown_tokens: How many answers did not tell what they took.
+        limits: The run's budget, with what was added to it.
     """
 
     run_id: str
@@ -100,6 +108,10 @@ class RunView:
     failed: int = 0
     total: int = 0
     tokens: int = 0
+    spent: str = ""
+    usd: float = 0.0
+    unknown_tokens: int = 0
+    limits: Limits = NO_LIMITS
     created_at: datetime | None = None
     started_at: datetime | None = None
     finished_at: datetime | None = None
@@ -244,6 +256,10 @@ def run_view(state: RunState, *, alive: bool, model: str) -> RunView:
         failed=failed,
         total=len(state.steps),
         tokens=state.usage.input_tokens + state.usage.output_tokens,
+        spent=spent(state.usage),
+        usd=state.usage.cost,
+        unknown_tokens=state.usage.unknown_turns,
+        limits=run_limits(state),
         created_at=state.created_at,
         started_at=state.started_at,
         finished_at=state.finished_at,

@@ -19,7 +19,7 @@ from stepchain_tui.run import events as e
 from stepchain_tui.run.values import Kept
 from stepchain_tui.store import Batch, LogLine
 from stepchain_tui.tui.screens.by_hand import ValueEditor, written_json
-from stepchain_tui.tui.screens.run_by_hand import EDIT_LIMIT
+from stepchain_tui.tui.screens.run_answers import EDIT_LIMIT
 from stepchain_tui.tui.widgets.approval import ApprovalBar
 
 SIZES = pytest.mark.parametrize("size", [(80, 24), (200, 60)])

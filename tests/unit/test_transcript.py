@@ -238,7 +238,7 @@ def test_a_budget_that_was_reached_is_told_with_its_answer() -> None:
     told = Told()
     told.begins()
     told.tell(e.StepWaiting, reason="budget", question="The run has spent $0.49 of $0.50")
-    told.tell(e.StepResumed, answer={"approved": True, "fields": {"action": "top_up", "usd": 1}}, by="ada")
+    told.tell(e.StepResumed, answer={"scope": "", "action": "top_up", "usd": 1}, by="ada")
     (waited,) = (one for one in told.entries if isinstance(one, Waited))
     assert waited.by == "ada"
     assert 'answered by ada: action="top_up", usd=1' in told.text

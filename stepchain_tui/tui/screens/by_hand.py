@@ -43,12 +43,14 @@ class Given:
         text: It as it was written.
         unchanged: It is what stood there before.
         refused: Nothing was given: the person said no.
+        always: It holds from now on, not only this time.
     """
 
     value: Any
     text: str
     unchanged: bool = False
     refused: bool = False
+    always: bool = False
 
 
 class ValueEditor(Dialog[Given]):
@@ -62,11 +64,13 @@ class ValueEditor(Dialog[Given]):
         problem: Why what stands there was refused, or empty.
         keeps: What an empty field stands for, such as an output that is too large to be shown; empty: nothing.
         refuse: The label of a button that says no, or empty for none.
+        always: The label of a button that takes it from now on, or empty for none.
     """
 
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("ctrl+s", "accept", "Accept", show=False, priority=True),
         Binding("ctrl+n", "refuse", "Refuse", show=False, priority=True),
+        Binding("ctrl+r", "always", "Always", show=False, priority=True),
         Binding("escape", "close", "Close", show=False, priority=True),
     ]
     AUTO_FOCUS = "TextArea"
@@ -81,10 +85,12 @@ class ValueEditor(Dialog[Given]):
         problem: str = "",
         keeps: str = "",
         refuse: str = "",
+        always: str = "",
     ) -> None:
         super().__init__()
         self._question, self._text, self._value = title, text, value
         self._accept, self._problem, self._keeps, self._refuse = accept, problem, keeps, refuse
+        self._always = always
 
     def compose(self) -> ComposeResult:
         """The value, and what is wrong with it."""
@@ -103,6 +109,8 @@ class ValueEditor(Dialog[Given]):
             yield problem
             with Horizontal(classes="buttons"):
                 yield Button(Content(f"{self._accept} [ctrl+s]"), id="accept", variant="primary", compact=True)
+                if self._always:
+                    yield Button(Content(f"{self._always} [ctrl+r]"), id="always", compact=True)
                 if self._refuse:
                     yield Button(Content(f"{self._refuse} [ctrl+n]"), id="refuse", variant="error", compact=True)
                 yield Button(Content("leave [esc]"), id="leave", compact=True)
@@ -128,12 +136,17 @@ class ValueEditor(Dialog[Given]):
         room = int(self.size.height * _SHARE) - _FRAME - area.styles.margin.height - taken
         area.styles.height = max(3, min(wanted, room))
 
-    def action_accept(self) -> None:
+    def action_always(self) -> None:
+        """Take the value from now on, where that is offered."""
+        if self._always:
+            self.action_accept(always=True)
+
+    def action_accept(self, *, always: bool = False) -> None:
         """Take the value, or say where it is no JSON."""
         area = self.query_one(TextArea)
         text = area.text
         if self._keeps and not text.strip():
-            self.dismiss(Given(None, "", unchanged=True))
+            self.dismiss(Given(None, "", unchanged=True, always=always))
             return
         try:
             value = to_json_value(json.loads(text, parse_constant=_refuse))
@@ -146,7 +159,7 @@ class ValueEditor(Dialog[Given]):
         except (ValueError, RecursionError) as error:
             self._say(f"this is no JSON: {error}")
         else:
-            self.dismiss(Given(value, text, unchanged=text == self._value))
+            self.dismiss(Given(value, text, unchanged=text == self._value, always=always))
 
     def action_refuse(self) -> None:
         """Say no, where that is an answer."""
@@ -165,6 +178,8 @@ class ValueEditor(Dialog[Given]):
         event.stop()
         if event.button.id == "accept":
             self.action_accept()
+        elif event.button.id == "always":
+            self.action_always()
         elif event.button.id == "refuse":
             self.action_refuse()
         else:

@@ -2,30 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
-from dataclasses import replace
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from stepchain_tui.core.errors import UnknownStepError
-from stepchain_tui.run.state import BREAKPOINT, TOOL_APPROVAL
+from stepchain_tui.run.state import BREAKPOINT, BUDGET, TOOL_APPROVAL
 from stepchain_tui.run.values import Kept
-from stepchain_tui.store.base import AbstractStore
-from stepchain_tui.tui.calls import brief_value
-from stepchain_tui.tui.host import HostError
-from stepchain_tui.tui.screens.run_engine import RunEngineActions
-from stepchain_tui.tui.text import moment, one_line, with_hint
-from stepchain_tui.tui.views import CutOff, StepDetail, StepView, cut_off, size_of, stands_after
+from stepchain_tui.tui.screens.run_answers import RunAnswerActions, load
+from stepchain_tui.tui.text import moment
+from stepchain_tui.tui.views import CutOff, StepDetail, StepView, cut_off, stands_after
 
 if TYPE_CHECKING:
     from stepchain_tui.tui.screens.by_hand import Given
 
-EDIT_LIMIT = 200_000
-"""Bytes of JSON up to which a value is put into a field to be changed."""
 _NEXT_PLACE = {"": "before", "before": "after", "after": None}
 
 
-class RunByHandActions(RunEngineActions):
+class RunByHandActions(RunAnswerActions):
     """The actions of a run screen that change one step by hand."""
 
     # --- breakpoints
@@ -51,39 +44,13 @@ class RunByHandActions(RunEngineActions):
         if step.waiting.reason == BREAKPOINT:
             self.background("answer", self._change_at_breakpoint, step)
         elif step.waiting.reason == TOOL_APPROVAL:
-            self.background("answer", self._answer_tool_call, step)
+            self.background("answer", self.answer_tool_call, step)
+        elif step.waiting.reason == BUDGET:
+            self.background("answer", self.answer_budget, step)
         elif step.waiting.reason == "interrupted":
             self.background("answer", self._answer_interrupted, step)
         else:
-            self.background("answer", self._answer, step)
-
-    async def _answer(self, step: StepView) -> None:
-        from stepchain_tui.plan import InputSpec
-
-        waiting = step.waiting
-        assert waiting is not None
-        specs = {name: InputSpec.model_validate(spec) for name, spec in waiting.fields.items()}
-        values: dict[str, Any] = {}
-        problems: dict[str, str] = {}
-        while True:
-            answer = await self.chain.fill_in(
-                f"{step.id} asks",
-                waiting.question,
-                specs,
-                values,
-                accept="approve",
-                refuse="deny",
-                problems=problems,
-            )
-            if answer is None:
-                return
-            approved, values = answer
-            try:
-                await self.send("approve", step=step.id, approved=approved, fields=values)
-            except HostError as error:
-                problems = {"": with_hint(error)}
-            else:
-                return
+            self.background("answer", self.answer_question, step)
 
     async def _change_at_breakpoint(self, step: StepView) -> None:
         waiting = step.waiting
@@ -103,27 +70,7 @@ class RunByHandActions(RunEngineActions):
 
         words = "what it gets, as JSON; it runs with this" if name == "input" else "what it gave, as JSON; what follows"
         words += "." if name == "input" else " gets this."
-        await self._give(f"The {name} of {step.id}", f"This is {words}", kept, send, accept="go on with it")
-
-    async def _answer_tool_call(self, step: StepView) -> None:
-        waiting = step.waiting
-        assert waiting is not None
-        assert waiting.input is not None
-        asked = await self.chain.library.ask(partial(_load, kept=waiting.input))
-        arguments = Kept(asked["arguments"])
-
-        async def send(given: Given) -> None:
-            if given.refused:
-                await self.send("approve", step=step.id, approved=False)
-                return
-            changed = {} if given.unchanged else {"arguments": given.value}
-            await self.send("approve", step=step.id, approved=True, **changed)
-
-        text = "These are the arguments, as JSON; it is called with what stands here. Denied, the step fails."
-        if size_of(arguments) > EDIT_LIMIT:
-            text += f" They begin with {brief_value(asked['arguments'])}"
-        title = f"{step.id} wants to call {one_line(str(asked['tool']), 80)}"
-        await self._give(title, text, arguments, send, accept="allow", refuse="deny")
+        await self.give(f"The {name} of {step.id}", f"This is {words}", kept, send, accept="go on with it")
 
     async def _answer_interrupted(self, step: StepView) -> None:
         waiting = step.waiting
@@ -158,7 +105,7 @@ class RunByHandActions(RunEngineActions):
         kept = (await self._detail(step.id)).output
         follow = "What follows gets this output"
         again = "; what took the old one is not run again by this." if step.has_output else "."
-        await self._give(
+        await self.give(
             f"Take {step.id} as succeeded?",
             f"{follow}{again}",
             kept or Kept(None),
@@ -178,7 +125,7 @@ class RunByHandActions(RunEngineActions):
 
     async def _pin(self, step: StepView) -> None:
         kept = (await self._detail(step.id)).output if step.has_output else None
-        await self._give(
+        await self.give(
             f"Pin the output of {step.id}?",
             "A rerun takes this output and does not run the step, until it is unpinned.",
             kept or Kept(None),
@@ -190,7 +137,7 @@ class RunByHandActions(RunEngineActions):
         if given.unchanged and kept is not None and command == "pin":
             await self.send(command, step=step_id)  # the very output that is there, however large
         elif given.unchanged and kept is not None and kept.blob is not None:
-            value = await self.chain.library.ask(partial(_load, kept=kept))
+            value = await self.chain.library.ask(partial(load, kept=kept))
             await self.send(command, step=step_id, output=value)
         else:
             await self.send(command, step=step_id, output=given.value)
@@ -239,43 +186,3 @@ class RunByHandActions(RunEngineActions):
             return () if feed is None else cut_off(feed.state.step(step_id))
 
         return await self.chain.library.work_in_loop(answer)
-
-    async def _give(
-        self,
-        title: str,
-        text: str,
-        kept: Kept,
-        send: Callable[[Given], Awaitable[None]],
-        *,
-        accept: str,
-        refuse: str = "",
-    ) -> None:
-        """Ask for a value until it is taken, or the person gives up."""
-        from stepchain_tui.tui.screens.by_hand import ValueEditor
-
-        size = size_of(kept)
-        keeps = f"empty: keep the {size:,} bytes that are there" if size > EDIT_LIMIT else ""
-        value = "" if keeps else await self.chain.library.ask(partial(_written, kept=kept))
-        written, problem = value, ""
-        while True:
-            editor = ValueEditor(title, text, written, accept=accept, problem=problem, keeps=keeps, refuse=refuse)
-            given = await self.chain.ask(editor)
-            if given is None:
-                return
-            unchanged = given.unchanged if keeps else given.text == value
-            try:
-                await send(replace(given, unchanged=unchanged))
-            except HostError as error:
-                written, problem = given.text, with_hint(error)
-            else:
-                return
-
-
-async def _load(store: AbstractStore, kept: Kept) -> Any:
-    return await store.load_value(kept)
-
-
-async def _written(store: AbstractStore, kept: Kept) -> str:
-    from stepchain_tui.tui.screens.by_hand import written_json
-
-    return written_json(await store.load_value(kept))

@@ -72,6 +72,8 @@ class ApprovalBar(Static):
             case "tool_approval":
                 title, question = _call_asked_for(asked, waiting)
                 keys = [("a", "allow, change or deny")]
+            case "budget":
+                title, keys = f"{asked} waits at a budget", [("a", "top up, lift it, or stop")]
             case "interrupted":
                 title, keys = f"{asked} was cut off", [("a", "run again, take as done, or skip")]
             case _:

@@ -6,14 +6,21 @@ from collections.abc import Callable
 from datetime import datetime
 from typing import ClassVar
 
+from stepchain_tui.run.spending import UNKNOWN, dollars, share
 from stepchain_tui.run.status import RunStatus
 from stepchain_tui.tui.glyphs import Glyphs
 from stepchain_tui.tui.session import Session
-from stepchain_tui.tui.text import count, elapsed, one_line, plural
+from stepchain_tui.tui.text import count, elapsed, one_line, percent, plural
+from stepchain_tui.tui.views import RunView
 from stepchain_tui.tui.widgets.lines import OneLine, Part
 
 ROOMY = 100
 """Cells from which on the run's id is shown."""
+WITH_BAR = 120
+"""Cells from which on a bar shows how much of a budget is used."""
+BAR = 10
+NEAR = 0.8
+"""Of a budget: what is used from which on it is told in another colour."""
 
 
 class StatusLine(OneLine):
@@ -23,6 +30,7 @@ class StatusLine(OneLine):
         "status--dim",
         "status--title",
         "status--name",
+        "status--near",
         *(f"status--{one}" for one in RunStatus),
     }
     DEFAULT_CSS = """
@@ -30,6 +38,7 @@ class StatusLine(OneLine):
         background: $panel;
         padding: 0 1;
         & > .status--dim { color: $foreground 60%; background: $panel; }
+        & > .status--near { color: $text-warning; text-style: bold; background: $panel; }
         & > .status--name { color: $accent; text-style: bold; background: $panel; }
         & > .status--title { text-style: bold; background: $panel; }
     }
@@ -63,8 +72,8 @@ class StatusLine(OneLine):
             seconds = session.elapsed_seconds(self._now())
             if seconds is not None:
                 left += [dot, (elapsed(seconds), "")]
-            if view.tokens:
-                left += [dot, (f"{count(view.tokens)} tok", "")]
+            if view.spent:
+                left += [dot, *self._spending(view)]
             if view.owner_pid and view.owner_pid != self._own_pid():
                 left += [dot, (f"carried out by process {view.owner_pid}", "")]
             if view.damage:
@@ -72,3 +81,23 @@ class StatusLine(OneLine):
             elif view.reason and view.status not in (RunStatus.RUNNING, RunStatus.SUCCEEDED):
                 left += [dot, (one_line(view.reason, 60), "status--dim")]
         self.show_parts(left, [(session.model or "no model", "status--dim")])
+
+    def _spending(self, view: RunView) -> list[Part]:
+        """Return tokens and money, of which limit, and a bar of what is used where there is room."""
+        limits = view.limits
+        tokens = count(view.tokens) if view.tokens or not view.unknown_tokens else UNKNOWN
+        if view.tokens and view.unknown_tokens:
+            tokens += f"+{UNKNOWN}"
+        if limits.tokens is not None:
+            tokens += f" of {count(limits.tokens)}"
+        money = view.spent if limits.usd is None else f"{view.spent} of {dollars(limits.usd)}"
+        shares = [share(view.tokens, limits.tokens)] if limits.tokens is not None else []
+        shares += [share(view.usd, limits.usd)] if limits.usd is not None else []
+        used = max(shares, default=0.0)
+        style = "status--near" if used >= NEAR else ""
+        parts: list[Part] = [(f"{tokens} tok", style), (f" {self._glyphs.dot} ", "status--dim"), (money, style)]
+        if shares and self.size.width >= WITH_BAR:
+            full = round(used * BAR)
+            bar = self._glyphs.bar * full + self._glyphs.wait * (BAR - full)
+            parts.append((f" {bar} {percent(used)}", style or "status--dim"))
+        return parts
