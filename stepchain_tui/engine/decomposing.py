@@ -476,19 +476,19 @@ class TaskDecomposer:
 
         settings, folder = self._settings, self._here
         made_by = self.model or "" if self.client is not None else require_model(self.model, settings)
-        given = usual_tools(settings) if tools is None else tools
-        source = decomposition_source(
-            goal,
-            tools_at_hand(given, folder, settings),
-            folder=folder,
-            model=self.model,
-            made_by=made_by,
-            max_steps=self.max_steps,
-            temperature=self.temperature,
-            replies=self._replies,
-        )
+        given = usual_tools(settings) if tools is None else list(tools)
         store = self._store or SQLiteStore(durability=settings.durability)
         async with Engine(store, settings=settings, client=self.client) as engine:
+            source = decomposition_source(
+                goal,
+                await told_tools(engine, given, folder, settings, connect=tools is not None),
+                folder=folder,
+                model=self.model,
+                made_by=made_by,
+                max_steps=self.max_steps,
+                temperature=self.temperature,
+                replies=self._replies,
+            )
             handle = await engine.start(source, detach=True)
             await handle.wait()
             return await decomposition_of(engine.store, handle.run_id)

@@ -9,8 +9,9 @@ from typing import Any
 
 import pytest
 
-from tests.support.command_line import Answer, CommandLine
+from tests.support.command_line import Answer
 from tests.support.model_server import RawModelServer, status, text
+from tests.support.typed import Typed
 
 GOOD = {
     "goal": "Greet",
@@ -30,13 +31,11 @@ def server() -> Iterator[RawModelServer]:
 
 
 @pytest.fixture
-def line(tmp_path: Path) -> Iterator[CommandLine]:
-    made = CommandLine(tmp_path)
-    yield made
-    made.end()
+def line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Typed:
+    return Typed(tmp_path, monkeypatch, capsys)
 
 
-def ask(line: CommandLine, server: RawModelServer, *words: str, answers: list[Any]) -> Answer:
+def ask(line: Typed, server: RawModelServer, *words: str, answers: list[Any]) -> Answer:
     server.answers(*(text(json.dumps(one) if isinstance(one, dict) else one) for one in answers))
     return line("plan", *words, env=server.environment())
 

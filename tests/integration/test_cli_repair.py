@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.support.command_line import CommandLine
 from tests.support.model_server import RawModelServer, status, text
+from tests.support.typed import Typed
 
 PLAN = """goal: count
 steps:
@@ -19,19 +18,23 @@ steps:
   - id: after
     shell: "echo {{ steps.count.output }}"
 """
-WORDS = "def count(text):\n    open('calls.txt', 'a').write('call\\n')\n    return len(text.split())\n"
+WORDS = """def count(text):
+    with open('calls.txt', 'a') as file:
+        file.write('call\\n')
+    return len(text.split())
+"""
 NOBODY = {"OPENAI_API_KEY": "", "OPENAI_BASE_URL": ""}
 EDITS = [{"action": "rename", "key": "args.txt", "value": "text"}]
 
 
 @pytest.fixture
-def line(tmp_path: Path) -> Iterator[CommandLine]:
-    made = CommandLine(tmp_path)
+def line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Typed:
+    """A folder with a run that failed."""
+    made = Typed(tmp_path, monkeypatch, capsys)
     made.write("plan.yaml", PLAN)
     made.write("words.py", WORDS)
     assert made("run", "plan.yaml", "--run-id", "r1").code == 1
-    yield made
-    made.end()
+    return made
 
 
 def test_a_repair_is_proposed_tried_applied_and_the_run_goes_on(line):

@@ -12,7 +12,7 @@ import pytest
 
 from stepchain_tui.core.errors import PlanError, UsageError
 from stepchain_tui.core.settings import Settings
-from stepchain_tui.engine.decomposing import TaskDecomposer, decompose, require_model, tools_at_hand
+from stepchain_tui.engine.decomposing import TaskDecomposer, decompose, require_model, told_tools, tools_at_hand
 from stepchain_tui.llm.decomposer import draft_of, question, read_answer, review
 from stepchain_tui.llm.plan_language import (
     EXAMPLE,
@@ -25,6 +25,8 @@ from stepchain_tui.llm.plan_language import (
 from stepchain_tui.plan import ActionKind, Plan, Step, parse_plan
 from stepchain_tui.run import AttemptError
 from stepchain_tui.store import MemoryStore
+from tests.support.engines import Bench
+from tests.support.mcp_servers import stdio_entry
 
 GOOD = {"goal": "Greet", "steps": [{"id": "hello", "shell": "echo hello"}], "notes": ["echo is there"]}
 BAD = {"goal": "Greet", "steps": [{"id": "hello", "shell": "echo hello", "dependencies": ["nobody"]}]}
@@ -275,6 +277,21 @@ def test_functions_can_be_offered_as_they_are():
     TaskDecomposer(client, store=MemoryStore()).decompose("Count", tools=[count, "web_search"])
     assert f"`function: {count.__module__}:count`" in client.asked[0]
     assert "Count the words." in client.asked[0]
+
+
+async def test_servers_that_are_named_are_asked_for_their_tools(tmp_path):
+    settings = Settings(mcp_servers={"odd": stdio_entry()})
+    async with Bench(folder=tmp_path, settings=settings) as bench:
+        only_named = await told_tools(bench.engine, ["odd"], tmp_path, settings, connect=False)
+        told = await told_tools(bench.engine, ["odd"], tmp_path, settings, connect=True)
+        one = await told_tools(bench.engine, [told[0]["name"]], tmp_path, settings, connect=True)
+        with pytest.raises(UsageError, match="has no tool 'nothing'"):
+            await told_tools(bench.engine, ["odd.nothing"], tmp_path, settings, connect=True)
+    assert [row["name"] for row in only_named] == ["odd"]
+    assert "arguments" not in only_named[0]
+    assert len(told) > 1
+    assert all(row["name"].startswith("odd.") and "arguments" in row for row in told)
+    assert one == told[:1]
 
 
 async def _runs(store: MemoryStore) -> list[Any]:
