@@ -221,6 +221,17 @@ async def test_a_secret_that_the_prompt_holds_is_stored_masked_and_sent_again_as
     assert last == server.bodies[1]["input"]
 
 
+async def test_an_input_of_type_secret_is_asked_with_again_as_it_is(bench: Bench, server: RawModelServer) -> None:
+    server.answers(calls(("note", {"text": "x"}, "c1")), status(500, "overloaded"), text("done"))
+    step = {**ask("tools.py:note", retry={"max_attempts": 2}), "prompt": "Say {{ inputs.phrase }}"}
+    plan = plan_of(step, inputs={"phrase": {"type": "secret"}})
+    found = await bench.run(plan, inputs={"phrase": "open-sesame-4711"})
+
+    assert found.outputs == {"ask": "done"}
+    assert "open-sesame" not in repr(await found.events())
+    assert [body["input"][0]["content"] for body in server.bodies] == ["Say open-sesame-4711"] * 3
+
+
 async def test_a_tool_that_writes_the_mark_of_a_secret_gets_nothing_for_it(
     bench: Bench, server: RawModelServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -91,7 +91,7 @@ class Conversation:
 
     @property
     def goes_on(self) -> bool:
-        """Whether an earlier attempt left something to go on from: what `talk` is given to begin with counts not."""
+        """Whether an earlier attempt left something to go on from: how it began need not be worked out again."""
         return bool(self._earlier)
 
     async def ask(self, text: str) -> str:
@@ -126,7 +126,8 @@ class Conversation:
         """Hold the conversation and return how it ended.
 
         Args:
-            first: What begins it, usually one message of the user.
+            first: What begins it, usually one message of the user. Where the conversation goes on it may be left out:
+                then it is as it was stored, with what is secret in it masked where the plan's `secrets` do not know it.
             before: A conversation that it goes on from.
             response_id: The provider's id of the last answer of that.
             provider: Who gave that answer.
@@ -175,7 +176,8 @@ class Conversation:
             return None
         said = [*_told_by_step(self._ctx), *(voice.system for voice in self._voices.values())]
         for turn in self._earlier:
-            self._thread.add(with_secrets(turn.sent, said, self._redactor))
+            begins = turn.turn == FIRST_TURN and first
+            self._thread.add(first if begins else with_secrets(turn.sent, said, self._redactor))
             self._voice, self._turn = self._voices[turn.agent], turn.turn
             output = with_secrets(turn.output, said, self._redactor)
             answer = answer_of(output, model=turn.model, response_id=turn.response_id)

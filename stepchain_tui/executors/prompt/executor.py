@@ -52,7 +52,8 @@ class PromptToolExecutor(BasePromptExecutor):
     async def _talk(self, conversation: Conversation, args: dict[str, Any], ctx: CallContext) -> Spoken:
         prompt, continued = str(args.get("prompt", "")), args.get("continued") or {}
         facts: dict[str, Any] = {}
-        if "earlier" in args and not conversation.goes_on:
+        is_stored = conversation.goes_on and "earlier" in args  # what came before was put in front of it
+        if "earlier" in args and not is_stored:
             wanted = args["compression"] if args.get("history") is None else args["history"]
             model = str(args.get("model") or "")
             composed = await compose(prompt, args["earlier"], wanted, conversation.ask, model=model)
@@ -63,7 +64,7 @@ class PromptToolExecutor(BasePromptExecutor):
                 ctx.ports.log("engine", f"{composed.told}\n")
                 facts = {"history_tokens": composed.tokens, "history_tokens_before": composed.tokens_before}
         return await conversation.talk(
-            [user_message(prompt)],
+            () if is_stored else [user_message(prompt)],
             before=continued.get("items") or (),
             response_id=str(continued.get("response_id") or ""),
             provider=str(continued.get("provider") or ""),
