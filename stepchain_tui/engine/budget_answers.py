@@ -23,6 +23,10 @@ _HOW = (
 )
 
 
+MOST = 1_000_000_000_000
+"""Dollars or tokens that are added at once, at most: more is a slip of the finger."""
+
+
 def answer_budget_by_hand(order: Order, step: StepState, approved: bool, given: dict[str, Any]) -> str:
     """Carry out the command `approve` for a question about a budget.
 
@@ -82,7 +86,7 @@ def _number(name: str, value: Any) -> float:
         except ValueError:
             value = None
     number = amount(value)
-    if not number or (name == TOKENS and number != int(number)):
+    if not 0 < number <= MOST or (name == TOKENS and number != int(number)):
         what = "a whole number of tokens" if name == TOKENS else "an amount of dollars"
         raise CommandRefusedError(
             f"'{name}' is {what} above 0", hint=f"Write for example {name}={1 if name == USD else 10000}."

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+import msgspec
+
 from stepchain_tui.engine.budget_limits import TOKENS, USD, Limit
 from stepchain_tui.executors.types import BudgetReached
 from stepchain_tui.llm.choice import SCRIPTED
@@ -18,20 +20,39 @@ MOST_MODELS = 12
 """Cheaper models that a question offers."""
 
 
+class Expected(msgspec.Struct, frozen=True, gc=False):
+    """What an answer is expected to take."""
+
+    usd: float
+    input_tokens: int
+    output_tokens: int
+
+    @property
+    def tokens(self) -> int:
+        """Tokens of question and answer."""
+        return self.input_tokens + self.output_tokens
+
+    def of(self, unit: str) -> float:
+        """Return it in a unit."""
+        return self.usd if unit == USD else float(self.tokens)
+
+
 class Reached(BudgetReached):
     """A budget is reached, and whose it is.
 
     Attributes:
         scope_id: The scope, see `run.budgets`.
+        expected: What the next answer is expected to take.
         provider: Who would be asked.
         only_held: Nobody needs to be asked: another question is open, or answers in flight take what is left for now.
     """
 
     def __init__(
-        self, limit: Limit, unit: str, needed: float, model: str, provider: str, *, only_held: bool = False
+        self, limit: Limit, unit: str, expected: Expected, model: str, provider: str, *, only_held: bool = False
     ) -> None:
         scope = "run" if limit.scope == RUN else "step"
-        super().__init__(scope, unit, limit.of(unit) or 0.0, limit.spent(unit), needed, model)
+        super().__init__(scope, unit, limit.of(unit) or 0.0, limit.spent(unit), expected.of(unit), model)
+        self.expected = expected
         self.scope_id = limit.scope
         self.provider = provider
         self.only_held = only_held
@@ -66,7 +87,10 @@ def fields_of(reached: Reached) -> dict[str, Any]:
 
 
 def facts_of(reached: Reached, prices: Prices) -> dict[str, Any]:
-    """Return what a screen shows beside the question; `models` are the known cheaper ones, the cheapest first."""
+    """Return what a screen shows beside the question; `models` are cheaper ones, the cheapest first.
+
+    Each has its prices for a million tokens, and its `cost` in US dollars for an answer like the one that is expected.
+    """
     return {
         "scope": reached.scope,
         "scope_id": reached.scope_id,
@@ -100,8 +124,14 @@ def _cheaper(reached: Reached, prices: Prices) -> list[dict[str, Any]]:
     own = prices.price(reached.provider, reached.model)
     if own is None or reached.provider == SCRIPTED:
         return []
+    expected = reached.expected
     cheaper = [
-        {"model": name, "input": price.input, "output": price.output}
+        {
+            "model": name,
+            "input": price.input,
+            "output": price.output,
+            "cost": price.of(expected.input_tokens, expected.output_tokens),
+        }
         for name, price in prices.models(reached.provider).items()
         if (price.output, price.input) < (own.output, own.input)
     ]

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from stepchain_tui.engine.budget_limits import TOKENS, USD, BudgetLimits, amount_of, covers, exceeds
-from stepchain_tui.engine.budget_question import Reached, asked_of, facts_of, fields_of, question_of, scope_of
+from stepchain_tui.engine.budget_question import Expected, Reached, asked_of, facts_of, fields_of, question_of, scope_of
 from stepchain_tui.engine.work import Work
 from stepchain_tui.llm.choice import SCRIPTED
 from stepchain_tui.llm.prices import Price
@@ -28,16 +28,6 @@ if TYPE_CHECKING:
     from stepchain_tui.engine.driver import Driver
 
 _CHARACTERS_PER_TOKEN = 4
-
-
-class _Expected(msgspec.Struct, frozen=True, gc=False):
-    """What an answer is expected to take."""
-
-    usd: float = 0.0
-    tokens: int = 0
-
-    def of(self, unit: str) -> float:
-        return self.usd if unit == USD else float(self.tokens)
 
 
 class _Tight(msgspec.Struct, frozen=True, gc=False):
@@ -58,7 +48,7 @@ class Budgets:
     def __init__(self, driver: Driver) -> None:
         self._driver = driver
         self.limits = BudgetLimits(driver)
-        self._in_flight: dict[Work, _Expected] = {}
+        self._in_flight: dict[Work, Expected] = {}
         self._tight: dict[str, _Tight] = {}
         """Budgets, by scope, into which an answer did not fit beside those in flight."""
         self._without_prices = False
@@ -78,7 +68,7 @@ class Budgets:
         price = self.limits.price(work.step.id, chosen, provider)
         if price is None and any(limit.limits.usd is not None for limit in limits):
             raise self._unknown_price(work, chosen, provider)
-        expected = self._expected(work, price, input_tokens, output_tokens)
+        expected = self._expect(work, price, input_tokens, output_tokens)
         self._in_flight.pop(work, None)
         for limit in limits:
             for unit in (USD, TOKENS):
@@ -87,10 +77,10 @@ class Budgets:
                     continue
                 alone = limit.spent(unit) + expected.of(unit)
                 if exceeds(alone, most) or self._asked(limit.scope):
-                    raise Reached(limit, unit, expected.of(unit), chosen, provider, only_held=self._asked(limit.scope))
+                    raise Reached(limit, unit, expected, chosen, provider, only_held=self._asked(limit.scope))
                 if exceeds(alone + self._flying(limit.scope, unit), most):
                     self._tight[limit.scope] = _Tight(unit, expected.of(unit), most)
-                    raise Reached(limit, unit, expected.of(unit), chosen, provider, only_held=True)
+                    raise Reached(limit, unit, expected, chosen, provider, only_held=True)
         self._in_flight[work] = expected
         return chosen
 
@@ -128,13 +118,13 @@ class Budgets:
         """Take note that an attempt asks no more."""
         self._in_flight.pop(work, None)
 
-    def _expected(self, work: Work, price: Price | None, input_tokens: int, output_tokens: int | None) -> _Expected:
+    def _expect(self, work: Work, price: Price | None, input_tokens: int, output_tokens: int | None) -> Expected:
         if output_tokens is None:
             talk = self._driver.state.steps[work.step.id].exchanges.get(work.item, ())
             earlier = [turn.output_tokens or 0 for turn in talk if isinstance(turn, e.ModelTurn)]
             output_tokens = round(sum(earlier) / len(earlier)) if earlier else 0
         usd = price.of(input_tokens, output_tokens) if price is not None else 0.0
-        return _Expected(usd, input_tokens + output_tokens)
+        return Expected(usd, input_tokens, output_tokens)
 
     def _unknown_price(self, work: Work, model: str, provider: str) -> AttemptError:
         prices = self._driver.core.prices

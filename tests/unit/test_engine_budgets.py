@@ -70,7 +70,8 @@ async def test_at_the_limit_of_dollars_the_run_asks_says_what_was_spent_and_hold
         )
         facts = waiting.input.value
         assert (facts["scope"], facts["unit"], facts["limit"], facts["spent"]) == ("run", "usd", 0.5, 0.3)
-        assert [one["model"] for one in facts["models"]] == ["cheap"]
+        cheap = {"model": "cheap", "input": 10, "output": 20, "cost": pytest.approx(0.03)}
+        assert facts["models"] == [cheap]
         assert (run.state.status, bench.engine._drivers[run.run_id].slots.taken) == ("waiting", 0)
         await run.tell("approve", step="a", fields={"action": "top_up", "usd": "0.25"})
         assert await run.end() == "succeeded"
