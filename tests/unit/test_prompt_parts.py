@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Mapping
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -14,10 +16,10 @@ from stepchain_tui.executors.prompt.earlier_turns import earlier_turns, with_sec
 from stepchain_tui.executors.prompt.items import answer_of, items_of, source_lines, text_of_result, wanted_in
 from stepchain_tui.executors.prompt.models import PromptModels
 from stepchain_tui.executors.prompt.questions import Thread
-from stepchain_tui.executors.prompt.toolset import name_for_model
-from stepchain_tui.executors.prompt.turn_calls import Ended, handoff_schema
+from stepchain_tui.executors.prompt.toolset import ModelTool, ToolSet, name_for_model
+from stepchain_tui.executors.prompt.turn_calls import Ended, TurnCalls, handoff_schema
 from stepchain_tui.executors.prompt.voices import Voice
-from stepchain_tui.executors.types import Exchange
+from stepchain_tui.executors.types import ApprovalNeeded, Exchange, ToolAnswer
 from stepchain_tui.llm.types import CallRequest, Citation, ModelAnswer, user_message
 from stepchain_tui.plan import Plan
 
@@ -170,3 +172,33 @@ async def test_all_that_goes_on_in_threads_holds_the_slot() -> None:
     await asyncio.sleep(0)
     await asyncio.sleep(0)
     assert call.lingering.done()
+
+
+class Harmless(ModelTool):
+    async def check(self, args: Mapping[str, Any], ctx: CallContext) -> None: ...
+
+    async def call(self, args: Mapping[str, Any], call_id: str, ctx: CallContext) -> Any:
+        return "called"
+
+
+async def test_a_word_for_a_call_is_not_good_for_other_arguments_under_the_same_id() -> None:
+    tool = Harmless(name="rm", shown="rm", schema={}, key="k", named=frozenset(("rm",)))
+    voice = Voice(tools=ToolSet([tool]))
+    ctx = CallContext.alone()
+    ctx.call = SimpleNamespace(answers={}, allowed_tools=frozenset())  # type: ignore[assignment]
+    asks = TurnCalls(ctx, "always", NO_SECRETS)
+
+    async def carry_out(path: str, call_id: str = "call_1") -> str:
+        wanted = wanted_in([called(call_id, "rm", f'{{"path": "{path}"}}')], 1, set())
+        [ended] = await asks.carry_out(wanted, voice, {})
+        return ended.text
+
+    with pytest.raises(ApprovalNeeded) as harmless:
+        await carry_out("a.tmp")
+    ctx.call.answers = {harmless.value.call_id: ToolAnswer(True, None, "Ada")}  # type: ignore[union-attr]
+    assert await carry_out("a.tmp") == "called"
+    with pytest.raises(ApprovalNeeded) as harmful:
+        await carry_out("/")
+    assert harmful.value.call_id != harmless.value.call_id
+    ctx.call.allowed_tools = frozenset(("k",))  # type: ignore[union-attr]
+    assert await carry_out("/") == "called"
