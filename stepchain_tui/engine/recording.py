@@ -166,13 +166,13 @@ class Recording:
         return self._recorded(step, found.index, found.status, end, stale=Mark.STALE in step.marks)
 
     def _recorded(self, step: StepState, item: int | None, status: StepStatus, end: Any, *, stale: bool) -> Recorded:
-        number = getattr(end, "attempt", None) or 0
+        number, answer = getattr(end, "attempt", None) or 0, self.answers.get((step.id, item))
         return Recorded(
             status=status,
             end=end,
             attempt=step.attempts.get((item, number)),
             calls=tuple(self.calls.get((step.id, item), ())),
-            answer=self.answers.get((step.id, item)),
+            answer=answer if answer is not None and answer.attempt == number else None,
             stale=stale,
         )
 
