@@ -213,6 +213,7 @@ class InputResolver:
             secrets=source.secrets,
             cluster=prepared.cluster,
             answers=self._answers(work, resolved),
+            redactor=source.redactor,
         )
         if prepared.kind in _TALKS:
             work.asked_hash = self._asked_hash(work, kept, options)

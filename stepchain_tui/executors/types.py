@@ -15,6 +15,7 @@ from typing import Any, Protocol
 
 import msgspec
 
+from stepchain_tui.core.secrets import Redactor
 from stepchain_tui.plan import Step
 from stepchain_tui.run.failures import Failure
 
@@ -198,6 +199,7 @@ class StepCall(msgspec.Struct, kw_only=True, eq=False):
         cluster: The address of the cluster for mode cluster; empty, or `local`, for one on this machine.
         answers: What persons said of this attempt's tool calls, by call id; see `ApprovalNeeded`.
         allowed_tools: The `tool_key` of tools that a person allowed for the whole run.
+        redactor: Takes the run's secrets out of what goes to others; None outside of runs.
         exchanges: What was said and done with a model in earlier attempts at just this: the conversation goes on from
             there, nothing of it is done again.
         lingering: Set by an executor whose work cannot be stopped (a thread): done when the work has really ended.
@@ -223,6 +225,7 @@ class StepCall(msgspec.Struct, kw_only=True, eq=False):
     answers: Mapping[str, ToolAnswer] = msgspec.field(default_factory=dict)
     allowed_tools: frozenset[str] = frozenset()
     exchanges: tuple[Exchange, ...] = ()
+    redactor: Redactor | None = None
     lingering: asyncio.Future[None] | None = None
 
 

@@ -243,3 +243,13 @@ async def test_a_tool_that_writes_the_mark_of_a_secret_gets_nothing_for_it(
     assert found.outputs == {"ask": "done"}
     assert all("open-sesame" not in str(body) for body in server.bodies)
     assert notes(bench.folder) == ["[secret PASSPHRASE]"]
+
+
+async def test_a_secret_input_that_a_tool_finds_is_masked_for_the_model(bench: Bench, server: RawModelServer) -> None:
+    (bench.folder / "finds.py").write_text('def find() -> str:\n    """Look."""\n    return "it is open-sesame-4711"\n')
+    server.answers(calls(("find", {}, "c1")), text("done"))
+    plan = plan_of(ask("finds.py:find"), inputs={"phrase": {"type": "secret"}})
+    found = await bench.run(plan, inputs={"phrase": "open-sesame-4711"})
+
+    assert found.outputs == {"ask": "done"}
+    assert "it is [secret phrase]" in str(server.bodies[-1]["input"][-1])

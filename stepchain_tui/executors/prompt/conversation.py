@@ -78,7 +78,8 @@ class Conversation:
         self._max_turns = max_turns or MOST_TURNS
         self._expected = expected
         self._questions = Questions(ctx, models, asked_by=asked_by, optional=optional)
-        self._redactor = models.redactor(ctx.secrets)
+        own = ctx.call.redactor if ctx.call is not None else None
+        self._redactor = own or models.redactor(ctx.secrets)
         self._calls = TurnCalls(ctx, require_approval, self._redactor)
         self._earlier = earlier_turns(ctx.call, self._voices)
         self._thread = Thread()
