@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
@@ -129,6 +129,7 @@ def _carry_out(order: _Order, path: Path | None, store: str | None, *, force: bo
     from stepchain_tui.cli.progress import Progress
     from stepchain_tui.cli.stores import read_run
     from stepchain_tui.cli.text import put, put_json
+    from stepchain_tui.cli.usage import usage_record
     from stepchain_tui.engine.decomposing import decomposition_of
     from stepchain_tui.plan import save_plan_text
     from stepchain_tui.run.failures import AttemptError
@@ -151,7 +152,8 @@ def _carry_out(order: _Order, path: Path | None, store: str | None, *, force: bo
         save_plan_text(path, found.text, None)
     problems = _problems(found, str(path) if path is not None else "plan", order.folder)
     if as_json:
-        put_json({**found.to_json(), "path": str(path) if path is not None else None})
+        told = {"usage": usage_record(found.usage), "path": str(path) if path is not None else None}
+        put_json({**found.to_json(), **told})
     elif path is None:
         put(found.text.rstrip("\n"))
     if not as_json:
@@ -182,6 +184,7 @@ def _problems(found: Decomposition, name: str, folder: Path) -> list[str]:
 def _say(found: Decomposition, path: Path | None, problems: list[str]) -> None:
     """Tell what was made, and what is to be read before it is started."""
     from stepchain_tui.cli.text import clean_line, say
+    from stepchain_tui.cli.usage import usage_words
     from stepchain_tui.run.why_words import numbered
 
     where = f"wrote {path}: " if path is not None else ""
@@ -199,12 +202,3 @@ def _say(found: Decomposition, path: Path | None, problems: list[str]) -> None:
         say(clean_line(problem, 2000))
     if problems:
         say(f"{numbered(len(problems), 'mistake')} left: mend the plan before it can run")
-
-
-def usage_words(usage: Any) -> str:
-    """Return tokens and money of asking a model in a few words."""
-    from stepchain_tui.run.spending import spent
-
-    unknown = usage.unknown_turns >= usage.turns
-    tokens = "tokens unknown" if unknown else f"{usage.input_tokens + usage.output_tokens:,} tokens"
-    return ", ".join(filter(None, (tokens, spent(usage, short=False))))

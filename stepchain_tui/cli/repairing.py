@@ -45,6 +45,7 @@ def repair_command(
     A model is asked where there is one, else rules tell. --try carries the step out on what RUN recorded for it: it
     really runs. --apply applies the patch, after --try only where that succeeded. Secret inputs are given with --input.
     """
+    from stepchain_tui.cli.usage import usage_record
     from stepchain_tui.core.errors import UsageError
 
     if rules and model is not None:
@@ -53,7 +54,9 @@ def repair_command(
         raise UsageError("--resume goes with --apply", hint="`stepchain resume` goes on with a run as it is.")
     order = _Order(run, step, model, rules, inputs, store, as_json)
     proposal = order.propose()
-    record: dict[str, Any] = proposal.to_json()
+    record: dict[str, Any] = {**proposal.to_json(), "usage": None}
+    if proposal.usage is not None:
+        record["usage"] = usage_record(proposal.usage)
     if not as_json:
         _tell(proposal)
     code = 0 if proposal.can_be_applied else 1
@@ -222,8 +225,8 @@ class _Order:
 
 def _tell(proposal: Proposal) -> None:
     """Print the difference, and say why."""
-    from stepchain_tui.cli.planning import usage_words
     from stepchain_tui.cli.text import clean_block, clean_line, put, say
+    from stepchain_tui.cli.usage import usage_words
 
     by = f"{clean_line(proposal.model)}, {usage_words(proposal.usage)}" if proposal.usage is not None else "a rule"
     say(f"proposed by {by}: {clean_block(proposal.patch.explanation)}")

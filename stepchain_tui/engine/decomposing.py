@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -70,7 +70,7 @@ class Decomposition:
     usage: Usage
 
     def to_json(self) -> dict[str, Any]:
-        """Return it as plain data."""
+        """Return it as plain data; `usage` has the fields of `Usage`."""
         return {
             "run_id": self.run_id,
             "model": self.model,
@@ -79,18 +79,8 @@ class Decomposition:
             "notes": list(self.notes),
             "effects": list(self.effects),
             "steps": self.steps,
-            "usage": usage_json(self.usage),
+            "usage": asdict(self.usage),
         }
-
-
-def usage_json(usage: Usage) -> dict[str, Any]:
-    """Return tokens and money as plain data; what is not known is null."""
-    return {
-        "turns": usage.turns,
-        "input_tokens": None if usage.unknown_turns else usage.input_tokens,
-        "output_tokens": None if usage.unknown_turns else usage.output_tokens,
-        "cost": None if usage.unpriced_turns else usage.cost,
-    }
 
 
 # --- the run

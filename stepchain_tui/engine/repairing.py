@@ -8,7 +8,7 @@ Accepting it is the `edit` command with the edited text, as a person's own edit 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +16,7 @@ import msgspec
 
 from stepchain_tui.core.errors import CommandRefusedError, UnknownStepError, UsageError
 from stepchain_tui.core.values import encode_json
-from stepchain_tui.engine.decomposing import asking_plan, model_of, result_of_asking, usage_json
+from stepchain_tui.engine.decomposing import asking_plan, model_of, result_of_asking
 from stepchain_tui.engine.repair_rules import Case, advise
 from stepchain_tui.engine.revival import source_of
 from stepchain_tui.engine.source import RunSource
@@ -84,7 +84,7 @@ class Proposal:
         return bool(self.patch.difference) and not self.patch.problems
 
     def to_json(self) -> dict[str, Any]:
-        """Return it as plain data."""
+        """Return it as plain data; `usage` has the fields of `Usage`, or is None."""
         return {
             "run_id": self.run_id,
             "step": self.step_id,
@@ -97,7 +97,7 @@ class Proposal:
             "text": self.patch.text,
             "asked": self.asked,
             "model": self.model,
-            "usage": None if self.usage is None else usage_json(self.usage),
+            "usage": None if self.usage is None else asdict(self.usage),
         }
 
 

@@ -103,10 +103,11 @@ class PlanHelp(App[int]):
 
     def _tell_draft(self, draft: Mapping[str, Any]) -> None:
         """Tell what was drafted and what it took; what its steps would do stands above them."""
-        usage, effects = draft["usage"], len(draft["effects"])
-        known = usage["input_tokens"] is not None
-        took = f", {usage['input_tokens'] + usage['output_tokens']:,} tokens" if known else ""
-        lines = [f"{plural(draft['steps'], 'step')} by {one_line(str(draft['model']), 40)}{took}; nothing was run."]
+        from stepchain_tui.tui.screens.repair import took
+
+        effects = len(draft["effects"])
+        by = f"{one_line(str(draft['model']), 40)}, {took(draft['usage'])}"
+        lines = [f"{plural(draft['steps'], 'step')} by {by}; nothing was run."]
         if effects:
             lines.append(f"{plural(effects, 'step')} with effects: the comments say which.")
         self.notify("\n".join(lines), title="Read it before you run it", timeout=6, markup=False)

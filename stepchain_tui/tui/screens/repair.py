@@ -15,7 +15,7 @@ from textual.widgets import Button, Static
 from stepchain_tui.tui.glyphs import Glyphs
 from stepchain_tui.tui.queries import text_lines
 from stepchain_tui.tui.screens.dialogs import Dialog
-from stepchain_tui.tui.text import one_line, visible_text
+from stepchain_tui.tui.text import count, one_line, visible_text
 from stepchain_tui.tui.widgets.difference_view import DifferenceView
 
 MOST_LINES = 24
@@ -96,10 +96,8 @@ class RepairScreen(Dialog[str]):
     def _source(self) -> str:
         if self._proposal["source"] != "model":
             return "Proposed by a rule, without a model"
-        usage = self._proposal.get("usage") or {}
-        known = usage.get("input_tokens") is not None
-        took = f"{usage['input_tokens'] + usage['output_tokens']:,} tokens" if known else "tokens unknown"
-        return f"Proposed by {visible_text(str(self._proposal['model']))} {self._glyphs.dot} {took}"
+        model = visible_text(str(self._proposal["model"]))
+        return f"Proposed by {model} {self._glyphs.dot} {took(self._proposal['usage'])}"
 
     def _outcome(self) -> str:
         assert self._tried is not None
@@ -143,3 +141,19 @@ class RepairScreen(Dialog[str]):
     def _pressed(self, event: Button.Pressed) -> None:
         event.stop()
         self._choose(event.button.id or "")
+
+
+def took(usage: Mapping[str, Any]) -> str:
+    """Return what asking a model took, in a few words.
+
+    Args:
+        usage: The fields of a `run.state.Usage`.
+    """
+    from stepchain_tui.run.spending import UNKNOWN, spent
+    from stepchain_tui.run.state import Usage
+
+    found = Usage(**usage)
+    unknown = found.unknown_turns >= found.turns
+    tokens = "tokens unknown" if unknown else f"{count(found.input_tokens + found.output_tokens)} tokens"
+    price = spent(found)
+    return f"{tokens}, {price}" if price not in ("", UNKNOWN) else tokens
