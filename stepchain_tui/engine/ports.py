@@ -6,11 +6,12 @@ import asyncio
 import threading
 from typing import TYPE_CHECKING, Any
 
-from stepchain_tui.core.values import to_json_value
+from stepchain_tui.core.values import encode_json, to_json_value
 from stepchain_tui.engine.body import timed_out
 from stepchain_tui.run import events as e
 from stepchain_tui.run.failures import Failure
 from stepchain_tui.run.values import Kept
+from stepchain_tui.run.why_words import spoken
 from stepchain_tui.store.base import LogLine
 
 if TYPE_CHECKING:
@@ -23,6 +24,8 @@ TEXT_DELAY = 0.02
 """Seconds after which a piece of streamed text is stored although its line has not ended."""
 THREAD_BUFFER = 1_000_000
 """Characters a thread may be ahead of the loop before its `print` waits."""
+NOTED = 200
+"""Characters of a call's arguments that the log tells."""
 MOST_TOKENS = 10**12
 """A number of tokens above this is a mistake of the server, or worse."""
 
@@ -174,6 +177,8 @@ class AttemptPorts:
         work = self._work
         if error is not None and work.overdue and work.call is not None:
             error = timed_out(work.call).failure  # what a tool says while it is stopped is not why it ended
+        if work.step.talks:
+            self._note_call(tool_name, arguments, execution_time, error)
         self._emit(
             e.ToolFinished,
             call_id=call_id,
@@ -185,6 +190,14 @@ class AttemptPorts:
             error=error,
             hosted=hosted,
         )
+
+    def _note_call(self, tool_name: str, arguments: Any, seconds: float, error: Failure | None) -> None:
+        """Tell a model's call in the log, where nothing else tells of it."""
+        given = encode_json(self._shown(arguments)).decode("utf-8", "replace")
+        if len(given) > NOTED:
+            given = f"{given[:NOTED]}..."
+        ended = "" if error is None else f" failed: {error.message}"
+        self.note(f"called {tool_name} with {given} ({spoken(seconds)}){ended}")
 
     def _emit(self, kind: type[e.Event], **fields: Any) -> None:
         work = self._work

@@ -326,3 +326,17 @@ async def test_a_cancelled_question_lets_the_others_ask(bench_of: Any, talk: Tal
         await run.tell("cancel")
         assert await run.end() == "cancelled"
         await run.check()
+
+
+async def test_the_calls_of_a_model_are_told_in_the_log(tmp_path: Path) -> None:
+    (tmp_path / "tools.py").write_text('def note(text: str) -> str:\n    """Write it down."""\n    return text\n')
+    calls = [{"name": "note", "arguments": {"text": "one"}}, {"name": "note", "arguments": {"txt": "two"}}]
+    step = {"id": "a", "prompt": "Note it", "model": "scripted", "replies": [{"calls": calls}, "done"]}
+    async with Bench(folder=tmp_path) as bench:
+        run = await bench.run(plan_of({**step, "tools": ["./tools.py:note"]}))
+        told = sorted(line.text for line in await run.log("a") if line.text.startswith("called "))
+        assert [text.partition(" (")[0] for text in told] == [
+            'called note with {"text":"one"}',
+            'called note with {"txt":"two"}',
+        ]
+        assert ["failed: " in text for text in told] == [False, True]
