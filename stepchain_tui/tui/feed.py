@@ -19,6 +19,7 @@ from stepchain_tui.run.state import RunState
 from stepchain_tui.run.status import RUN_ENDED
 from stepchain_tui.store.base import AbstractStore, CorruptEvent
 from stepchain_tui.tui.calls import CALL_EVENTS, CallRow, ToolCalls, ended_as, read_calls
+from stepchain_tui.tui.last_answers import LastAnswers
 from stepchain_tui.tui.live_text import TALKS, LiveText, LiveTexts
 from stepchain_tui.tui.text import one_line, plural, with_hint
 from stepchain_tui.tui.views import Frame, RunView, StepDetail, StepView, parents_of, run_view, step_detail, step_view
@@ -56,6 +57,7 @@ class RunFeed:
         self._changed: dict[str, None] = {}
         self._new_graph = False
         self._calls = ToolCalls()
+        self._answers = LastAnswers()
         self._alive = False
         self._log: tuple[str, int | None] | None = None
         self._log_count = 0
@@ -94,7 +96,7 @@ class RunFeed:
 
     async def detail(self, step_id: str) -> StepDetail:
         """Return what the panes of a step show. Raises UnknownStepError."""
-        return step_detail(self.state.step(step_id))
+        return step_detail(self.state.step(step_id), self._answers)
 
     async def calls(self, step_id: str) -> tuple[tuple[CallRow, ...], int]:
         """Return a step's tool calls, the newest first, and how many older ones are not listed.
@@ -185,6 +187,8 @@ class RunFeed:
             case _:
                 if type(event) in CALL_EVENTS:
                     self._calls.take(event)
+                elif isinstance(event, e.ModelTurn):
+                    self._answers.take(event)
                 step_id = getattr(event, "step_id", None)
                 if step_id is not None:
                     self._changed[step_id] = None

@@ -79,6 +79,9 @@ class EngineHost(Protocol):
     ) -> Receipt:
         """Return what a command would do to a run; nothing is changed. See `EngineService.receipt`."""
 
+    async def forecast(self, plan_path: str, working_folder: str) -> Answer:
+        """Return what a run of a plan will probably take. See `EngineService.forecast`."""
+
     async def steer(self, run_id: str, command: str, arguments: Mapping[str, Any]) -> Answer:
         """Give a command to a run, whoever carries it out, and return the answer, its words under `message`."""
 
@@ -182,6 +185,11 @@ class ChildHost:
             "receipt", run_id=run_id, command=command, arguments=dict(arguments), plan_path=plan_path
         )
         return Receipt.from_json(found)
+
+    async def forecast(self, plan_path: str, working_folder: str) -> Answer:
+        """Return what a run of a plan will probably take; see `EngineHost`."""
+        found: Answer = await self._call("forecast", plan_path=plan_path, working_folder=working_folder)
+        return found
 
     async def steer(self, run_id: str, command: str, arguments: Mapping[str, Any]) -> Answer:
         """Give a command to a run; see `EngineHost`."""

@@ -19,6 +19,7 @@ from stepchain_tui.tui.text import one_line, shortened, visible
 if TYPE_CHECKING:
     from stepchain_tui.plan import InputSpec, Plan, Problem
     from stepchain_tui.run.failures import Failure
+    from stepchain_tui.run.transcript_items import Source
     from stepchain_tui.run.values import Kept
     from stepchain_tui.store.base import AbstractStore, LogLine
     from stepchain_tui.tui.calls import CallRow
@@ -169,6 +170,7 @@ class Lines:
         width: Cells of the longest line, at least: characters.
         raw: The text as it is copied and paged.
         kinds: What each line is, where not all are alike: `json`, `ours` for what we say of it, `title`, or empty.
+        prose: It is read as text: its lines are broken where there is no room.
     """
 
     lines: tuple[str, ...] = ()
@@ -176,6 +178,7 @@ class Lines:
     width: int = 0
     raw: str = ""
     kinds: tuple[str, ...] = ()
+    prose: bool = False
 
 
 async def value_lines(store: AbstractStore, kept: Kept) -> Lines:
@@ -223,6 +226,17 @@ async def shown_value(store: AbstractStore, kept: Kept, *, as_table: bool) -> Sh
 def _shown(value: Any, as_table: bool) -> ShownValue:
     table = table_of(value)
     return ShownValue(value, table, None if as_table and table is not None else lines_of(value))
+
+
+def answer_lines(text: str, sources: Sequence[Source]) -> Lines:
+    """Return what a model wrote as prose, with the sources that it names below it; blocking."""
+    from stepchain_tui.tui.transcript_lines import source_lines
+
+    written = text_lines(text)
+    below = [line.text for line in source_lines(sources)]
+    lines = (*written.lines, *(("", "sources", *below) if below else ()))
+    kinds = ("",) * len(written.lines) + ("ours",) * (len(lines) - len(written.lines))
+    return Lines(lines, width=max(map(len, lines), default=0), raw=text, kinds=kinds, prose=True)
 
 
 # --- tool calls

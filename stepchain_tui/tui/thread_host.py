@@ -94,6 +94,12 @@ class ThreadHost:
         )
         return found
 
+    async def forecast(self, plan_path: str, working_folder: str) -> Answer:
+        """Return what a run of a plan will probably take; see `EngineHost`."""
+        service = await self._service()
+        found: Answer = await self._submit(service.forecast(plan_path, working_folder=working_folder))
+        return found
+
     async def steer(self, run_id: str, command: str, arguments: Mapping[str, Any]) -> Answer:
         """Give a command to a run; see `EngineHost`."""
         answer: Answer = await self._submit((await self._service()).steer(run_id, command, arguments))

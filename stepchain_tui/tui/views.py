@@ -6,7 +6,7 @@ The state itself is folded in place by the reader's thread, so no screen ever ho
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any
 
@@ -15,11 +15,13 @@ from stepchain_tui.run.budgets import Limits, run_limits
 from stepchain_tui.run.events import StepWaiting
 from stepchain_tui.run.failures import Failure
 from stepchain_tui.run.spending import spent
-from stepchain_tui.run.state import REPLAYED, AttemptState, RunState, StepState
+from stepchain_tui.run.state import REPLAYED, AttemptState, RunState, StepState, Usage
 from stepchain_tui.run.status import AttemptStatus, Mark, RunStatus, StepStatus
+from stepchain_tui.run.transcript_items import Source
 from stepchain_tui.run.values import Kept
 from stepchain_tui.tui.glyphs import MARKS
-from stepchain_tui.tui.live_text import LiveTexts
+from stepchain_tui.tui.last_answers import LastAnswers
+from stepchain_tui.tui.live_text import TALKS, LiveTexts
 from stepchain_tui.tui.text import one_line
 
 NO_LIMITS = Limits()
@@ -161,6 +163,10 @@ class TryRow:
     error: Failure | None
     reason: str
     revision: int
+    usage: Usage | None = None
+    """What it took and cost, None where no model was asked."""
+    finish: str = ""
+    """How the model's last answer ended."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,6 +180,10 @@ class StepDetail:
     input: Kept | None
     error: Failure | None
     status: StepStatus
+    talks: bool = False
+    """It holds a conversation with a model."""
+    sources: tuple[Source, ...] = ()
+    """What its output names as its sources."""
 
 
 def step_view(step: StepState, model: str, version: int) -> StepView:
@@ -285,8 +295,9 @@ _OVER = frozenset(
 )
 
 
-def step_detail(step: StepState) -> StepDetail:
+def step_detail(step: StepState, answers: LastAnswers | None = None) -> StepDetail:
     """Return what the panes of a step show; attempts newest first."""
+    finished = answers.finished(step.id) if answers is not None else {}
     attempts: Sequence[AttemptState] = list(step.attempts.values())
     shown = attempts[-MOST_TRIES:]
     last = attempts[-1] if attempts else None
@@ -306,6 +317,8 @@ def step_detail(step: StepState) -> StepDetail:
                 error=one.error,
                 reason=one.reason or (REPLAYED if one.cache == REPLAYED else ""),
                 revision=one.revision,
+                usage=None if one.usage is None else replace(one.usage),
+                finish=finished.get((one.item, one.n), ""),
             )
             for one in reversed(shown)
         ),
@@ -314,6 +327,8 @@ def step_detail(step: StepState) -> StepDetail:
         input=(step.last.input if step.last else None) or (last.input if last else None),
         error=step.error,
         status=step.status,
+        talks=step.outline.kind in TALKS,
+        sources=answers.sources(step.id) if answers is not None else (),
     )
 
 

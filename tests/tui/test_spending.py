@@ -123,6 +123,25 @@ async def test_a_cheaper_model_is_chosen_by_its_price_and_a_refusal_is_told(desk
         assert sent == [{"action": "cheaper_model", "model": "[b]small"}]
 
 
+async def test_a_plan_tells_before_its_start_what_it_will_take_and_a_receipt_what_is_not_spent_again(
+    desk: Desk,
+) -> None:
+    plan = desk.plan(OVER_BUDGET.replace("{tokens: 100}", "{tokens: 170}"))
+    async with desk.app(plan=plan) as person:
+        await person.press("s")
+        await person.step_is("two", "waiting", "succeeded")
+        await person.press("a", "ctrl+f")
+        await person.run_has_ended()
+        person.run.select_step("two")
+        await person.press("R")
+        await person.sees("reuse 1 (saves", "90 tok", "about 90 tok", "spends")
+        await person.press("escape")
+    async with desk.app(plan=plan, in_process=False) as person:
+        await person.sees("forecast", "a run takes about 180 tokens, $0, by 1 earlier run", "170")
+        await person.press("s")
+        await person.until(lambda: "forecast" not in person.text)
+
+
 async def test_a_tool_is_allowed_for_the_rest_of_the_run(desk: Desk) -> None:
     desk.plan("def add(a: int, b: int) -> int:\n    '''Add.'''\n    return a + b\n", "own_tools.py")
     async with desk.app(plan=desk.plan(ADDS)) as person:

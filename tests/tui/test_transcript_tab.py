@@ -167,6 +167,29 @@ async def test_nothing_of_a_model_is_obeyed_or_read_as_markup(desk: Desk) -> Non
             assert not set("\x1b\x07\x9b\u202e\u200b") & set(person.text)
 
 
+@SIZES
+async def test_an_output_of_a_model_is_broken_into_lines_with_its_sources_below(
+    desk: Desk, size: tuple[int, int]
+) -> None:
+    text = "It is four because " + "two and two are four, " * 12 + "as is known."
+    async with desk.store() as store:
+        run = ToldRun(store, "told", "ask", kind="prompt")
+        run.begins("ask")
+        run.turn("ask", 1, [user("go")], [answer(text, "a.test")], cost=0.02, finish_reason="length")
+        run.gives("ask", text)
+        run.ends()
+        await run.write()
+    async with desk.app(run_id="told", size=size) as person:
+        if size[0] < 100:
+            await person.press("2", "z")
+        await person.sees("It is four because", "as is known.", "sources", "[1] On a.test  https://a.test")
+        assert await person.run.step_pane.whole_text() == text, "what is copied has no breaks of ours"
+        person.run.step_pane.tab = "tries"
+        await person.sees("1.2k", "$0.02")
+        if size[0] > 120:
+            await person.sees("length", "ended", "model")
+
+
 async def test_it_is_ascii_where_the_terminal_has_no_more(desk: Desk) -> None:
     async with desk.store() as store:
         run = ToldRun(store, "told", "ask", kind="prompt")

@@ -17,6 +17,7 @@ from stepchain_tui.tui.actions import Action, Scope, bindings
 from stepchain_tui.tui.feed import RunFeed
 from stepchain_tui.tui.fitting import Situation
 from stepchain_tui.tui.graph.faces import Face
+from stepchain_tui.tui.live_text import TALKS
 from stepchain_tui.tui.queries import PlanPreview, preview_plan
 from stepchain_tui.tui.screens.base import ActionScreen
 from stepchain_tui.tui.screens.run_by_hand import RunByHandActions
@@ -126,6 +127,9 @@ class RunScreen(RunByHandActions, RunPaneActions, ActionScreen):
             self.do_plan_inputs()
         elif self.start_when_ready:
             self.do_run_start()
+            return
+        if TALKS & set(plan.kinds.values()):
+            self.background("forecast", self.show_forecast)
 
     def take_plan(self, plan: PlanPreview) -> None:
         """Show a plan that has not run."""

@@ -47,8 +47,21 @@ class RunEngineActions(Background):
             return
         self.background("start the run", self._start)
 
+    async def show_forecast(self) -> None:
+        """Tell what a run of the plan will probably take, where earlier runs tell that."""
+        from stepchain_tui.tui.forecasts import forecast_line
+        from stepchain_tui.tui.widgets.receipt_bar import ReceiptBar
+
+        found = await self.chain.host.forecast(self.session.plan_path, str(self.chain.folder))
+        text = forecast_line(found, self.chain.glyphs.dot)
+        if text and not self.session.run_id:
+            self.query_one(ReceiptBar).show("forecast", text)
+
     async def _start(self) -> None:
+        from stepchain_tui.tui.widgets.receipt_bar import ReceiptBar
+
         session = self.session
+        self.query_one(ReceiptBar).put_away()
         folder = str(self.chain.folder)
         run_id = await self.chain.host.start(
             session.plan_path, inputs=session.inputs, run_id=None, working_folder=folder

@@ -10,19 +10,21 @@ from textual.app import ComposeResult
 from textual.containers import Vertical
 from textual.widgets import DataTable
 
+from stepchain_tui.run.spending import UNKNOWN, spent
+from stepchain_tui.run.state import Usage
 from stepchain_tui.store.base import AbstractStore
 from stepchain_tui.tui.background import Background
 from stepchain_tui.tui.glyphs import UNICODE, Glyphs
 from stepchain_tui.tui.queries import Lines, failure_text, text_lines
-from stepchain_tui.tui.text import duration, moment, one_line
+from stepchain_tui.tui.text import count, duration, moment, one_line
 from stepchain_tui.tui.views import StepDetail, TryRow
 from stepchain_tui.tui.widgets.log_view import LogView, Place
 from stepchain_tui.tui.widgets.text_view import TextView
 
 ITEM_LINES = 5_000
 """Lines of one item's log that are shown: the newest."""
-_COLUMNS = ("n", "status", "started", "took", "error")
-_WITH_ITEM = ("n", "item", "status", "started", "took", "error")
+_TALK_COLUMNS = ((60, "tokens"), (60, "cost"), (90, "model"), (90, "ended"))
+"""What is told of attempts that asked a model, and the cells of room that it needs."""
 
 
 class TriesPane(Background, Vertical):
@@ -42,7 +44,8 @@ class TriesPane(Background, Vertical):
         self.run_id = ""
         self._detail: StepDetail | None = None
         self._shown: list[tuple[str, ...]] = []
-        self._columns: tuple[str, ...] = _COLUMNS
+        self._columns: tuple[str, ...] = ()
+        self._now: datetime | None = None
 
     def compose(self) -> ComposeResult:
         """The table, the error and the log of the selected attempt."""
@@ -64,8 +67,10 @@ class TriesPane(Background, Vertical):
     def show(self, run_id: str, detail: StepDetail, now: datetime) -> None:
         """Show the attempts of a step; the cursor stays where it is while the step is the same."""
         same_step = self._detail is not None and self._detail.step_id == detail.step_id and self.run_id == run_id
-        self.run_id, self._detail = run_id, detail
-        self._columns = _WITH_ITEM if any(row.item is not None for row in detail.rows) else _COLUMNS
+        self.run_id, self._detail, self._now = run_id, detail, now
+        columns = self._columns_of(detail)
+        same_step = same_step and columns == self._columns
+        self._columns = columns
         cells = [self._cells(row, now) for row in detail.rows]
         if cells == self._shown and same_step:
             return
@@ -83,18 +88,33 @@ class TriesPane(Background, Vertical):
             table.move_cursor(row=min(len(cells) - 1, row + grown if row else 0))
         self._show_selected()
 
+    def on_resize(self) -> None:
+        """Show the columns that there is room for."""
+        if self._detail is not None and self._now is not None and self._columns_of(self._detail) != self._columns:
+            self.show(self.run_id, self._detail, self._now)
+
+    def _columns_of(self, detail: StepDetail) -> tuple[str, ...]:
+        item = ("item",) if any(row.item is not None for row in detail.rows) else ()
+        room = self.size.width
+        talk = tuple(name for wanted, name in _TALK_COLUMNS if detail.talks and room >= wanted)
+        return ("n", *item, "status", "started", "took", *talk, "error")
+
     def _cells(self, row: TryRow, now: datetime) -> tuple[str, ...]:
         took = "..." if row.finished_at is None else duration((row.finished_at - row.started_at).total_seconds())
         error = f"{row.error.error_type.replace('_', ' ')}: {row.error.message}" if row.error else row.reason
-        item = () if self._columns is _COLUMNS else ("" if row.item is None else str(row.item),)
-        return (
-            str(row.n),
-            *item,
-            self.glyphs.label(row.status),
-            moment(row.started_at, now),
-            took,
-            one_line(error, 300),
-        )
+        texts = {
+            "n": str(row.n),
+            "item": "" if row.item is None else str(row.item),
+            "status": self.glyphs.label(row.status),
+            "started": moment(row.started_at, now),
+            "took": took,
+            "tokens": _tokens(row.usage),
+            "cost": spent(row.usage) if row.usage is not None else "",
+            "model": one_line(row.model, 30),
+            "ended": one_line(row.finish.replace("_", " "), 20),
+            "error": one_line(error, 300),
+        }
+        return tuple(texts[column] for column in self._columns)
 
     @on(DataTable.RowHighlighted, "#tries")
     def _row_changed(self, event: DataTable.RowHighlighted) -> None:
@@ -133,6 +153,15 @@ class TriesPane(Background, Vertical):
             return text_lines("\n".join(line.text.replace("\n", " ") for line in lines))
 
         self.query_one("#item-log", TextView).show(await self.chain.library.ask(question), "no lines")
+
+
+def _tokens(usage: Usage | None) -> str:
+    if usage is None:
+        return ""
+    known = usage.input_tokens + usage.output_tokens
+    if usage.unknown_turns:
+        return f"{count(known)}+{UNKNOWN}" if known else UNKNOWN
+    return count(known)
 
 
 def error_lines(row: TryRow) -> Lines:
