@@ -52,7 +52,8 @@ def plan_command(
     with 2. The question to the model is a run: it is in the history, with its tokens.
     """
     from stepchain_tui.cli.user_settings import user_settings
-    from stepchain_tui.engine.decomposing import require_model, usual_tools
+    from stepchain_tui.engine.asking import require_model
+    from stepchain_tui.engine.tools_at_hand import usual_tools
 
     path = _target(file, force)
     settings = user_settings()
@@ -89,7 +90,8 @@ class _Order:
 
     async def begin(self, service: EngineService) -> RunHandle:
         """Start the run that asks the model."""
-        from stepchain_tui.engine.decomposing import decomposition_source, told_tools
+        from stepchain_tui.engine.decomposing import decomposition_source
+        from stepchain_tui.engine.tools_at_hand import told_tools
 
         tools = await told_tools(service.engine, self.tools, self.folder, self.settings, connect=self.connect)
         source = decomposition_source(

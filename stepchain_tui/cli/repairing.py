@@ -126,7 +126,7 @@ class _Order:
     def carry_out_try(self, proposal: Proposal) -> dict[str, Any]:
         """Carry the patched step out in a run of its own and return how it ended."""
         from stepchain_tui.cli.text import clean_line, say, to_type
-        from stepchain_tui.engine.repairing import outcome_of_try, try_source
+        from stepchain_tui.engine.repair_tries import outcome_of_try, try_source
 
         if not self.as_json:
             say(f"trying {clean_line(self.step)} as it would be: it really runs, once")
@@ -183,7 +183,7 @@ class _Order:
         from stepchain_tui.cli.stores import read_run
         from stepchain_tui.cli.user_settings import user_settings
         from stepchain_tui.core.values import encode_json
-        from stepchain_tui.engine.decomposing import require_model
+        from stepchain_tui.engine.asking import require_model
         from stepchain_tui.engine.repairing import model_for
         from stepchain_tui.plan import Plan, plan_from_json
 

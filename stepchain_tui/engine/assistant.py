@@ -12,23 +12,18 @@ from typing import Any
 
 from stepchain_tui.core.errors import UsageError
 from stepchain_tui.core.values import encode_json
-from stepchain_tui.engine.decomposing import (
-    decomposition_of,
-    decomposition_source,
-    require_model,
-    told_tools,
-    usual_tools,
-)
+from stepchain_tui.engine.asking import require_model
+from stepchain_tui.engine.decomposing import decomposition_of, decomposition_source
+from stepchain_tui.engine.repair_tries import outcome_of_try, try_source
 from stepchain_tui.engine.repairing import (
     asking_source,
     model_for,
-    outcome_of_try,
     proposal_of,
     propose_by_rules,
-    try_source,
 )
 from stepchain_tui.engine.runs import RunHandle
 from stepchain_tui.engine.service import Answer, EngineService
+from stepchain_tui.engine.tools_at_hand import told_tools, usual_tools
 from stepchain_tui.llm.decomposer import MAX_STEPS
 from stepchain_tui.plan import plan_from_json
 

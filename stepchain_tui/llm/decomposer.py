@@ -8,18 +8,18 @@ nothing of it is ever begun without a person.
 from __future__ import annotations
 
 import json
-import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path, PurePath
+from pathlib import Path
 from typing import Any
 
 from stepchain_tui.core.errors import UsageError
-from stepchain_tui.llm.plan_language import FORBIDDEN_PLAN_KEYS, FORBIDDEN_STEP_KEYS, language
+from stepchain_tui.llm.plan_language import language
 from stepchain_tui.llm.plan_yaml import plan_yaml
-from stepchain_tui.plan import ACTION_KEYS, Problem, function_location
+from stepchain_tui.llm.strangers import stranger_mistakes
+from stepchain_tui.plan import ACTION_KEYS, Problem
 from stepchain_tui.plan.check_subplans import subplan_mistakes
-from stepchain_tui.plan.problems import Location, Mistake, path_text
+from stepchain_tui.plan.problems import Mistake, path_text
 from stepchain_tui.plan.reading import read_plan
 from stepchain_tui.run.failures import AttemptError
 from stepchain_tui.run.status import ErrorType
@@ -34,8 +34,6 @@ _LARGEST_SCHEMA = 2_000
 """Characters of a tool's schema that a model is told."""
 _LARGEST_ANSWER = 1_000_000
 _SHOWN = 100
-_HIDDEN = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff]")
-"""Characters that a terminal may obey, or that hide others."""
 
 SYSTEM = """You write plans for StepChain, a program that carries out steps. You are given a goal and the tools at \
 hand. Answer with one JSON object, the plan, and nothing else. Use as few steps as do the work well, each with one \
@@ -278,83 +276,6 @@ def _beginning(kind: str, value: Any) -> str:
         value = " ".join(str(word) for word in value)
     text = " ".join(str(value).split())
     return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}..."
-
-
-def stranger_mistakes(plan: Mapping[str, Any], folder: Path) -> Iterator[Mistake]:
-    """Yield what no stranger may write into a plan: what starts programs, names secrets, leaves the plan's folder.
-
-    Neither may a stranger write what a person who reads the plan would not see.
-    """
-    yield from _hiding((), plan)
-    for key in plan:
-        if key in FORBIDDEN_PLAN_KEYS:
-            yield Mistake((str(key),), f"'{key}' is for a person to write", on_key=True)
-    agents = plan.get("agents")
-    for name, agent in agents.items() if isinstance(agents, Mapping) else ():
-        yield from _leaving(("agents", name), agent, folder, "function")
-        if isinstance(agent, Mapping):
-            yield from _tools(("agents", name, "tools"), agent.get("tools"), folder)
-    for place, step in enumerate(_list(plan.get("steps"))):
-        if not isinstance(step, Mapping):
-            continue
-        here: Location = ("steps", place)
-        for key in step:
-            if key in FORBIDDEN_STEP_KEYS:
-                yield Mistake((*here, str(key)), f"'{key}' is for a person to write", on_key=True)
-        yield from _leaving((*here, "function"), step.get("function"), folder, "function")
-        yield from _leaving((*here, "agent"), step.get("agent"), folder, "function")
-        yield from _leaving((*here, "plan"), step.get("plan"), folder, "path")
-        yield from _leaving((*here, "cwd"), step.get("cwd"), folder, "path")
-        request = step.get("http")
-        if isinstance(request, Mapping):
-            yield from _leaving((*here, "http", "save_to"), request.get("save_to"), folder, "path")
-        yield from _tools((*here, "tools"), step.get("tools"), folder)
-
-
-def _hiding(where: Location, value: Any) -> Iterator[Mistake]:
-    if isinstance(value, str):
-        if _HIDDEN.search(value):
-            yield Mistake(where, "it holds characters that hide, or turn text around")
-    elif isinstance(value, Mapping):
-        for key, item in value.items():
-            yield from _hiding((*where, str(key)), item)
-    else:
-        for place, item in enumerate(_list(value)):
-            yield from _hiding((*where, place), item)
-
-
-def _tools(here: Location, entries: Any, folder: Path) -> Iterator[Mistake]:
-    for place, entry in enumerate(_list(entries)):
-        if isinstance(entry, Mapping) and "type" in entry:
-            if entry["type"] == "mcp":
-                yield Mistake((*here, place), "a server by its address is for a person to write")
-            continue
-        function = entry.get("function") if isinstance(entry, Mapping) else entry
-        yield from _leaving((*here, place), function, folder, "function")
-
-
-def _leaving(where: Location, written: Any, folder: Path, kind: str) -> Iterator[Mistake]:
-    """Yield the mistake of a file that lies outside of the plan's folder."""
-    if not isinstance(written, str) or "{{" in written or not written:
-        return
-    path = written
-    if kind == "function":
-        if ":" not in written:
-            return
-        try:
-            location = function_location(written, folder)
-        except UsageError:
-            return
-        if location.kind != "file":
-            return
-        path = location.source
-    try:
-        inside = (folder / PurePath(path).as_posix()).resolve().is_relative_to(folder.resolve())
-        inside = inside and not path.startswith("~")
-    except (OSError, ValueError, RuntimeError):
-        inside = False
-    if not inside:
-        yield Mistake(where, f"'{written[:_SHOWN]}' leaves the plan's folder")
 
 
 def _list(value: Any) -> list[Any]:

@@ -16,8 +16,8 @@ from typing import Any
 import msgspec
 
 from stepchain_tui.core.errors import StepChainError, UsageError
-from stepchain_tui.llm.decomposer import stranger_mistakes
 from stepchain_tui.llm.plan_language import FORBIDDEN_STEP_KEYS, language
+from stepchain_tui.llm.strangers import stranger_mistakes
 from stepchain_tui.plan import (
     ACTION_KEYS,
     Problem,

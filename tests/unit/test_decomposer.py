@@ -12,7 +12,9 @@ import pytest
 
 from stepchain_tui.core.errors import PlanError, UsageError
 from stepchain_tui.core.settings import Settings
-from stepchain_tui.engine.decomposing import TaskDecomposer, decompose, require_model, told_tools, tools_at_hand
+from stepchain_tui.engine.asking import require_model
+from stepchain_tui.engine.decomposing import TaskDecomposer, decompose
+from stepchain_tui.engine.tools_at_hand import told_tools, tools_at_hand
 from stepchain_tui.llm.decomposer import draft_of, question, read_answer, review
 from stepchain_tui.llm.plan_language import (
     EXAMPLE,

@@ -9,14 +9,13 @@ from typing import Any
 import pytest
 
 from stepchain_tui.core.errors import CommandRefusedError
+from stepchain_tui.engine.repair_tries import outcome_of_try, try_source
 from stepchain_tui.engine.repairing import (
     Proposal,
     asking_source,
     edit_arguments,
-    outcome_of_try,
     proposal_of,
     propose_by_rules,
-    try_source,
 )
 from stepchain_tui.llm.plan_repair import Edit, patch_of, question
 from stepchain_tui.plan import parse_plan
