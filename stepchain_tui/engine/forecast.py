@@ -6,7 +6,7 @@ Nothing is guessed from a plan's text: a step that never ran is told as unknown.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Container, Iterable
+from collections.abc import Container, Iterable, Mapping
 from typing import Any
 
 import msgspec
@@ -94,21 +94,33 @@ class Forecast(msgspec.Struct, frozen=True, kw_only=True):
         return found
 
 
-async def forecast(store: AbstractStore, source: RunSource, *, only: Container[str] | None = None) -> Forecast:
+async def forecast(
+    store: AbstractStore,
+    source: RunSource,
+    *,
+    only: Container[str] | None = None,
+    of_run: tuple[str, Mapping[str, Usage]] | None = None,
+) -> Forecast:
     """Return what a run of a plan will probably take.
 
     Args:
         store: Where its earlier runs are; those of the same file count, for a plan without one those of the same goal.
         source: The plan.
         only: Ids of the steps that will be carried out, where it is not all of them.
+        of_run: The run that goes on, if it is one, with what its results took, see `took_by_step`: that counts too.
     """
     outlines = {outline.id: outline for outline in source.outlines()}
     made: dict[str, list[Usage]] = defaultdict(list)
     wanted = _asking(source, outlines.keys(), only)
     runs = await _earlier(store, source) if wanted else []
+    took: list[Mapping[str, Usage]] = []
+    if of_run is not None:
+        runs = [run_id for run_id in runs if run_id != of_run[0]]
+        took += [of_run[1]] if of_run[1] else []
     for run_id in runs:
-        state = await store.load_state(run_id)
-        for step_id, usage in _usage_by_step(state, outlines.keys()).items():
+        took.append(took_by_step(await store.load_state(run_id)))
+    for one in took:
+        for step_id, usage in _by_known_step(one, outlines.keys()).items():
             made[step_id].append(usage)
     steps = tuple(_step(step_id, made.get(step_id, [])) for step_id in outlines if step_id in wanted)
     tokens = Range.total(step.tokens for step in steps if step.tokens is not None)
@@ -117,7 +129,7 @@ async def forecast(store: AbstractStore, source: RunSource, *, only: Container[s
     written = source.plan.budget
     budget = Limits(written.usd, written.tokens) if written is not None else Limits()
     return Forecast(
-        runs=len(runs),
+        runs=len(took),
         steps=steps,
         tokens=tokens,
         usd=usd,
@@ -127,7 +139,9 @@ async def forecast(store: AbstractStore, source: RunSource, *, only: Container[s
     )
 
 
-async def forecast_of_rest(store: AbstractStore, state: RunState, source: RunSource, only: Container[str]) -> Forecast:
+async def forecast_of_rest(
+    store: AbstractStore, state: RunState, source: RunSource, only: Container[str], took: Mapping[str, Usage]
+) -> Forecast:
     """Return what is left of a run will probably take, held against what its budget leaves.
 
     Args:
@@ -135,8 +149,9 @@ async def forecast_of_rest(store: AbstractStore, state: RunState, source: RunSou
         state: The run.
         source: What it is made from.
         only: Ids of the steps that will be carried out.
+        took: What the results of the run took before anything of it was made pending again.
     """
-    found = await forecast(store, source, only=only)
+    found = await forecast(store, source, only=only, of_run=(state.run_id, took))
     limits, usage = run_limits(state), state.usage
     left = Limits(
         None if limits.usd is None else max(0.0, limits.usd - usage.cost),
@@ -170,17 +185,24 @@ async def _earlier(store: AbstractStore, source: RunSource) -> list[str]:
     return [run.run_id for run in told if run.last_seq <= _LONGEST][:LAST_RUNS]
 
 
-def _usage_by_step(state: RunState, known: Container[str]) -> dict[str, Usage]:
-    """Return what the results of a run took, by the steps that a plan has now."""
+def took_by_step(state: RunState) -> dict[str, Usage]:
+    """Return what the results of a run took, by step; those that it took over from elsewhere are not among them."""
+    return {
+        step.id: step.spent
+        for step in state.steps.values()
+        if step.done and step.spent is not None and step.spent.turns
+    }
+
+
+def _by_known_step(took: Mapping[str, Usage], known: Container[str]) -> dict[str, Usage]:
+    """Return the same by the steps that a plan has: a part of a map of plans counts as that map."""
     found: dict[str, Usage] = {}
-    for step in state.steps.values():
-        if not step.done or step.spent is None or not step.spent.turns:
-            continue
-        step_id = step.id
+    for part, usage in took.items():
+        step_id = part
         while step_id and step_id not in known:
             step_id = split_id(parent_path(step_id))[0]
         if step_id:
-            found.setdefault(step_id, Usage()).include(step.spent)
+            found.setdefault(step_id, Usage()).include(usage)
     return found
 
 

@@ -13,7 +13,7 @@ from stepchain_tui.core.errors import CommandRefusedError
 from stepchain_tui.engine.attempts import what_after_interruption
 from stepchain_tui.engine.control import apply_command
 from stepchain_tui.engine.driver import Driver
-from stepchain_tui.engine.forecast import forecast_of_rest
+from stepchain_tui.engine.forecast import forecast_of_rest, took_by_step
 from stepchain_tui.engine.fork import create, fork
 from stepchain_tui.engine.graph import graph_of
 from stepchain_tui.engine.receipt import Decision, Receipt, ReceiptLine, planned, seconds_of, tokens_of
@@ -79,6 +79,7 @@ class Rehearsal:
         self._state = state
         self._owned = owned
         self._before = {step.id: step.status for step in state.steps.values()}
+        self._took = took_by_step(state)
         self._journal = Journal(state.run_id, state, self._recorder, core.clock)
         if died:
             record_death(self._journal)
@@ -89,7 +90,8 @@ class Rehearsal:
         known = self._state.steps
         if not any(step_id in known and known[step_id].outline.kind in _MAY_ASK_MODELS for step_id in runs):
             return receipt
-        return receipt.with_forecast(await forecast_of_rest(self._core.store, self._state, self._source(), runs))
+        found = await forecast_of_rest(self._core.store, self._state, self._source(), runs, self._took)
+        return receipt.with_forecast(found)
 
     def resume(self, source: RunSource | None = None, *, fresh: bool = False) -> Receipt:
         """Return the receipt of going on with the run, with another plan if `source` is given.

@@ -124,6 +124,17 @@ async def test_a_receipt_tells_what_is_not_spent_again_and_what_is_expected(
         assert Receipt.from_json(json.loads(json.dumps(receipt.to_json()))) == receipt
 
 
+async def test_a_run_that_did_not_end_speaks_for_itself(bench_of: Any, talk: Talk, tmp_path: Path) -> None:
+    async with bench_of() as bench:
+        plan = write(
+            tmp_path, prompt("a"), {"id": "ask", "approve": "go on?", "dependencies": ["a"]}, prompt("b", "ask")
+        )
+        await run(bench, plan, "r1")
+        told = await EngineService(bench.engine).receipt("r1", "rerun", {"step": "a"})
+        assert told.forecast is not None
+        assert (told.forecast.runs, told.steps[0].tokens) == (1, 2000)
+
+
 async def test_what_was_really_run_is_told_with_what_it_took_now(bench_of: Any, talk: Talk, tmp_path: Path) -> None:
     async with bench_of() as bench:
         plan = write(tmp_path, prompt("a"), prompt("b", "a"))
