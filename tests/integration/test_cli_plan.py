@@ -51,6 +51,7 @@ def test_a_goal_becomes_a_file_that_validates_and_nothing_of_it_is_run(line, ser
     (run,) = line("runs", "--json").json
     assert (run["goal"], run["status"]) == ("plan: Greet the world", "succeeded")
     assert "Greet the world" in json.dumps(server.bodies[0])
+    assert server.bodies[0]["text"]["format"]["type"] == "json_schema"
 
 
 def test_without_a_file_the_plan_is_printed(line, server):

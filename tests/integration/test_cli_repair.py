@@ -97,3 +97,19 @@ def test_what_did_not_fail_is_not_repaired(line):
     refused = line("repair", "r1", "after", "--json")
     assert refused.code == 2
     assert "only what failed or timed out is repaired" in refused.error["error"]
+
+
+def test_no_model_is_asked_about_an_imported_run_and_nothing_of_it_is_tried(line):
+    assert line("export", "r1", "away.zip").code == 0
+    line.store = line.folder / "other.db"
+    assert line("import", "away.zip").code == 0
+    with RawModelServer() as server:
+        found = line("repair", "r1", "count", env=server.environment())
+        asked = server.bodies
+    assert found.code == 0
+    assert "proposed by a rule" in found.err
+    assert asked == []
+    refused = line("repair", "r1", "count", "--rules", "--try")
+    assert refused.code == 2
+    assert "was imported" in refused.err
+    assert not (line.folder / "calls.txt").exists()
