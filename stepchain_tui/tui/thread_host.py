@@ -159,9 +159,10 @@ class ThreadHost:
         return engine
 
     async def _service(self) -> Any:
+        await self.open()
+        # Only now: two threads that import parts of the engine at once would find half of it.
         from stepchain_tui.engine.service import EngineService
 
-        await self.open()
         assert self._engine is not None
         return EngineService(self._engine)
 

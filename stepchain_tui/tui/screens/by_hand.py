@@ -97,6 +97,7 @@ class ValueEditor(Dialog[Given]):
         with Vertical(classes="box value") as box:
             box.border_title = Content(self._question).markup
             no = f"ctrl+n: {self._refuse}  " if self._refuse else ""
+            no = f"ctrl+r: {self._always}  {no}" if self._always else no
             box.border_subtitle = Content(f"ctrl+s: {self._accept if no else 'take'}  {no}esc: leave").markup
             yield Static(visible_text(self._text), markup=False, classes="text")
             area = TextArea.code_editor(self._value, theme="css", tab_behavior="indent", show_line_numbers=False)
@@ -113,7 +114,8 @@ class ValueEditor(Dialog[Given]):
                     yield Button(Content(f"{self._always} [ctrl+r]"), id="always", compact=True)
                 if self._refuse:
                     yield Button(Content(f"{self._refuse} [ctrl+n]"), id="refuse", variant="error", compact=True)
-                yield Button(Content("leave [esc]"), id="leave", compact=True)
+                if not self._always:  # there is no room for a fourth in a narrow terminal, and esc is told below
+                    yield Button(Content("leave [esc]"), id="leave", compact=True)
 
     def on_mount(self) -> None:
         """Take as much room as the value needs."""

@@ -35,6 +35,8 @@ from stepchain_tui.tui.widgets.status_line import StatusLine
 from stepchain_tui.tui.widgets.step_pane import StepPane
 from stepchain_tui.tui.widgets.timeline import Timeline
 
+FORECAST_SECONDS = 0.5
+"""How long after a plan is painted the engine is asked what a run will take: it gets warm first."""
 TICK_SECONDS = 0.25
 """How often clocks on the screen go on."""
 
@@ -129,7 +131,7 @@ class RunScreen(RunByHandActions, RunPaneActions, ActionScreen):
             self.do_run_start()
             return
         if TALKS & set(plan.kinds.values()):
-            self.background("forecast", self.show_forecast)
+            self.set_timer(FORECAST_SECONDS, partial(self.background, "forecast", self.show_forecast))
 
     def take_plan(self, plan: PlanPreview) -> None:
         """Show a plan that has not run."""

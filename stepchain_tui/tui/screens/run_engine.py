@@ -52,6 +52,8 @@ class RunEngineActions(Background):
         from stepchain_tui.tui.forecasts import forecast_line
         from stepchain_tui.tui.widgets.receipt_bar import ReceiptBar
 
+        if self.session.run_id:
+            return
         found = await self.chain.host.forecast(self.session.plan_path, str(self.chain.folder))
         text = forecast_line(found, self.chain.glyphs.dot)
         if text and not self.session.run_id:
