@@ -33,7 +33,7 @@ _NOT_FOUND = 127
 _NOT_DEFINED = re.compile(r"name '(\w+)' is not defined")
 _MISSING = re.compile(r"^\{\{ ?(?P<expression>.*?) ?\}\}: .*? has no (?:key|step|input)[^']*'(?P<name>\w+)'", re.DOTALL)
 _MEANT = re.compile(r"did you mean '([^']+)'\?")
-_NO_ARGUMENT = re.compile(r"(?:no parameter|^|; |: )'(\w+)'(?: is no argument|$|;| and| needs)")
+_NO_ARGUMENT = re.compile(r"no parameter '(\w+)'|'(\w+)' is no argument")
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,9 +153,11 @@ def _arguments(case: Case) -> Advice | None:
 def _told_argument(case: Case, given: list[str]) -> Advice | None:
     """Return the repair that a server's own words tell, where its tool's arguments are not known here."""
     meant, wrong = _MEANT.search(case.error.hint), _NO_ARGUMENT.search(case.error.message)
-    if meant is None or wrong is None or wrong.group(1) not in given or meant.group(1) in given:
+    if meant is None or wrong is None:
         return None
-    old, new = wrong.group(1), meant.group(1)
+    old, new = wrong.group(1) or wrong.group(2), meant.group(1)
+    if old not in given or new in given:
+        return None
     return Advice(
         (Edit(action="rename", key=f"args.{old}", value=new),), f"The tool names its argument '{new}', not '{old}'."
     )

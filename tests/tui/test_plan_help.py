@@ -155,7 +155,9 @@ async def test_without_a_model_the_rules_propose_and_leaving_changes_nothing(des
         run = await failed_run(person)
         await person.press("d")
         await person.opened(RepairScreen)
-        await person.sees("Proposed by a rule, without a model", "No model can be asked: OPENAI_API_KEY", '{text: "one two"}')
+        await person.sees(
+            "Proposed by a rule, without a model", "No model can be asked: OPENAI_API_KEY", '{text: "one two"}'
+        )
         await person.press("escape")
         assert run.session.steps["count"].status == "failed"
     assert not (desk.folder / "words.py.calls").exists()

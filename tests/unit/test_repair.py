@@ -21,6 +21,7 @@ from stepchain_tui.llm.plan_repair import Edit, patch_of, question
 from stepchain_tui.plan import parse_plan
 from stepchain_tui.run import AttemptError
 from tests.support.engines import Bench, Watched
+from tests.support.mcp_servers import stdio_entry
 
 LIBRARY = """
 def parse(text: str, limit: int = 3) -> str:
@@ -84,6 +85,14 @@ async def test_an_argument_gets_the_name_that_the_function_has(bench):
 async def test_an_argument_of_a_built_in_tool_gets_its_name(bench):
     found = await by_rules(bench, 'steps:\n  - id: a\n    tool: python_code\n    args: {cod: "1"}\n')
     assert changed(found) == ['-    args: {cod: "1"}', '+    args: {code: "1"}']
+
+
+async def test_an_argument_of_a_servers_tool_gets_the_name_that_the_server_declares(bench):
+    servers = json.dumps({"odd": stdio_entry()})
+    text = f"mcp_servers: {servers}\nsteps:\n  - id: a\n    tool: odd.echo\n    args: {{mesage: hi}}\n"
+    found = await by_rules(bench, text)
+    assert changed(found) == ["-    args: {mesage: hi}", "+    args: {message: hi}"]
+    assert (await tried(bench, found))["status"] == "succeeded"
 
 
 async def test_a_missing_argument_is_named_and_nothing_is_invented(bench):
