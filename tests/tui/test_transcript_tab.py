@@ -92,6 +92,22 @@ async def test_text_is_on_the_screen_while_it_is_written_and_stands_there_once(d
             await person.sees("And more.")
 
 
+async def test_pieces_of_a_text_have_one_time_in_the_log(desk: Desk) -> None:
+    async with desk.store() as store:
+        run = ToldRun(store, "told", "ask", kind="prompt")
+        run.begins("ask")
+        await run.write()
+        await run.writes("ask", "Once upon ", "a time")
+        async with desk.app(run_id="told") as person:
+            person.run.step_pane.tab = "log"
+            await person.quiet()
+            view = person.run.step_pane.log_view
+            await person.until(lambda: view.count == 2 and view.pieces(1)[1][0] == "a time")
+            first, second = (view.pieces(place)[0][0] for place in (0, 1))
+            assert first.count(":") == 2
+            assert second == " " * len(first)
+
+
 async def test_what_is_written_in_a_rerun_is_shown_although_there_is_an_older_output(desk: Desk) -> None:
     async with desk.store() as store:
         run = ToldRun(store, "told", "ask", kind="prompt")
@@ -113,25 +129,25 @@ async def test_it_follows_until_somebody_goes_up_and_long_ones_scroll(desk: Desk
     async with desk.store() as store:
         run = ToldRun(store, "told", "ask", kind="prompt")
         run.begins("ask")
-        for turn in range(1, 300):
+        for turn in range(1, 60):
             run.turn("ask", turn, [user(f"question {turn}")], [answer(f"answer {turn}")])
         await run.write()
         async with desk.app(run_id="told") as person:
             view = await look_at_transcript(person)
-            await person.sees("answer 299")
+            await person.sees("answer 59")
             await person.press("2", "g")
             await person.sees("question 1")
             assert not view.follow
-            run.turn("ask", 300, [user("question 300")], [answer("answer 300")])
+            run.turn("ask", 60, [user("question 60")], [answer("answer 60")])
             await run.write()
-            await person.until(lambda: "answer 300" in "".join(text for text, _ in view.pieces(view.count - 2)))
-            assert "answer 300" not in person.text, "whoever reads stays where they are"
+            await person.until(lambda: "answer 60" in "".join(text for text, _ in view.pieces(view.count - 2)))
+            assert "answer 60" not in person.text, "whoever reads stays where they are"
             await person.press("f")
-            await person.sees("answer 300")
+            await person.sees("answer 60")
             await person.press("slash")
-            await person.type("answer 123")
+            await person.type("answer 23")
             await person.press("enter")
-            await person.sees("answer 123")
+            await person.sees("answer 23")
             assert not view.follow
 
 

@@ -11,6 +11,7 @@ from functools import partial
 
 from stepchain_tui.store.base import AbstractStore, LogLine
 from stepchain_tui.tui.background import Background
+from stepchain_tui.tui.live_text import PIECE
 from stepchain_tui.tui.queries import find_in_log
 from stepchain_tui.tui.text import LONGEST_LINE, shortened, visible
 from stepchain_tui.tui.widgets.following import FollowingView
@@ -18,7 +19,7 @@ from stepchain_tui.tui.widgets.line_view import Piece
 
 PAGE = 200
 PAGES = 40
-_STREAMS = {"stderr": "line--error", "engine": "line--dim"}
+_STREAMS = {"stderr": "line--error", "engine": "line--dim", "reasoning": "line--dim", "sources": "line--dim"}
 _MARKS = {"server": "server "}
 """What stands before a line of a stream that is not the step's own."""
 Place = tuple[str, str, int | None]
@@ -87,6 +88,8 @@ class LogView(Background, FollowingView):
             return [("", "")]
         line = page[place]
         head = f"{line.at.astimezone():%H:%M:%S} {_MARKS.get(line.stream, '')}"
+        if place and _goes_on(page[place - 1], line):
+            head = " " * len(head)
         return [(head, "line--dim"), (_shown(line), _STREAMS.get(line.stream, ""))]
 
     def _want(self, number: int) -> None:
@@ -158,6 +161,12 @@ class LogView(Background, FollowingView):
             return await store.read_log_page(run_id, step_id=step_id, attempt=attempt, offset=first, limit=2_000)
 
         return "\n".join(visible(line.text) for line in await self.chain.library.ask(question))
+
+
+def _goes_on(before: LogLine, line: LogLine) -> bool:
+    """Return whether a line is more of the text that the one before it is a piece of."""
+    is_text = before.stream == PIECE and line.stream in (PIECE, "text")
+    return is_text and (before.attempt, before.item) == (line.attempt, line.item)
 
 
 def _shown(line: LogLine) -> str:
