@@ -9,26 +9,15 @@ instead, once it is seen that the step still asks for the same. A kind of steps 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from pydantic_core import to_jsonable_python
-
 from stepchain_tui.core.errors import StepChainError
-from stepchain_tui.core.values import to_json_value
 from stepchain_tui.engine.body import failed
-from stepchain_tui.engine.graph import graph_of
-from stepchain_tui.engine.readiness import Verdict, decide
-from stepchain_tui.engine.recorder import Journal
 from stepchain_tui.engine.recording import Recorded, Recording
+from stepchain_tui.engine.replay_definitions import definition_changes, definition_then
 from stepchain_tui.engine.replay_differences import Change, as_details, value_changes
-from stepchain_tui.engine.revision import close_parts
-from stepchain_tui.engine.source import Definition, RunSource
 from stepchain_tui.engine.work import Ending, Result, Work
-from stepchain_tui.plan import ActionKind, TriggerRule
-from stepchain_tui.plan.hashing import HASHED_KEYS
-from stepchain_tui.plan.models import ACTION_KEYS
-from stepchain_tui.plan.shared import called_entry
+from stepchain_tui.plan import ActionKind
 from stepchain_tui.run import events as e
 from stepchain_tui.run.comparison import same_value
 from stepchain_tui.run.failures import AttemptError
@@ -42,12 +31,6 @@ if TYPE_CHECKING:
 LOG_LINES = 10_000
 """Log lines of one attempt that a replay writes again; the recording has the others."""
 _PAGE = 2_000
-_EVALUATED = frozenset(("when", "for_each", "batch", *ACTION_KEYS, "args", "system", "model", "request", "env"))
-"""Keys that say what a step does and that are really evaluated: what comes of them is compared."""
-_COMPARED = frozenset(HASHED_KEYS) - _EVALUATED
-"""Keys that say what a step does and that must be as they were."""
-_MODEL_DEFAULTS = ("temperature", "max_output_tokens", "reasoning")
-_TALKS = (ActionKind.PROMPT, ActionKind.AGENT)
 _OF_THE_ENGINE = ("seq", "run_id", "at", "step_id", "attempt", "item")
 _HINT = "Run the plan again for a new recording, or let the steps of that kind be carried out with `--live KIND`."
 
@@ -264,7 +247,7 @@ class Replay:
     def _code_changed(self, work: Work) -> bool:
         """Return whether files behind a step are there, and others than those it was recorded with."""
         recorded_hash = self._recording.state.steps[work.step.id].content_hash
-        then = _definition_then(self._recording, work.step.id)
+        then = definition_then(self._recording, work.step.id)
         definition, source, hasher = work.step.definition, self._driver.source, self._driver.core.hasher
         files = hasher.files_behind(definition, source)
         if not files or not recorded_hash or then is None or not all(path.is_file() for path in files):
@@ -314,72 +297,6 @@ class Replay:
         core.recorder.log(self._driver.run_id, line)
 
 
-def take_over_results(journal: Journal, source: RunSource) -> None:
-    """Take over, into a new replay, the results that carrying the plan out would not come to again.
-
-    They were set by hand, pinned or taken over, or the steps before them got another result since. It is done before
-    anything runs, as such a result may stand where the steps before it have none.
-    """
-    recording, state = source.recording, journal.state
-    assert recording is not None
-    rules = graph_of(recording.source, recording.state).rules
-    for step_id in list(state.steps):
-        recorded = recording.step(step_id)
-        if recorded is None or recorded.end is None or definition_changes(recording, source.definition(step_id)):
-            continue
-        if recorded.by_hand or not _follows_from_its_parents(recording, step_id, recorded, rules):
-            _take_over(journal, recording, recorded.end)
-    close_parts(journal, graph_of(source, state), "was taken over without it")
-
-
-def _follows_from_its_parents(
-    recording: Recording, step_id: str, recorded: Recorded, rules: Mapping[str, TriggerRule]
-) -> bool:
-    """Return whether a step ran, or did not, as the results of the steps before it say now."""
-    steps = recording.state.steps
-    parents = [steps[parent] for parent in steps[step_id].outline.parents if parent in steps]
-    verdict = decide(rules.get(step_id, TriggerRule.ALL_SUCCESS), parents).verdict
-    match recorded.end:
-        case e.StepBlocked():
-            return verdict is Verdict.BLOCK
-        case e.StepSkipped(cause=cause) if cause:
-            return verdict is Verdict.SKIP
-        case _:
-            return verdict is Verdict.READY
-
-
-def _take_over(journal: Journal, recording: Recording, end: Any) -> None:
-    """Record a result of the recording as one that no attempt of this run gave."""
-    step_id = end.step_id
-    match end:
-        case e.StepSucceeded():
-            made_here = f"{recording.run_id}/{step_id}" if end.attempt else ""
-            facts = {"by": end.by, "origin": end.origin or made_here, "content_hash": end.content_hash}
-            journal.emit(e.StepSucceeded, step_id=step_id, attempt=0, output=end.output, **facts)
-        case e.StepFailed() | e.StepTimedOut():
-            output = end.output if isinstance(end, e.StepFailed) else None
-            journal.emit(e.StepFailed, step_id=step_id, attempt=0, error=end.error, output=output)
-        case e.StepSkipped():
-            journal.emit(e.StepSkipped, step_id=step_id, reason=end.reason, cause=end.cause)
-        case e.StepBlocked():
-            journal.emit(e.StepBlocked, step_id=step_id, reason=end.reason, cause=end.cause)
-        case e.StepCancelled():
-            journal.emit(e.StepCancelled, step_id=step_id, reason=end.reason)
-
-
-def definition_changes(recording: Recording, definition: Definition) -> list[Change]:
-    """Return where a step says otherwise what it does than it was recorded, besides what its input shows."""
-    then = _definition_then(recording, definition.step.id)
-    return [] if then is None else value_changes(_said(then), _said(definition))
-
-
-def _definition_then(recording: Recording, step_id: str) -> Definition | None:
-    try:
-        return recording.source.definition(step_id)
-    except KeyError:
-        return None
-
-
 def _by_itself(end: Any) -> bool:
     """Return whether a step that did not run was kept from it by its condition or by other steps, and no person."""
     return isinstance(end, e.StepBlocked) or bool(end.cause) or end.reason == WHEN_IS_FALSE
@@ -417,24 +334,3 @@ def _misfit(work: Work, changes: list[Change]) -> Result:
         details=as_details(changes),
     )
     return failed(error, work.step.kind)
-
-
-def _said(definition: Definition) -> dict[str, Any]:
-    """Return what a step says of what it does besides what its input shows, as a JSON value."""
-    step, plan = definition.step, definition.plan
-    found: dict[str, Any] = step.model_dump(
-        mode="json",
-        include=set(_COMPARED),
-        exclude_unset=True,
-        exclude_none=True,
-        by_alias=True,
-        fallback=to_json_value,
-    )
-    if step.kind in _TALKS:
-        for key in _MODEL_DEFAULTS:
-            if found.get(key) is None and (value := getattr(plan.defaults, key, None)) is not None:
-                found[key] = to_json_value(value)
-    entry = called_entry(step, plan)
-    if entry is not None:
-        found["entry"] = to_jsonable_python(entry, by_alias=True, exclude_none=True, fallback=to_json_value)
-    return found

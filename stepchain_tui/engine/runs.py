@@ -18,7 +18,7 @@ from stepchain_tui.engine.driver import Driver
 from stepchain_tui.engine.fork import create
 from stepchain_tui.engine.recorder import Journal, Listener, Recorder
 from stepchain_tui.engine.recording import go_on_replaying, recording_of_replay
-from stepchain_tui.engine.replaying import take_over_results
+from stepchain_tui.engine.replay_results import take_over_results
 from stepchain_tui.engine.revival import go_on, source_at_rest
 from stepchain_tui.engine.source import RunSource
 from stepchain_tui.engine.steering import refusal
