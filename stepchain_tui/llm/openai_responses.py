@@ -10,7 +10,9 @@ long as all the rest. So the request goes through the package's general `post`, 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
+from collections.abc import AsyncIterator
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
@@ -29,6 +31,8 @@ if TYPE_CHECKING:
 
 CONNECT_TIMEOUT = 30.0
 """Seconds for a connection to be made."""
+END_TIMEOUT = 0.1
+"""Seconds that a server has to end a stream after the answer's end."""
 
 
 class OpenAIResponses:
@@ -93,9 +97,13 @@ class OpenAIResponses:
             )
             request_id = str(stream.response.headers.get("x-request-id") or "")
             async with stream:
-                async for event in stream:
-                    if heard.take(event):
-                        break
+                events = aiter(stream)
+                try:
+                    async for event in events:
+                        if heard.take(event):
+                            break
+                finally:
+                    await _finish(events)
             return self._judge(heard, request, request_id)
         except AttemptError as error:
             if request_id:
@@ -215,6 +223,20 @@ class OpenAIResponses:
             hint=hints.get(error_type, f"A later try may work; if not, check {self.choice.base_url}."),
             details={"model": self.choice.name, **({"partial_text": text} if text else {})},
         )
+
+
+async def _finish(events: AsyncIterator[object]) -> None:
+    """Read a stream to its end, so that its connection can be used again, or end it where it has none.
+
+    The package's generators stand inside one another. Left alone in the middle, each would be ended by the garbage
+    collector, in any order and from any thread; a timeout ends them from the inside out.
+    """
+    import openai
+
+    with contextlib.suppress(TimeoutError, openai.OpenAIError, ValueError):
+        async with asyncio.timeout(END_TIMEOUT):
+            async for _ in events:
+                pass
 
 
 def _asks_approval(items: list[dict[str, Any]]) -> bool:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import sys
 import threading
 import warnings
 from dataclasses import replace
@@ -379,6 +381,41 @@ async def test_a_refusal_is_an_answer_and_says_so(server, make):
     server.answers(brings(message_item("", refusal="I will not.")))
     answered = await make().ask()
     assert (answered.text, answered.refused, answered.finish_reason) == ("I will not.", True, "refusal")
+
+
+async def generators_of(asked: Asked, **fields: Any) -> list[Any]:
+    """Return the async generators that a question left open."""
+    made: list[Any] = []
+    before = sys.get_asyncgen_hooks()
+    sys.set_asyncgen_hooks(firstiter=made.append, finalizer=before.finalizer)
+    try:
+        with contextlib.suppress(AttemptError):
+            await asked.ask(**fields)
+    finally:
+        sys.set_asyncgen_hooks(*before)
+    assert made
+    return [one for one in made if one.ag_frame is not None]
+
+
+@pytest.mark.parametrize("after", [(), (delta("late"),), (threading.Event(),)])
+async def test_nothing_of_a_stream_is_left_to_the_garbage_collector(server, make, after):
+    server.answers(answer(*events_of(message_item("fine")), *after))
+    assert await generators_of(make()) == []
+
+
+async def test_a_server_that_does_not_end_its_stream_does_not_hold_the_answer_up(server, make):
+    server.answers(answer(*events_of(message_item("fine")), threading.Event()))
+    answered = await asyncio.wait_for(make().ask(), 10)
+    assert answered.text == "fine"
+    assert await asyncio.to_thread(server.hung_up.wait, 4)
+
+
+async def test_one_connection_serves_one_question_after_the_other(server, make):
+    server.answers(text("fine"))
+    asked = make()
+    for _ in range(3):
+        await asked.ask()
+    assert len({request.client for request in server.requests}) == 1
 
 
 # --- what goes wrong

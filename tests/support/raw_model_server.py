@@ -27,11 +27,13 @@ class Request:
         body: Its JSON.
         headers: By name in small letters.
         path: Its path.
+        client: The address that it came from: one for each connection.
     """
 
     body: dict[str, Any]
     headers: dict[str, str]
     path: str
+    client: tuple[str, int]
 
 
 class RawModelServer:
@@ -152,7 +154,7 @@ class _Handler(BaseHTTPRequestHandler):
     def do_POST(self) -> None:
         body = self.rfile.read(int(self.headers.get("content-length", "0")))
         headers = {name.lower(): value for name, value in self.headers.items()}
-        given = self.server.owner.answer(Request(json.loads(body or b"{}"), headers, self.path))
+        given = self.server.owner.answer(Request(json.loads(body or b"{}"), headers, self.path, self.client_address))
         self.send_response(given.status)
         self.send_header("Content-Type", given.kind)
         for name, value in given.headers.items():
