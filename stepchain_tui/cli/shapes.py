@@ -148,5 +148,11 @@ def summary_record(run: RunSummary) -> Record:
         "steps_total": run.steps_total,
         "steps_done": run.steps_done,
         "steps_failed": run.steps_failed,
-        "usage": {"input_tokens": run.input_tokens or None, "output_tokens": run.output_tokens or None},
+        "usage": {
+            "turns": run.turns,
+            "input_tokens": run.input_tokens or None,
+            "output_tokens": run.output_tokens or None,
+            "cost": round(run.cost, 10) if run.cost_is_known else None,
+            "unpriced_turns": run.unpriced_turns,
+        },
     }

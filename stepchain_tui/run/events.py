@@ -264,7 +264,8 @@ class StepWaiting(_StepBase, frozen=True, kw_only=True, omit_defaults=True, tag=
         attempt: The attempt that waits, None for a wait before it.
         item: Index of the map's item that waits, or None.
         place: For a breakpoint the side of the step it is on: `before` or `after`.
-        input: For a breakpoint before a step: what the step would get. For a tool call: `{"tool", "arguments"}`.
+        input: For a breakpoint before a step: what the step would get. For a tool call: `{"tool", "arguments"}`. For a
+            budget: `{scope, scope_id, unit, limit, spent, needed, model, provider, models}`.
         call_id: For a tool call: which call of the attempt it is.
         content_hash: For a tool call: the hash of what the step does, which the answer is for.
         tool_key: For a tool call: which tool it is; empty where an answer cannot be remembered.

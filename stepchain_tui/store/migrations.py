@@ -221,11 +221,27 @@ def records_of_tools(connection: sqlite3.Connection) -> None:
     store_tools(connection.cursor(), rows)
 
 
+_SPENDING = """
+CREATE TABLE spending (
+    run INTEGER PRIMARY KEY,
+    turns INTEGER NOT NULL,
+    cost REAL NOT NULL,
+    unpriced_turns INTEGER NOT NULL
+);
+"""
+
+
+def what_runs_have_spent(connection: sqlite3.Connection) -> None:
+    """Create the table of what asking models cost; of runs that are there already the prices are not known."""
+    run_script(connection, _SPENDING)
+
+
 MIGRATIONS: list[Callable[[sqlite3.Connection], None]] = [
     the_first_tables,
     a_cache_and_breakers,
     marks_of_imported_runs,
     records_of_tools,
+    what_runs_have_spent,
 ]
 """Every migration ever shipped, in order; entries are never changed, only added."""
 
@@ -245,6 +261,7 @@ _LATER_TABLES: list[tuple[str, ...]] = [
         "NULL AS seconds, NULL AS cpu_seconds, NULL AS cpu_wall_seconds, NULL AS last_called_at, "
         "NULL AS last_error WHERE 0",
     ),
+    ("CREATE TEMP VIEW spending AS SELECT NULL AS run, 0 AS turns, 0.0 AS cost, 0 AS unpriced_turns WHERE 0",),
 ]
 """For each migration, what stands for it while a file that has not had it is only read."""
 

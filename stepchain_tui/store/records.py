@@ -44,7 +44,9 @@ class RunSummary(msgspec.Struct, frozen=True, kw_only=True):
 
     `status` is the stored one; `owner_alive` tells whether a living engine holds the run, None where it does not
     matter. `shown_status` is what every reader shows. `steps_done` counts the steps that ended, however they did;
-    `steps_failed` those of them that failed or timed out. `imported` is the mark of a run that came from elsewhere.
+    `steps_failed` those of them that failed or timed out. `cost` is in US dollars, of those of the `turns` of models
+    whose price is known; runs of before prices were kept have tokens and no turns. `imported` is the mark of a run that
+    came from elsewhere.
     """
 
     run_id: str
@@ -59,6 +61,9 @@ class RunSummary(msgspec.Struct, frozen=True, kw_only=True):
     steps_failed: int = 0
     input_tokens: int = 0
     output_tokens: int = 0
+    turns: int = 0
+    cost: float = 0.0
+    unpriced_turns: int = 0
     last_seq: int = 0
     reason: str = ""
     parent_run_id: str | None = None
@@ -66,6 +71,13 @@ class RunSummary(msgspec.Struct, frozen=True, kw_only=True):
     owner: OwnerRecord | None = None
     owner_alive: bool | None = None
     imported: ImportMark | None = None
+
+    @property
+    def cost_is_known(self) -> bool:
+        """Whether `cost` is that of at least one answer, or nobody was asked."""
+        if not self.turns:
+            return not self.input_tokens + self.output_tokens
+        return self.unpriced_turns < self.turns
 
     @property
     def could_be_live(self) -> bool:

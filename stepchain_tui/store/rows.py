@@ -31,8 +31,9 @@ STREAMS: dict[str, int | str] = {"stdout": 0, "stderr": 1, "text": 2, "engine": 
 """Stream -> how it is stored; a piece of streamed text whose line is not over has its name."""
 STREAM_NAMES = {number: name for name, number in STREAMS.items()}
 
-RunRow = tuple[str, str, int | None, int | None, int, int, int, int, int, int]
-"""status reason started_at finished_at steps_total steps_done steps_failed input_tokens output_tokens last_seq"""
+RunRow = tuple[str, str, int | None, int | None, int, int, int, int, int, int, int, float, int]
+"""status reason started_at finished_at steps_total steps_done steps_failed input_tokens output_tokens last_seq, and, as
+rows of a table of their own, turns cost unpriced_turns"""
 NewRun = tuple[str, str, int, str | None, str | None]
 """goal plan_path created_at parent_run_id parent_step_id"""
 StepRow = tuple[int, str, str, str, int, str | None, str, int | None, int | None]
@@ -108,6 +109,9 @@ def run_row(state: RunState, gate: Gate | None) -> RunRow:
         state.usage.input_tokens,
         state.usage.output_tokens,
         state.last_seq,
+        state.usage.turns,
+        state.usage.cost,
+        state.usage.unpriced_turns,
     )
 
 
@@ -295,18 +299,25 @@ def run_summary(row: tuple[Any, ...]) -> RunSummary:
         input_tokens=row[13],
         output_tokens=row[14],
         last_seq=row[15],
-        owner=None if row[16] is None else msgspec.json.decode(row[16], type=OwnerRecord),
-        imported=None if row[17] is None else msgspec.json.decode(row[17], type=ImportMark),
+        turns=row[16] or 0,
+        cost=row[17] or 0.0,
+        unpriced_turns=row[18] or 0,
+        owner=None if row[19] is None else msgspec.json.decode(row[19], type=OwnerRecord),
+        imported=None if row[20] is None else msgspec.json.decode(row[20], type=ImportMark),
     )
 
 
 RUN_COLUMNS = (
     "runs.run_id, runs.goal, runs.plan_path, runs.created_at, runs.parent_run_id, runs.parent_step_id, runs.status, "
     "runs.reason, runs.started_at, runs.finished_at, runs.steps_total, runs.steps_done, runs.steps_failed, "
-    "runs.input_tokens, runs.output_tokens, runs.last_seq, owners.record, imports.record"
+    "runs.input_tokens, runs.output_tokens, runs.last_seq, spending.turns, spending.cost, spending.unpriced_turns, "
+    "owners.record, imports.record"
 )
 """What `run_summary` takes, from `RUN_TABLES`."""
-RUN_TABLES = "runs LEFT JOIN owners ON owners.run = runs.key LEFT JOIN imports ON imports.run = runs.key"
+RUN_TABLES = (
+    "runs LEFT JOIN owners ON owners.run = runs.key LEFT JOIN imports ON imports.run = runs.key "
+    "LEFT JOIN spending ON spending.run = runs.key"
+)
 
 
 def step_summary(run_id: str, row: StepRow) -> StepSummary:

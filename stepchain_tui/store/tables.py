@@ -16,10 +16,12 @@ import msgspec
 from stepchain_tui.core.errors import StoreError, UnknownRunError
 from stepchain_tui.store.migrations import SHIFT
 from stepchain_tui.store.references import count_references
-from stepchain_tui.store.rows import BatchRows, LogRow, RunRows
+from stepchain_tui.store.rows import BatchRows, LogRow, RunRow, RunRows
 from stepchain_tui.store.shared import store_shared
 
 _SPAN = 1 << SHIFT
+_OF_THE_RUN = 10
+"""Values of a `RunRow` that stand in the run's own row; those behind them are what it has spent."""
 
 _INSERT_EVENT = "INSERT INTO events VALUES (?, ?)"
 _INSERT_STEP = "INSERT INTO steps VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)"
@@ -40,6 +42,7 @@ _SET_OWNER = "INSERT INTO owners (run, record) VALUES (?, ?) ON CONFLICT (run) D
 _SET_WORKERS = (
     "INSERT INTO owners (run, workers) VALUES (?, ?) ON CONFLICT (run) DO UPDATE SET workers = excluded.workers"
 )
+_SET_SPENDING = "INSERT OR REPLACE INTO spending VALUES (?, ?, ?, ?)"
 _SET_IMPORT = "INSERT INTO imports VALUES (?, ?) ON CONFLICT (run) DO UPDATE SET record = excluded.record"
 
 
@@ -125,7 +128,8 @@ class Tables:
         elif rows.steps:
             cursor.executemany(_UPDATE_STEP, [(*row[3:], base | row[0]) for row in rows.steps])
         if rows.summary is not None:
-            cursor.execute(_UPDATE_RUN, (*rows.summary, known.key))
+            cursor.execute(_UPDATE_RUN, (*rows.summary[:_OF_THE_RUN], known.key))
+            _set_spending(cursor, known.key, rows.summary)
         if rows.files:
             count_references(cursor, rows.files)
         if rows.sets_owner:
@@ -142,8 +146,9 @@ class Tables:
         if found is None:
             if rows.created is None or rows.summary is None:
                 raise UnknownRunError(run_id)
-            cursor.execute(_INSERT_RUN, (run_id, *rows.created, *rows.summary))
+            cursor.execute(_INSERT_RUN, (run_id, *rows.created, *rows.summary[:_OF_THE_RUN]))
             found = (cursor.lastrowid, 0, 0)
+            _set_spending(cursor, int(cursor.lastrowid or 0), rows.summary)
         key, _, lines = found
         base = key << SHIFT
         last = cursor.execute("SELECT max(id) FROM events WHERE id >= ? AND id < ?", (base, base + _SPAN)).fetchone()[0]
@@ -211,3 +216,10 @@ class Tables:
             found = (cursor.lastrowid, 0)
         step = known.steps[step_id] = _StepLog(*found)
         return step
+
+
+def _set_spending(cursor: sqlite3.Cursor, key: int, row: RunRow) -> None:
+    """Keep what a run has spent on models; most runs ask none."""
+    turns, cost, unpriced = row[_OF_THE_RUN:]
+    if turns:
+        cursor.execute(_SET_SPENDING, (key, turns, cost, unpriced))

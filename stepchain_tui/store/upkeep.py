@@ -172,7 +172,13 @@ def delete_run(connection: sqlite3.Connection, run_id: str) -> list[str]:
     for table in ("events", "steps", "logs"):
         connection.execute(f"DELETE FROM {table} WHERE id >= ? AND id < ?", (first, end))
     connection.execute("DELETE FROM log_sources WHERE step IN (SELECT id FROM log_steps WHERE run = ?)", (key,))
-    for statement in ("log_steps WHERE run", "owners WHERE run", "imports WHERE run", "runs WHERE key"):
+    for statement in (
+        "log_steps WHERE run",
+        "owners WHERE run",
+        "imports WHERE run",
+        "spending WHERE run",
+        "runs WHERE key",
+    ):
         connection.execute(f"DELETE FROM {statement} = ?", (key,))
     connection.execute("DELETE FROM commands WHERE run_id = ?", (run_id,))
     return unused

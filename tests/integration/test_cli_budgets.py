@@ -92,7 +92,9 @@ def test_at_a_budget_the_run_exits_with_3_says_how_to_answer_and_goes_on_with_th
     }  # fmt: skip
     attempts = shown["steps"][1]["attempts"]
     assert [attempt["usage"] and attempt["usage"]["output_tokens"] for attempt in attempts] == [None, 300]
-    assert cli("runs", "--json").json[0]["usage"] == {"input_tokens": 1300, "output_tokens": 700}
+    assert cli("runs", "--json").json[0]["usage"] == {
+        "turns": 2, "input_tokens": 1300, "output_tokens": 700, "cost": 0.0, "unpriced_turns": 0,
+    }  # fmt: skip
 
     forecast = cli("run", "tokens.yaml", "--dry-run", "--json").json["forecast"]
     assert (forecast["runs"], forecast["tokens"]["mean"], forecast["unknown_steps"]) == (1, 2000, [])

@@ -23,9 +23,9 @@ from stepchain_tui.core.values import encode_json
 from stepchain_tui.run import events as e
 from stepchain_tui.run.failures import Failure
 from stepchain_tui.run.state import RunState
-from stepchain_tui.run.status import ErrorType
+from stepchain_tui.run.status import ErrorType, RunStatus
 from stepchain_tui.run.values import Kept
-from stepchain_tui.store import Batch, CacheEntry, LogLine, SQLiteStore
+from stepchain_tui.store import Batch, CacheEntry, LogLine, RunSummary, SQLiteStore
 from stepchain_tui.store.migrations import APPLICATION_ID, MIGRATIONS, migrate
 from stepchain_tui.store.search import index_some
 from stepchain_tui.store.writer import ThreadWriter
@@ -665,3 +665,21 @@ async def test_a_value_that_is_found_while_it_is_removed_stays(
     monkeypatch.undo()
     os.utime(path, (0, 0))
     assert store._blobs.remove([kept.blob.sha256]) == 1
+
+
+@pytest.mark.parametrize(
+    ("turns", "unpriced", "tokens", "known"),
+    [(0, 0, 0, True), (0, 0, 9, False), (2, 0, 9, True), (2, 1, 9, True), (2, 2, 9, False)],
+)
+def test_what_a_run_has_cost_is_known_or_not(turns: int, unpriced: int, tokens: int, known: bool) -> None:
+    row = RunSummary(
+        run_id="r",
+        goal="",
+        status=RunStatus.SUCCEEDED,
+        plan_path="",
+        created_at=datetime(2026, 1, 1, tzinfo=UTC),
+        input_tokens=tokens,
+        turns=turns,
+        unpriced_turns=unpriced,
+    )
+    assert row.cost_is_known is known

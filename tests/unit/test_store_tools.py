@@ -220,6 +220,7 @@ def to_version_3(path: Path) -> None:
     """Make a store's file as it was before there were records of tools."""
     with closing(sqlite3.connect(path, isolation_level=None)) as database:
         database.execute("DROP TABLE tools")
+        database.execute("DROP TABLE spending")
         database.execute("PRAGMA user_version = 3")
 
 

@@ -14,6 +14,8 @@ from textual.binding import BindingType
 from textual.containers import Horizontal
 from textual.widgets import DataTable, Input, Static
 
+from stepchain_tui.run.spending import UNKNOWN, spent
+from stepchain_tui.run.state import Usage
 from stepchain_tui.run.status import RunStatus
 from stepchain_tui.store.base import AbstractStore, RunSummary
 from stepchain_tui.tui.actions import ACTIONS, Action, Scope, bindings
@@ -36,6 +38,7 @@ _COLUMNS = (
     ("took", 8),
     ("run", 22),
     ("tokens", 7),
+    ("cost", 8),
     ("goal", 60),
 )
 _FAMILY_WIDTH = 46
@@ -161,6 +164,7 @@ class HistoryScreen(ActionScreen):
                 Text(line),
                 Text(""),
                 Text(""),
+                Text(""),
             ]
         now, status = self.chain.now(), run.shown_status
         took = ""
@@ -177,6 +181,7 @@ class HistoryScreen(ActionScreen):
             Text(took),
             Text(line),
             Text(count(tokens) if tokens else ""),
+            Text(_cost(run)),
             Text(one_line(run.goal, 120)),
         ]
 
@@ -307,3 +312,9 @@ async def _page(
     runs = await store.list_runs(limit=PAGE, offset=offset, text=text, statuses=statuses)
     members = await with_families(store, runs, seen) if families else on_their_own(runs, seen)
     return members, len(runs) < PAGE
+
+
+def _cost(run: RunSummary) -> str:
+    """Return what a run has cost; of one of before prices were kept that is not known."""
+    asked = Usage(turns=run.turns, cost=run.cost, unpriced_turns=run.unpriced_turns)
+    return spent(asked) if run.cost_is_known else UNKNOWN
