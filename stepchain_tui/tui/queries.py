@@ -19,7 +19,6 @@ from stepchain_tui.tui.text import one_line, shortened, visible
 if TYPE_CHECKING:
     from stepchain_tui.plan import InputSpec, Plan, Problem
     from stepchain_tui.run.failures import Failure
-    from stepchain_tui.run.transcript_items import Source
     from stepchain_tui.run.values import Kept
     from stepchain_tui.store.base import AbstractStore, LogLine
     from stepchain_tui.tui.calls import CallRow
@@ -226,17 +225,6 @@ async def shown_value(store: AbstractStore, kept: Kept, *, as_table: bool) -> Sh
 def _shown(value: Any, as_table: bool) -> ShownValue:
     table = table_of(value)
     return ShownValue(value, table, None if as_table and table is not None else lines_of(value))
-
-
-def answer_lines(text: str, sources: Sequence[Source]) -> Lines:
-    """Return what a model wrote as prose, with the sources that it names below it; blocking."""
-    from stepchain_tui.tui.transcript_lines import source_lines
-
-    written = text_lines(text)
-    below = [line.text for line in source_lines(sources)]
-    lines = (*written.lines, *(("", "sources", *below) if below else ()))
-    kinds = ("",) * len(written.lines) + ("ours",) * (len(lines) - len(written.lines))
-    return Lines(lines, width=max(map(len, lines), default=0), raw=text, kinds=kinds, prose=True)
 
 
 # --- tool calls

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,8 +11,10 @@ from stepchain_tui.run.spending import dollars
 from stepchain_tui.run.state import BUDGET
 from stepchain_tui.run.status import worded
 from stepchain_tui.run.transcript_entries import Answered, Began, Called, Ended, Entry, HandedOver, Said, Waited
+from stepchain_tui.run.transcript_items import Source
 from stepchain_tui.tui.calls import brief_arguments, brief_value, call_time
 from stepchain_tui.tui.glyphs import Glyphs
+from stepchain_tui.tui.queries import Lines, text_lines
 from stepchain_tui.tui.text import count, duration, one_line, plural, visible
 
 MOST_RESULT = 1_500
@@ -92,7 +95,7 @@ def _said(entry: Said, whole: bool) -> list[Paragraph]:
     return made + source_lines(entry.sources, 2)
 
 
-def source_lines(sources: Any, indent: int = 0) -> list[Paragraph]:
+def source_lines(sources: Sequence[Source], indent: int = 0) -> list[Paragraph]:
     """Return the sources of an answer with their numbers."""
     made = []
     for number, source in enumerate(sources, 1):
@@ -100,6 +103,15 @@ def source_lines(sources: Any, indent: int = 0) -> list[Paragraph]:
         named = f"{title}  " if title and source.url else title
         made.append(Paragraph(f"[{number}] {named}{one_line(source.url, 1_000)}", "dim", indent))
     return made
+
+
+def answer_lines(text: str, sources: Sequence[Source]) -> Lines:
+    """Return what a model wrote as prose, with the sources that it names below it; blocking."""
+    written = text_lines(text)
+    below = [line.text for line in source_lines(sources)]
+    lines = (*written.lines, *(("", "sources", *below) if below else ()))
+    kinds = ("",) * len(written.lines) + ("ours",) * (len(lines) - len(written.lines))
+    return Lines(lines, width=max(map(len, lines), default=0), raw=text, kinds=kinds, prose=True)
 
 
 def _called(entry: Called, glyphs: Glyphs, whole: bool) -> list[Paragraph]:

@@ -19,7 +19,7 @@ from stepchain_tui.tui.background import Background
 from stepchain_tui.tui.feed import RunFeed
 from stepchain_tui.tui.glyphs import UNICODE, Glyphs
 from stepchain_tui.tui.live_text import TALKS, LiveTexts, joined
-from stepchain_tui.tui.queries import Lines, answer_lines, shown_value, text_lines, value_lines
+from stepchain_tui.tui.queries import Lines, shown_value, text_lines, value_lines
 from stepchain_tui.tui.views import StepDetail, StepView
 from stepchain_tui.tui.widgets.breaking import broken_line
 from stepchain_tui.tui.widgets.line_view import LineView
@@ -217,6 +217,8 @@ class StepPane(Background, Pane):
         elif self._kept.get("output") is not kept:
             shown = await self.chain.library.ask(partial(shown_value, kept=kept, as_table=pane.as_table))
             if detail.talks and isinstance(shown.value, str):
+                from stepchain_tui.tui.transcript_lines import answer_lines
+
                 shown.lines = await self.chain.library.work(partial(answer_lines, shown.value, detail.sources))
             await pane.show_value(shown)
         self._kept["output"] = kept  # only now: a load that is replaced in the middle has shown nothing
