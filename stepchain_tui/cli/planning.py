@@ -131,10 +131,10 @@ def _carry_out(order: _Order, path: Path | None, store: str | None, *, force: bo
     from stepchain_tui.cli.progress import Progress
     from stepchain_tui.cli.stores import read_run
     from stepchain_tui.cli.text import put, put_json
-    from stepchain_tui.cli.usage import usage_record
     from stepchain_tui.engine.decomposing import decomposition_of
     from stepchain_tui.plan import save_plan_text
     from stepchain_tui.run.failures import AttemptError
+    from stepchain_tui.run.spending import usage_record
 
     watcher = Progress(store) if sys.stderr.isatty() and not as_json else Quiet()
     outcome = carry_out(store, order.begin, watcher, run_id=None)

@@ -45,8 +45,8 @@ def repair_command(
     A model is asked where there is one, else rules tell. --try carries the step out on what RUN recorded for it: it
     really runs. --apply applies the patch, after --try only where that succeeded. Secret inputs are given with --input.
     """
-    from stepchain_tui.cli.usage import usage_record
     from stepchain_tui.core.errors import UsageError
+    from stepchain_tui.run.spending import usage_record
 
     if rules and model is not None:
         raise UsageError("--rules asks no model, and --model names one", hint="Leave one of them out.")

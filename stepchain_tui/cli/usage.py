@@ -1,31 +1,10 @@
-"""Tokens and money as the command line tells them: as JSON and in words. What is not known is never told as 0."""
+"""Tokens and money as the command line tells them. What is not known is never told as 0."""
 
 from __future__ import annotations
-
-from typing import Any
 
 from stepchain_tui.run.spending import dollars, spent
 from stepchain_tui.run.state import RunState, Usage
 from stepchain_tui.tui.text import count
-
-
-def usage_record(usage: Usage) -> dict[str, Any]:
-    """Return what models were asked; null is what is not known.
-
-    Where only some answers are of unknown size or price, the sums are of the others, and `unknown_turns` and
-    `unpriced_turns` say how many are not in them.
-    """
-    uncounted = 0 < usage.turns <= usage.unknown_turns and not usage.input_tokens + usage.output_tokens
-    return {
-        "turns": usage.turns,
-        "input_tokens": None if uncounted else usage.input_tokens,
-        "output_tokens": None if uncounted else usage.output_tokens,
-        "cached_tokens": usage.cached_tokens,
-        "reasoning_tokens": usage.reasoning_tokens,
-        "cost": None if 0 < usage.turns <= usage.unpriced_turns else round(usage.cost, 10),
-        "unpriced_turns": usage.unpriced_turns,
-        "unknown_turns": usage.unknown_turns,
-    }
 
 
 def usage_words(usage: Usage | None) -> str:

@@ -15,6 +15,7 @@ from typing import Any
 import msgspec
 
 from stepchain_tui.run.critical_path import began_at
+from stepchain_tui.run.spending import usage_record
 from stepchain_tui.run.state import RunState, StepState, Usage
 from stepchain_tui.run.status import RunStatus, StepStatus, worded
 from stepchain_tui.run.values import Kept
@@ -304,17 +305,11 @@ def _seconds(side: StepSide) -> str:
 
 
 def _run_json(run: RunSide) -> dict[str, Any]:
-    usage = run.usage
     return {
         "run_id": run.run_id,
         "status": run.status.value,
         "seconds": run.seconds,
-        "usage": {
-            "turns": usage.turns,
-            "input_tokens": usage.input_tokens,
-            "output_tokens": usage.output_tokens,
-            "unknown_turns": usage.unknown_turns,
-        },
+        "usage": usage_record(run.usage),
     }
 
 

@@ -1,8 +1,8 @@
-"""Tokens and money in words: what is not known is told as unknown, never as nothing."""
+"""Tokens and money in words and as JSON: what is not known is told as unknown, never as nothing."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from stepchain_tui.run.state import Usage
@@ -43,6 +43,25 @@ def spent(usage: Usage, *, short: bool = True) -> str:
         return f"{dollars(usage.cost)}+{UNKNOWN}"
     answers = "1 answer" if usage.unpriced_turns == 1 else f"{usage.unpriced_turns:,} answers"
     return f"{dollars(usage.cost)} and {answers} of unknown price"
+
+
+def usage_record(usage: Usage) -> dict[str, Any]:
+    """Return what models took, as JSON; null is what is not known.
+
+    Where only some answers are of unknown size or price, the sums are of the others, and `unknown_turns` and
+    `unpriced_turns` say how many are not in them.
+    """
+    uncounted = 0 < usage.turns <= usage.unknown_turns and not usage.input_tokens + usage.output_tokens
+    return {
+        "turns": usage.turns,
+        "input_tokens": None if uncounted else usage.input_tokens,
+        "output_tokens": None if uncounted else usage.output_tokens,
+        "cached_tokens": usage.cached_tokens,
+        "reasoning_tokens": usage.reasoning_tokens,
+        "cost": None if 0 < usage.turns <= usage.unpriced_turns else round(usage.cost, 10),
+        "unpriced_turns": usage.unpriced_turns,
+        "unknown_turns": usage.unknown_turns,
+    }
 
 
 def share(part: float, whole: float) -> float:
