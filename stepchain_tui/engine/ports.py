@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from stepchain_tui.core.values import encode_json, to_json_value
 from stepchain_tui.engine.body import timed_out
+from stepchain_tui.engine.recorder import PIECE
 from stepchain_tui.run import events as e
 from stepchain_tui.run.failures import Failure
 from stepchain_tui.run.values import Kept
@@ -243,7 +244,7 @@ class AttemptPorts:
         # A secret that comes in two pieces would be masked in neither.
         end = self._driver.source.redactor.whole_until(text)
         if text[:end]:
-            self._write("text+", text[:end])
+            self._write(PIECE, text[:end])
         if text[end:]:
             self._partial["text"] = text[end:]
 

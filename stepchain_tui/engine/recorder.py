@@ -12,6 +12,8 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
+from msgspec import structs
+
 from stepchain_tui.core.clock import Clock
 from stepchain_tui.core.errors import StoreError
 from stepchain_tui.core.secrets import Redactor
@@ -20,6 +22,7 @@ from stepchain_tui.run.state import RunState
 from stepchain_tui.store.base import AbstractStore, Batch, CacheEntry, LogLine
 from stepchain_tui.store.gate import Gate
 from stepchain_tui.store.rows import encode_safely
+from stepchain_tui.store.texts import LINE_LIMIT
 
 LOG_DELAY = 0.05
 """Seconds that log lines wait for others when nothing else is to be stored."""
@@ -30,6 +33,9 @@ SUMMARY_DELAY = 0.02
 """Seconds that the summary rows of a busy run may be behind its events. They are with them at every rest: when the
 run's status changes, when a slow run's event comes, when a run is let go of; taking over a dead owner's run writes
 them anew."""
+
+PIECE = "text+"
+"""The stream of a piece of text whose line is not over."""
 
 Listener = Callable[[list[e.Event]], None]
 
@@ -96,7 +102,11 @@ class Recorder:
 
     def log(self, run_id: str, line: LogLine) -> None:
         """Store a log line soon: with the next commit, or after 50 ms."""
-        self._batch.logs.append((run_id, line))
+        logs = self._batch.logs
+        if line.stream == PIECE and logs and (whole := _joined(logs[-1], run_id, line)) is not None:
+            logs[-1] = (run_id, whole)
+            return
+        logs.append((run_id, line))
         if self._scheduled:
             return
         if len(self._batch.logs) >= LOG_BATCH:
@@ -213,6 +223,15 @@ class Recorder:
         for run_id, news in by_run.items():
             for listener in list(self._listeners[run_id]):
                 listener(news)
+
+
+def _joined(before: tuple[str, LogLine], run_id: str, piece: LogLine) -> LogLine | None:
+    """Return a piece of streamed text behind the one before it, None where they do not belong together."""
+    last = before[1]
+    same = before[0] == run_id and (last.step_id, last.attempt, last.item) == (piece.step_id, piece.attempt, piece.item)
+    if not same or last.stream != PIECE or len(last.text) + len(piece.text) > LINE_LIMIT:
+        return None
+    return structs.replace(last, text=last.text + piece.text)
 
 
 class Journal:

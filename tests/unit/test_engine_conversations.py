@@ -264,3 +264,21 @@ async def test_a_secret_that_streams_in_two_pieces_is_masked_in_the_log() -> Non
             await run.end()
             said = "".join(line.text for line in await run.log("ask") if line.stream.startswith("text"))
             assert said == "it is [secret TOKEN], and that is opense"
+
+
+async def test_pieces_of_streamed_text_that_are_stored_together_are_one_line_of_the_log() -> None:
+    words = [f"w{number} " for number in range(50)]
+
+    class Fast(BasePromptExecutor):
+        async def _execute_prompt(self, args: dict[str, Any], ctx: Any, timeout: float | None) -> Any:
+            for word in words:
+                ctx.ports.log("text", word)
+                ctx.ports._write_piece()
+            return "done"
+
+    with use_executor(PromptExecutorFactory, "standard", Fast):
+        async with Bench() as bench:
+            run = await bench.run(plan_of(ask()))
+            lines = [line.text for line in await run.log("ask")]
+            assert "".join(lines) == "".join(words)
+            assert len(lines) == 1

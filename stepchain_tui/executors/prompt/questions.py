@@ -70,8 +70,13 @@ class Thread:
         self._new_from, self._previous, self._answered_by = len(self._items), response_id, provider
 
     def sent_to(self, provider: str) -> dict[str, Any]:
-        """Return what a request to a provider holds: one that gave the last answer may know all before it."""
-        if not self._previous or provider != self._answered_by:
+        """Return what a request to a provider holds: one that gave the last answer may know all before it.
+
+        What another provider's model thought stays with that: it is sealed, and refused elsewhere.
+        """
+        if self._answered_by and provider != self._answered_by:
+            return {"items": tuple(item for item in self.items if item.get("type") != "reasoning")}
+        if not self._previous:
             return {"items": self.items}
         return {"items": self.items, "previous_response_id": self._previous, "new_from": self._new_from}
 
@@ -142,6 +147,7 @@ class Questions:
                 self._tell_failed(request, error, started, about)
             raise
         items = items_of(answer)
+        self.end_line()  # the text belongs before the event that it was answered
         self._ctx.ports.model_turn(
             model=answer.model,
             response_id=answer.response_id,
@@ -201,6 +207,7 @@ class Questions:
         self, request: ModelRequest, error: AttemptError, started: float, about: Mapping[str, Any]
     ) -> None:
         """Keep what an answer that failed has cost."""
+        self.end_line()
         known = {name: error.details[name] for name in _OF_A_FAILURE if error.details.get(name) is not None}
         self._ctx.ports.model_turn(
             model=request.model,
