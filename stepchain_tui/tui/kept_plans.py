@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from stepchain_tui.core.values import encode_json
+from stepchain_tui.llm.plan_yaml import plan_yaml
 from stepchain_tui.tui.queries import Lines, text_lines
 from stepchain_tui.tui.views import parents_of
 
@@ -36,31 +37,6 @@ def step_parents(plan: Plan, folder: Path, path: Path | None = None) -> tuple[di
 
     outlines = RunSource(plan=plan, folder=folder, path=path).outlines()
     return {outline.id: outline.parents for outline in outlines}, [outline.kind for outline in outlines]
-
-
-def plan_text(data: Data) -> str:
-    """Return a plan as YAML, text of several lines as blocks: for a run whose plan was made by a program."""
-    from io import StringIO
-
-    from ruamel.yaml import YAML
-
-    yaml, out = YAML(), StringIO()
-    yaml.indent(mapping=2, sequence=4, offset=2)
-    yaml.width = 10_000  # no value is broken over lines
-    yaml.dump(_blocks(data), out)
-    return out.getvalue()
-
-
-def _blocks(value: Any) -> Any:
-    from ruamel.yaml.scalarstring import LiteralScalarString
-
-    if isinstance(value, Mapping):
-        return {key: _blocks(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_blocks(item) for item in value]
-    if isinstance(value, str) and "\n" in value and not value[0].isspace() and value.replace("\n", "").isprintable():
-        return LiteralScalarString(value)
-    return value
 
 
 # --- the plan to edit
@@ -108,7 +84,7 @@ async def read_edited_plan(store: AbstractStore, run_id: str) -> EditedPlan:
     return EditedPlan(
         run_id=run_id,
         revision=state.revision,
-        text=state.plan_text or plan_text(state.plan),
+        text=state.plan_text or plan_yaml(state.plan, known_keys=False),
         made=not state.plan_text,
         folder=Path(state.plan_folder),
         path=Path(state.plan_path) if state.plan_path else None,
@@ -193,7 +169,7 @@ async def read_revisions(store: AbstractStore, run_id: str) -> list[KeptRevision
                 continue
         plan = plan_from_json(encode_json(event.plan))
         changed = _count(compare_plans(found[-1].plan, plan)) if found else 0
-        text = event.plan_text or plan_text(event.plan)
+        text = event.plan_text or plan_yaml(event.plan, known_keys=False)
         found.append(KeptRevision(number, event.at, by, reason, text, plan, changed))
     return found
 

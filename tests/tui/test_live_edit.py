@@ -9,11 +9,11 @@ import pytest
 from tui_desk import Desk, Person, lend_terminal
 
 from stepchain_tui.core import paths
+from stepchain_tui.llm.plan_yaml import plan_yaml
 from stepchain_tui.plan import parse_plan
 from stepchain_tui.run import events as e
 from stepchain_tui.run.state import RunState
 from stepchain_tui.store import Batch
-from stepchain_tui.tui.kept_plans import plan_text
 from stepchain_tui.tui.screens.editor import EditorScreen
 from stepchain_tui.tui.screens.run import RunScreen
 from stepchain_tui.tui.screens.run_editor import RunEditorScreen
@@ -297,7 +297,7 @@ def test_yaml_that_is_made_of_a_plan_is_that_plan(name: str) -> None:
     from stepchain_tui.plan import load_plan, plan_to_json
 
     loaded = load_plan(paths.shipped_folder("sample_plans") / name)
-    text = plan_text(decode_json(plan_to_json(loaded.plan)))
+    text = plan_yaml(decode_json(plan_to_json(loaded.plan)))
     assert plan_to_json(parse_plan(text, name, loaded.folder).plan) == plan_to_json(loaded.plan)
 
 
