@@ -7,8 +7,6 @@ from collections import OrderedDict
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from msgspec import structs
-
 from stepchain_tui.core.errors import UsageError
 from stepchain_tui.core.values import encode_json, to_json_value
 from stepchain_tui.engine.agent_memory import Turn, turns_before
@@ -241,24 +239,21 @@ class InputResolver:
                     continue
                 if event.turn == 1:
                     found.clear()
+                results: dict[str, ToolResult] = {}
                 found.append(
                     Exchange(
                         turn=event.turn,
                         sent=tuple(self.value_of(event.sent) or ()),
                         output=tuple(self.value_of(event.output) or ()),
-                        results={},
+                        results=results,
                         agent=event.agent,
                         model=event.model,
                         response_id=event.response_id,
                         provider=event.provider,
                     )
                 )
-            elif found:
-                results = {
-                    **found[-1].results,
-                    event.call_id: ToolResult(value=self.value_of(event.result), error=event.error),
-                }
-                found[-1] = structs.replace(found[-1], results=results)
+            elif found and not event.hosted:  # the provider's own calls have its ids, which may be those of others
+                results[event.call_id] = ToolResult(value=self.value_of(event.result), error=event.error)
         return tuple(found)
 
     def _allowed_tools(self) -> frozenset[str]:

@@ -27,6 +27,7 @@ from stepchain_tui.plan import (
     subplan_key,
     subplans_to_json,
 )
+from stepchain_tui.plan.kinds import calls_tools
 from stepchain_tui.plan.servers import settings_servers
 from stepchain_tui.plan.shared import secrets_of_servers
 from stepchain_tui.run.events import StepOutline
@@ -180,7 +181,7 @@ class RunSource:
     def _secret_names(self) -> tuple[str, ...]:
         inner = (name for subplan in self.subplans.values() for name in subplan.plan.secrets)
         plans = (self.plan, *(subplan.plan for subplan in self.subplans.values()))
-        if self.servers is None and any(step.tool is not None for plan in plans for step in plan.steps):
+        if self.servers is None and any(calls_tools(step.kind) for plan in plans for step in plan.steps):
             self.servers = settings_servers()
         servers = self.servers or {}
         of_servers = (name for plan in plans for name in sorted(secrets_of_servers(plan, servers)))
@@ -199,12 +200,14 @@ class RunSource:
 
     @cached_property
     def _all_secret_names(self) -> frozenset[str]:
-        steps = [*self.plan.steps, *(step for subplan in self.subplans.values() for step in subplan.plan.steps)]
-        return frozenset((*self._secret_names, *(name for step in steps for name in step.secrets)))
+        plans = (self.plan, *(subplan.plan for subplan in self.subplans.values()))
+        of_steps = (name for plan in plans for step in plan.steps for name in step.secrets)
+        of_models = (place.api_key_env for plan in plans for place in plan.models.values() if place.api_key_env)
+        return frozenset((*self._secret_names, *of_steps, *of_models))
 
     @property
     def secret_names(self) -> frozenset[str]:
-        """The variables that the plan, its sub-plans, its steps and the servers they call name as secrets."""
+        """The variables that the plan, its sub-plans, steps, models and the servers they call name as secrets."""
         return self._all_secret_names
 
     @cached_property
@@ -219,12 +222,11 @@ class RunSource:
         For a process on another machine only those that the step itself names are there.
         """
         step = definition.step
-        if effective_mode(step, definition.plan.defaults) is Mode.CLUSTER:
-            withheld = self._all_secret_names.difference(step.secrets)
-            kept = environment_without_secrets(self.environment, keep=step.secrets)
-            return {name: value for name, value in kept.items() if name not in withheld}
-        named = (*definition.plan.secrets, *step.secrets)
-        return environment_without_secrets(self.environment, keep=named)
+        is_far = effective_mode(step, definition.plan.defaults) is Mode.CLUSTER
+        named = step.secrets if is_far else (*definition.plan.secrets, *step.secrets)
+        withheld = self._all_secret_names.difference(named)
+        kept = environment_without_secrets(self.environment, keep=named)
+        return {name: value for name, value in kept.items() if name not in withheld}
 
     # --- what a run keeps
 

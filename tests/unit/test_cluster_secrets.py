@@ -49,12 +49,14 @@ def names_of(source: RunSource, step_id: str) -> set[str]:
 def test_a_secret_that_another_step_or_plan_names_stays_here(source: RunSource) -> None:
     assert names_of(source, "there") == {"PATH"}
     assert names_of(source, "named") == {"PATH", "STEP_DSN", "INNER_DSN"}
-    assert names_of(source, "here") == {"PATH", *NAMES}, "this one runs on this machine"
+    assert names_of(source, "here") == {"PATH", "PLAN_DSN", "STEP_DSN"}, "this one runs on this machine"
 
 
 @pytest.mark.parametrize("source", ["{}"], indirect=True)
-def test_a_step_on_this_machine_has_the_environment_it_always_had(source: RunSource) -> None:
-    assert names_of(source, "there") == {"PATH", *NAMES}
+def test_a_step_on_this_machine_has_the_secrets_of_its_own_plan_and_its_own(source: RunSource) -> None:
+    assert names_of(source, "there") == {"PATH", "PLAN_DSN"}
+    assert names_of(source, "named") == {"PATH", "PLAN_DSN", "STEP_DSN", "INNER_DSN"}
+    assert names_of(source, "inside/own") == {"PATH", "INNER_DSN", "DEEP_DSN"}
 
 
 @pytest.mark.parametrize(

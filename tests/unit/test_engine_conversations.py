@@ -282,3 +282,18 @@ async def test_pieces_of_streamed_text_that_are_stored_together_are_one_line_of_
             lines = [line.text for line in await run.log("ask")]
             assert "".join(lines) == "".join(words)
             assert len(lines) == 1
+
+
+async def test_a_call_of_the_provider_is_no_result_of_a_call_with_the_same_id(script: list[Any]) -> None:
+    def with_hosted(call: StepCall, ports: Any) -> Any:
+        turn(1, {"type": "web_search_call", "id": "c1"}, {"type": "function_call", "call_id": "c1"})(ports)
+        ports.tool_finished(
+            call_id="c1", tool_name="web_search", arguments={}, execution_time=0, result="found", hosted=True
+        )
+        raise fails(ErrorType.SERVER_ERROR)
+
+    script += [with_hosted, done]
+    async with Bench() as bench:
+        run = await bench.run(plan_of(ask()))
+        assert run.outputs["ask"] == "done"
+        assert Talking.calls[-1].exchanges[0].results == {}
