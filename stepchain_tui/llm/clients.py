@@ -77,6 +77,11 @@ class OpenAIFace:
         """The model that is asked where a request names none."""
         return self.choice.name
 
+    @property
+    def stateful(self) -> bool:
+        """Whether the server keeps answers: a conversation can go on from the last one."""
+        return self.choice.profile.stateful
+
     async def answer(
         self, request: ModelRequest, on_text: TextCallback, on_reasoning: TextCallback | None = None
     ) -> ModelAnswer:

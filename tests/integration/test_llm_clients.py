@@ -16,6 +16,7 @@ from stepchain_tui.llm import (
     ModelRequest,
     OpenAIClient,
     ScriptedClient,
+    user_message,
 )
 from stepchain_tui.run import AttemptError, ErrorType
 from tests.support.model_server import RawModelServer, StatefulModel, calls, status, text
@@ -178,6 +179,29 @@ async def test_given_to_an_executor_it_streams_and_keeps_items_and_calls(server,
     assert [item["type"] for item in answer.items] == ["message", "function_call"]
     assert model.host == server.url.split("/")[2]
     await model.close()
+
+
+@pytest.mark.parametrize("stateful", [False, True])
+async def test_a_subclass_that_looks_at_each_question_is_asked_by_its_own_method(server, stateful):
+    seen = []
+
+    class Guarding(OpenAIClient):
+        def create_response(self, input, tools=(), previous_response_id=None, store=True, **kwargs):  # noqa: A002
+            seen.append(input)
+            return super().create_response(f"guarded {input}", tools, previous_response_id, store, **kwargs)
+
+    server.answers(text("Hello"))
+    client = Guarding(base_url=server.url, stateful=stateful)
+    model = ClientModel(client)
+    items = (user_message("first"), {"role": "assistant", "content": "yes"}, user_message("hi"))
+    asked = ModelRequest(items=items, previous_response_id="resp_0", new_from=2, temperature=0.5)
+    answer = await model.answer(asked, lambda _: None)
+    assert (answer.text, model.host) == ("Hello", server.url.split("/")[2])
+    [body] = server.bodies
+    assert (body["input"], body["temperature"]) == ([{"role": "user", "content": f"guarded {seen[0]}"}], 0.5)
+    assert (body["store"], body.get("previous_response_id")) == (stateful, "resp_0" if stateful else None)
+    assert (seen[0] == "hi") is stateful, "a server that keeps nothing is told the whole conversation"
+    client.close()
 
 
 def test_a_scripted_client_answers_in_order_and_keeps_what_it_was_asked():
