@@ -7,7 +7,7 @@ structured outputs.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from stepchain_tui.core.values import encode_json
@@ -45,7 +45,7 @@ def strict_form(schema: Mapping[str, Any]) -> tuple[dict[str, Any], bool]:
         NotStrictError: It has none: free keys, values of any type.
     """
     is_object = "properties" in root_of(schema)
-    strict = strict_schema(dict(schema) if is_object else _wrapped(schema))
+    strict = strict_schema(dict(schema) if is_object else _wrapped(schema), null_inside=True)
     return _taken(strict), not is_object
 
 
@@ -58,24 +58,79 @@ def root_of(schema: Mapping[str, Any]) -> Mapping[str, Any]:
     return schema
 
 
-def names_without_null(schema: Mapping[str, Any]) -> list[str]:
-    """Return the names whose null in a strict answer stands for nothing, because they take no null themselves."""
-    root = root_of(schema)
-    return [
-        name
-        for name, one in root.get("properties", {}).items()
-        if name not in root.get("required", ()) and not _takes_null(one)
-    ]
+def without_nulls(value: Any, schema: Mapping[str, Any]) -> Any:
+    """Return the value of a strict answer without the nulls that stand for nothing.
+
+    These are the ones of optional keys whose own schema takes no null. Where an object may be one of several, it is
+    taken for those whose keys and constants it has.
+
+    Args:
+        value: A JSON value.
+        schema: The schema as it was written, not its strict form.
+    """
+    return _pruned(value, [schema], schema)
 
 
-def _takes_null(schema: Any) -> bool:
-    if not isinstance(schema, dict):
-        return True
+def _pruned(value: Any, schemas: Iterable[Any], root: Mapping[str, Any]) -> Any:
+    choices = _choices(schemas, root)
+    if isinstance(value, list):
+        inner = [one["items"] for one in choices if "items" in one]
+        return [_pruned(item, inner, root) for item in value] if inner else value
+    meant = [one for one in choices if "properties" in one]
+    if not isinstance(value, dict) or not meant:
+        return value
+    if len(meant) > 1:
+        meant = [one for one in meant if _may_be(value, one, root)]
+    found = {}
+    for name, item in value.items():
+        if item is None and meant and all(_is_left_out(name, one, root) for one in meant):
+            continue
+        found[name] = _pruned(item, [one["properties"].get(name) for one in meant], root)
+    return found
+
+
+def _choices(schemas: Iterable[Any], root: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """Return the schemas that these stand for, behind references and choices, each once."""
+    found: list[Mapping[str, Any]] = []
+    left, seen = list(schemas), set()
+    while left:
+        one = left.pop()
+        if not isinstance(one, Mapping) or id(one) in seen:
+            continue
+        seen.add(id(one))
+        if "$ref" in one:
+            left.append(root.get("$defs", {}).get(str(one["$ref"]).rpartition("/")[2]))
+        left += [*one.get("anyOf", ()), *one.get("oneOf", ())]
+        found.append(one)
+    return found
+
+
+def _may_be(value: Mapping[str, Any], schema: Mapping[str, Any], root: Mapping[str, Any]) -> bool:
+    """Return whether an object can be meant by a schema: it has its keys and its constants."""
+    known = schema["properties"]
+    if value.keys() - known.keys() or set(schema.get("required", ())) - value.keys():
+        return False
+    return all(_has_constant(item, _choices([known[name]], root)) for name, item in value.items() if item is not None)
+
+
+def _has_constant(value: Any, choices: Iterable[Mapping[str, Any]]) -> bool:
+    fixed = [one["enum"] if "enum" in one else [one["const"]] for one in choices if "enum" in one or "const" in one]
+    return not fixed or any(value in values for values in fixed)
+
+
+def _is_left_out(name: str, schema: Mapping[str, Any], root: Mapping[str, Any]) -> bool:
+    """Return whether a null under this name stands for nothing."""
+    known = schema["properties"]
+    if name not in known or name in schema.get("required", ()):
+        return False
+    return not any(map(_takes_null, _choices([known[name]], root)))
+
+
+def _takes_null(schema: Mapping[str, Any]) -> bool:
     kinds = schema.get("type")
     if kinds == "null" or (isinstance(kinds, list) and "null" in kinds):
         return True
-    choices = [*schema.get("anyOf", ()), *schema.get("oneOf", ())]
-    return any(map(_takes_null, choices)) or None in schema.get("enum", ())
+    return None in schema.get("enum", ()) or ("const" in schema and schema["const"] is None)
 
 
 def _wrapped(schema: Mapping[str, Any]) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from typing import Any, Protocol
 
 from stepchain_tui.core.errors import UsageError
 from stepchain_tui.core.values import decode_json, encode_json, to_json_value
-from stepchain_tui.llm.answer_schemas import VALUE, names_without_null, strict_form
+from stepchain_tui.llm.answer_schemas import VALUE, strict_form, without_nulls
 from stepchain_tui.llm.differences import (
     MOST_DIFFERENCES,
     AnswerMismatch,
@@ -118,9 +118,8 @@ class ExpectedAnswer:
             to_json_value(value)  # refuses what is nested too deep to be kept
         except (ValueError, RecursionError) as error:
             raise AnswerMismatch([not_json(text, error)], text=text) from None
-        if isinstance(value, dict):
-            value, inner = self._unwrapped(value, inner)
-        return self._checked(inner, value)
+        meant = self._meant(value)
+        return self._checked(inner if meant is value else encode_json(meant).decode(), meant)
 
     def check_value(self, value: Any) -> Any:
         """Return a value that is no model's answer, such as what an agent in Python gave, as `check` does.
@@ -156,14 +155,13 @@ class ExpectedAnswer:
             return "the answer's JSON came in a code fence; it was taken out" if _fenced(text) is not None else ""
         return ""
 
-    def _unwrapped(self, value: dict[str, Any], text: str) -> tuple[Any, str]:
-        if self._wrapped:
-            return (value[VALUE], encode_json(value[VALUE]).decode()) if value.keys() == {VALUE} else (value, text)
-        absent = [name for name in names_without_null(self._form.schema) if name in value and value[name] is None]
-        if not self.strict or not absent:
-            return value, text
-        kept = {name: one for name, one in value.items() if name not in absent}
-        return kept, encode_json(kept).decode()
+    def _meant(self, value: Any) -> Any:
+        """Return what a strict answer stands for; the value itself where that is the same."""
+        if not self.strict:
+            return value
+        found = value[VALUE] if self._wrapped and isinstance(value, dict) and value.keys() == {VALUE} else value
+        pruned = without_nulls(found, self._form.schema)
+        return value if pruned == value else pruned
 
 
 @lru_cache(maxsize=_KEPT)

@@ -17,26 +17,31 @@ class NotStrictError(Exception):
     """Signals a schema that has no strict form: free-form objects, values of any type, tuples."""
 
 
-def strict_schema(schema: dict[str, Any]) -> dict[str, Any]:
+def strict_schema(schema: dict[str, Any], *, null_inside: bool = False) -> dict[str, Any]:
     """Return the strict form of the schema of arguments; an argument that was optional may be null in it.
+
+    Args:
+        schema: The schema.
+        null_inside: What is optional inside of an argument may be null too, for whoever takes such nulls out of the
+            value again. Else it has to be given.
 
     Raises:
         NotStrictError: It has none.
     """
-    made = _strict(schema, schema, 0)
+    made = _strict(schema, schema, 0, null_inside)
     if "$defs" in schema:
-        made["$defs"] = {name: _strict(one, schema, 1) for name, one in schema["$defs"].items()}
+        made["$defs"] = {name: _strict(one, schema, 1, null_inside) for name, one in schema["$defs"].items()}
     return made
 
 
-def _strict(schema: Any, root: dict[str, Any], depth: int) -> dict[str, Any]:
+def _strict(schema: Any, root: dict[str, Any], depth: int, null_inside: bool) -> dict[str, Any]:
     if not isinstance(schema, dict) or depth > _DEEPEST:
         raise NotStrictError("it has no strict form")
     if "$ref" in schema:
         beside = {key: value for key, value in schema.items() if key not in ("$ref", "default")}
         if not beside:
             return {"$ref": schema["$ref"]}
-        return _strict({**_target(schema["$ref"], root), **beside}, root, depth + 1)
+        return _strict({**_target(schema["$ref"], root), **beside}, root, depth + 1, null_inside)
     if not schema.keys() - _ANNOTATIONS:
         raise NotStrictError("a value of any type has no strict form")
     for key in _NOT_KNOWN:
@@ -45,31 +50,35 @@ def _strict(schema: Any, root: dict[str, Any], depth: int) -> dict[str, Any]:
     made = {key: value for key, value in schema.items() if key not in ("default", "$defs", "discriminator", "oneOf")}
     choices = schema.get("anyOf") or schema.get("oneOf")
     if choices:
-        made["anyOf"] = [_strict(choice, root, depth + 1) for choice in choices]
+        made["anyOf"] = [_strict(choice, root, depth + 1, null_inside) for choice in choices]
     if schema.get("type") == "array":
         if "prefixItems" in schema or "items" not in schema:
             raise NotStrictError("a list of mixed types has no strict form")
-        made["items"] = _strict(schema["items"], root, depth + 1)
+        made["items"] = _strict(schema["items"], root, depth + 1, null_inside)
     if schema.get("type") == "object":
-        made |= _object(schema, root, depth)
+        made |= _object(schema, root, depth, null_inside)
     return made
 
 
-def _object(schema: dict[str, Any], root: dict[str, Any], depth: int) -> dict[str, Any]:
+def _object(schema: dict[str, Any], root: dict[str, Any], depth: int, null_inside: bool) -> dict[str, Any]:
     if schema.get("additionalProperties", False) is not False or ("properties" not in schema and depth):
         raise NotStrictError("an object with any names has no strict form")
     required = schema.get("required", ())
     properties = {}
     for name, one in schema.get("properties", {}).items():
-        strict = _strict(one, root, depth + 1)
-        # Null means the default for arguments only: a nested model would refuse it.
-        properties[name] = strict if depth or name in required else _or_null(strict)
+        strict = _strict(one, root, depth + 1, null_inside)
+        # A nested model would refuse the null that means the default of an argument.
+        given = name in required or (depth and not null_inside)
+        properties[name] = strict if given else _or_null(strict)
     return {"properties": properties, "required": list(properties), "additionalProperties": False}
 
 
 def _or_null(schema: dict[str, Any]) -> dict[str, Any]:
     """Return the schema that also takes null."""
-    if schema.get("type") == "null" or any(one.get("type") == "null" for one in schema.get("anyOf", ())):
+    kinds = schema.get("type")
+    if kinds == "null" or (isinstance(kinds, list) and "null" in kinds):
+        return schema
+    if any(one.get("type") == "null" for one in schema.get("anyOf", ())):
         return schema
     if "anyOf" in schema:
         return {**schema, "anyOf": [*schema["anyOf"], {"type": "null"}]}

@@ -138,6 +138,57 @@ def test_what_the_api_gets_is_strict_and_what_was_optional_may_be_null(folder: P
     assert expected.check('{"items": [], "kind": null, "count": null}') == {"items": [], "kind": "new", "count": 1}
 
 
+ENTRY = {"type": "object", "properties": {"n": {"type": "string"}, "note": {"type": "string"}}, "required": ["n"]}
+
+
+@pytest.mark.parametrize(
+    ("expects", "answer", "value"),
+    [
+        (
+            {"type": "object", "properties": {"items": {"type": "array", "items": ENTRY}}, "required": ["items"]},
+            {"items": [{"n": "a", "note": None}, {"n": "b", "note": "x"}]},
+            {"items": [{"n": "a"}, {"n": "b", "note": "x"}]},
+        ),
+        (
+            {"type": "object", "properties": {"at": {"$ref": "#/$defs/E"}}, "$defs": {"E": ENTRY}},
+            {"at": {"n": "a", "note": None}},
+            {"at": {"n": "a"}},
+        ),
+        ({"type": "array", "items": ENTRY}, {"value": [{"n": "a", "note": None}]}, [{"n": "a"}]),
+        ({"type": "array", "items": ENTRY}, [{"n": "a", "note": None}], [{"n": "a"}]),
+        ("./shop.py:Order", {"items": [{"name": "tea", "price": 1, "note": None}], "kind": None, "count": None}, None),
+        ("./shop.py:Node", {"value": 1, "children": [{"value": 2, "children": None}]}, None),
+    ],
+)
+def test_what_may_be_left_out_may_be_null_at_every_depth(folder: Path, expects: Any, answer: Any, value: Any) -> None:
+    expected = ExpectedAnswer.of(expects, folder)
+    assert expected.strict
+    nodes = [{"value": 2, "children": []}]
+    of_models = {"Order": {"items": [{"name": "tea", "price": 1.0, "note": ""}], "kind": "new", "count": 1}}
+    of_models["Node"] = {"value": 1, "children": nodes}
+    assert expected.check(json.dumps(answer)) == (of_models[expected.name] if value is None else value)
+
+
+def test_the_api_is_told_that_it_may_be_null_there(folder: Path) -> None:
+    expected = ExpectedAnswer.of({"type": "array", "items": ENTRY}, folder)
+    entry = expected.schema["properties"]["value"]["items"]
+    assert entry["required"] == ["n", "note"]
+    assert entry["properties"]["note"] == {"anyOf": [{"type": "string"}, {"type": "null"}]}
+
+
+def test_a_null_that_says_something_stays(folder: Path) -> None:
+    text, maybe = {"type": "string"}, {"type": ["string", "null"]}
+    kinds = [
+        {"type": "object", "properties": {"kind": {"const": kind}, "x": x}, "required": ["kind"]}
+        for kind, x in (("a", text), ("b", maybe))
+    ]
+    expected = ExpectedAnswer.of({"type": "array", "items": {"anyOf": kinds}}, folder)
+    found = expected.check('[{"kind": "a", "x": null}, {"kind": "b", "x": null}]')
+    assert found == [{"kind": "a"}, {"kind": "b", "x": None}]
+    needed = {"type": "object", "properties": {"x": text}, "required": ["x"]}
+    assert mismatch(ExpectedAnswer.of(needed, folder), '{"x": null}').lines == ["$.x: text was expected, got null"]
+
+
 def test_what_strict_endpoints_refuse_is_told_in_words_and_held_here(folder: Path) -> None:
     expected = ExpectedAnswer.of("./shop.py:Bill", folder)
     assert expected.strict
