@@ -121,7 +121,12 @@ class Frontier:
         if self._state.priorities and (priority := self._state.priorities.get(work.step.id)) is not None:
             step = step.model_copy(update={"priority": priority})
         key = self._core.scheduler.sort_key(step, work.step.position)
-        self.queue.push(work, (key, work.item or 0))
+        self.queue.push(work, (key, -1 if self._was_answered(work) else work.item or 0))
+
+    def _was_answered(self, work: Work) -> bool:
+        """Return whether a person was asked about an item's call and answered: that goes on before others ask."""
+        answers = self._state.steps[work.step.id].answers
+        return work.item is not None and any(item == work.item for item, _ in answers)
 
     def withdraw(self, step_id: str) -> None:
         """Take a step that has not begun out of the queue; also if it holds a slot and loads its inputs."""

@@ -54,7 +54,7 @@ def ask_for_tool(driver: Driver, work: Work, asked: ApprovalNeeded) -> None:
         work,
         **where,
         reason=TOOL_APPROVAL,
-        question=f"{work.step.id} wants to call {asked.tool_name} with {shown}. Allow it?",
+        question=f"{_name_of(work.step.id, work.item)} wants to call {asked.tool_name} with {shown}. Allow it?",
         call_id=asked.call_id,
         input=kept,
         content_hash=driver.inputs.meant(work, work.call.options if work.call is not None else {}),
@@ -134,7 +134,12 @@ def answer_by_hand(order: Order, step: StepState, approved: bool, fields: dict[s
             )
     order.accept()
     answer_for_tool(order.driver, step.id, approved=approved, by=order.by, given=given, remember=remember)
-    return f"{step.id}: the call is {'allowed' if approved else 'denied'}" + (" with other arguments" if given else "")
+    name = _name_of(step.id, waiting.item if waiting is not None else None)
+    return f"{name}: the call is {'allowed' if approved else 'denied'}" + (" with other arguments" if given else "")
+
+
+def _name_of(step_id: str, item: int | None) -> str:
+    return step_id if item is None else f"{step_id}[{item}]"
 
 
 def _as_typed(value: Any, asked: Any) -> Any:

@@ -297,3 +297,38 @@ async def test_a_call_of_the_provider_is_no_result_of_a_call_with_the_same_id(sc
         run = await bench.run(plan_of(ask()))
         assert run.outputs["ask"] == "done"
         assert Talking.calls[-1].exchanges[0].results == {}
+
+
+def asks_each(call: StepCall, ports: Any) -> Any:
+    """Ask for the call of each item; that of the first is tried once more, and so asks after the second's."""
+    if call.value == "0" and call.attempt == 1:
+        raise fails(ErrorType.SERVER_ERROR)
+    if not call.exchanges:
+        turn(1, CALL_ITEM)(ports)
+    answer = call.answers.get("c1")
+    if answer is not None:
+        return {"approved": answer.approved, "arguments": answer.arguments}
+    if KEY in call.allowed_tools:
+        return "asked nobody"
+    raise ApprovalNeeded("c1", "files.delete", {"path": call.value}, KEY)
+
+
+async def test_an_item_that_was_answered_goes_on_before_another_asks(script: list[Any]) -> None:
+    script += [asks_each] * 12
+    async with Bench() as bench:
+        step = ask(for_each=[0, 1, 2], prompt="{{ item }}", max_concurrent=1, retry={"max_attempts": 3})
+        run = await bench.start(plan_of(step))
+        waiting = await asked(run)
+        first = waiting.item
+        assert first == 1
+        await run.until(lambda state: len(run.bench.clock.jumps) > 0)
+        assert waiting.question.startswith(f"ask[{first}] wants to call files.delete")
+        assert (await run.tell("approve", step="ask", approved=False))["message"] == f"ask[{first}]: the call is denied"
+        await run.until(lambda state: (now := state.steps["ask"].waiting) is not None and now is not waiting)
+        assert run.state.steps["ask"].items[first].status == "succeeded"
+        await run.tell("approve", step="ask", remember=True)
+        assert await run.end() == "succeeded"
+        said = run.outputs["ask"]
+        assert said[first] == {"approved": False, "arguments": None}
+        assert [one for one in said if one == "asked nobody"] == ["asked nobody"]
+        await run.check()
