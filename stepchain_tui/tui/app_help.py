@@ -110,7 +110,16 @@ class PlanHelp(App[int]):
         lines = [f"{plural(draft['steps'], 'step')} by {by}; nothing was run."]
         if effects:
             lines.append(f"{plural(effects, 'step')} with effects: the comments say which.")
-        self.notify("\n".join(lines), title="Read it before you run it", timeout=6, markup=False)
+        mistakes = len(draft["problems"])
+        if mistakes:
+            lines.append(f"{plural(mistakes, 'mistake')} left: they stand below the text.")
+        self.notify(
+            "\n".join(lines),
+            title="Read it before you run it",
+            severity="warning" if mistakes else "information",
+            timeout=6,
+            markup=False,
+        )
 
     # --- a repair of a failed step
 

@@ -92,6 +92,40 @@ async def test_a_goal_becomes_a_draft_in_the_editor_with_its_problems_and_nothin
     assert "Greet" in json.dumps(server.bodies[0])
 
 
+async def test_what_no_model_may_write_is_among_the_problems_and_is_asked_about_before_it_is_opened(
+    desk, server, monkeypatch
+) -> None:
+    hello = {"id": "hello", "shell": "echo a\u200bb", "env": {"PATH": "/tmp"}}
+    server.answers(says({"goal": "Greet", "steps": [hello]}))
+    async with desk.app() as person:
+        await ask_for_a_plan(person, "Greet")
+        editor = await person.opened(DraftEditorScreen)
+        await person.sees("'env' is for a person to write", "characters that hide", "Problems (2)")
+        assert "2 mistakes left" in person.toasts
+        await person.press("ctrl+s")
+        assert "2 things in it are not for a model to write" in person.toasts
+
+        await person.press("ctrl+r")
+        await person.sees("what a model should not write?", "characters that hide", "steps[0].env")
+        await person.press("n")
+        assert person.app.screen is editor
+
+        monkeypatch.setattr(type(person.app), "edit_outside", append_a_comment)
+        await person.press("f4")
+        await person.until(lambda: "# mine" in editor.area.text)
+        assert not editor.dirty
+
+        await person.press("ctrl+r")
+        await person.press("y")
+        await person.opened(RunScreen)
+
+
+async def append_a_comment(app: Any, path: Path) -> bool:
+    """Stand in for a person's own editor."""
+    path.write_text(path.read_text() + "# mine\n")
+    return True
+
+
 async def test_what_is_wrong_with_the_question_is_said_where_it_is_asked(desk, server) -> None:
     desk.plan("mine", "plan.yaml")
     async with desk.app() as person:

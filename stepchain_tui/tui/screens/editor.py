@@ -7,6 +7,7 @@ from pathlib import Path
 
 from stepchain_tui.core.errors import PlanError, StepChainError
 from stepchain_tui.tui.actions import Action
+from stepchain_tui.tui.queries import CheckedText
 from stepchain_tui.tui.screens.plan_text import PlanTextScreen
 
 
@@ -21,6 +22,7 @@ class EditorScreen(PlanTextScreen):
         super().__init__(path.name, path.absolute().parent)
         self.path = path
         self._hash: str | None = None
+        """Of the text that the file was last known to hold, None where there was no file."""
 
     def name_in_menus(self) -> str:
         """What menus call this screen."""
@@ -109,12 +111,15 @@ class EditorScreen(PlanTextScreen):
     async def _run(self) -> None:
         if self.dirty and not await self.save():
             return
-        checked = await self.checked(self.area.text)
+        if await self.may_run(await self.checked(self.area.text)):
+            self.dismiss(None)
+            self.chain.open_plan(self.path)
+
+    async def may_run(self, checked: CheckedText) -> bool:
+        """Return whether the plan can be opened as one to run; tells why where it cannot."""
         if checked.problems:
             self.tell_problems(checked)
-            return
-        self.dismiss(None)
-        self.chain.open_plan(self.path)
+        return not checked.problems
 
     def do_editor_outside(self) -> None:
         """Go on in $EDITOR."""

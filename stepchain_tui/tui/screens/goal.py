@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from textual import on
 from textual.app import ComposeResult
@@ -18,12 +18,17 @@ from textual.widgets import Button, Input, Static, TextArea
 
 from stepchain_tui.core.errors import StepChainError
 from stepchain_tui.tui.background import Background
+from stepchain_tui.tui.queries import CheckedText
 from stepchain_tui.tui.screens.dialogs import Dialog
 from stepchain_tui.tui.screens.editor import EditorScreen
-from stepchain_tui.tui.text import elapsed, visible_text
+from stepchain_tui.tui.text import elapsed, plural, visible_text
 from stepchain_tui.tui.widgets.json_area import follow_theme
 
-ENDINGS = (".yaml", ".yml")
+if TYPE_CHECKING:
+    from stepchain_tui.plan import Problem
+
+MOST_TOLD = 8
+"""Things that a model should not have written which are told one by one before such a plan is opened."""
 _TICK = 0.25
 
 
@@ -161,6 +166,9 @@ class WaitDialog(Background, Dialog[Ended]):
 class DraftEditorScreen(EditorScreen):
     """Edits the draft of a plan that is in no file yet.
 
+    A model wrote it: what no stranger may write into a plan is among its problems for as long as it is edited here. A
+    person may keep that, knowing of it.
+
     Args:
         path: The file that it is saved to.
         text: The draft.
@@ -175,7 +183,10 @@ class DraftEditorScreen(EditorScreen):
         return f"{self.path}  (a model's draft)"
 
     async def load(self) -> None:
-        """Show the draft, as text that is not saved."""
+        """Show the draft, as text that is not saved; what the file holds, once it was saved."""
+        if self._hash is not None:
+            await super().load()
+            return
         self.take_text("")
         self.area.load_text(self._draft)
         self.check_now()
@@ -190,4 +201,50 @@ class DraftEditorScreen(EditorScreen):
             )
             if answer != "over":
                 return False
-        return await super().save()
+        written = await super().save()
+        if written and (strange := await self._strange(self.area.text)):
+            words = f"{plural(len(strange), 'thing')} in it are not for a model to write: look at Problems."
+            self.notify(words, title=f"Read {self.path.name} before you run it", severity="warning", markup=False)
+        return written
+
+    # --- what a model should not have written
+
+    async def checked(self, text: str) -> CheckedText:
+        """Return a text with its problems, what a model should not have written among them."""
+        checked, strange = await super().checked(text), await self._strange(text)
+        problems = sorted({*checked.problems, *strange}, key=lambda one: (one.line, one.column, one.path, one.message))
+        return replace(checked, problems=tuple(problems))
+
+    async def _strange(self, text: str) -> tuple[Problem, ...]:
+        return await self.chain.library.work(partial(stranger_problems, text, self.folder))
+
+    async def may_run(self, checked: CheckedText) -> bool:
+        """Ask where nothing is wrong with the plan but what a model should not have written."""
+        strange = await self._strange(self.area.text)
+        if not strange or set(checked.problems) - set(strange):
+            return await super().may_run(checked)
+        lines = [f"line {one.line}: {one.text()}" for one in strange[:MOST_TOLD]]
+        lines += [f"and {len(strange) - MOST_TOLD:,} more"] if len(strange) > MOST_TOLD else []
+        answer = await self.chain.choose(
+            "Open a plan with what a model should not write?",
+            "\n".join([*lines, "Your own plans may say so. Did you read it?"]),
+            [("back", "n", "go on editing"), ("open", "y", "I read it: open it")],
+        )
+        return answer == "open"
+
+
+def stranger_problems(text: str, folder: Path) -> tuple[Problem, ...]:
+    """Return where a plan's text holds what no stranger may write; blocking.
+
+    Args:
+        text: The plan.
+        folder: What `./` in it is relative to.
+    """
+    from stepchain_tui.llm.strangers import stranger_mistakes
+    from stepchain_tui.plan.reading import read_plan
+
+    found = read_plan(text, folder, check_files=False)
+    if not isinstance(found.data, Mapping):
+        return ()
+    own = set(found.all_problems())
+    return tuple(one for one in found.all_problems(list(stranger_mistakes(found.data, folder))) if one not in own)
