@@ -60,7 +60,7 @@ class ModelForm:
             return to_json_value(self._adapter.dump_python(made, mode="json", by_alias=True, warnings=False))
         except ValidationError as error:
             raise self._mismatch(value, error) from None  # pydantic's text shows values, which may be secret
-        except Exception as error:  # whatever a validator of the user raises
+        except (Exception, SystemExit, KeyboardInterrupt) as error:  # whatever a validator of the user raises
             raise AttemptError(
                 f"{self._name} raised {type(error).__name__}: {error}",
                 error_type=ErrorType.USER_ERROR,

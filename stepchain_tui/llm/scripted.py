@@ -28,7 +28,8 @@ class ScriptedModel:
     """A `Model` that answers from a list.
 
     The first turn of a conversation gets reply 0, the second reply 1, and each try of the step that failed has used up
-    one more: after an error the next try gets the next reply. The last reply repeats.
+    one more: after an error the next try gets the next reply. The last reply repeats. A question before the first turn,
+    such as for a summary of earlier results, gets reply 0 and uses up none.
 
     Args:
         replies: Each is a text, or a mapping with at least one of

@@ -11,11 +11,12 @@ from typing import Any
 import pytest
 import pytest_asyncio
 
+from stepchain_tui.executors.prompt import PromptToolExecutor, ToolSpec
 from stepchain_tui.run.events import ToolApprovalAsked
 from stepchain_tui.run.status import ErrorType
 from tests.support.command_line import ROOT, CommandLine
 from tests.support.engines import Bench, Watched, plan_of
-from tests.support.model_server import RawModelServer, answer, events_of, hosted_item, text
+from tests.support.model_server import RawModelServer, answer, calls, events_of, hosted_item, text
 from tests.support.prompts import call, finished, notes, told, turns, write_tools
 
 
@@ -169,6 +170,50 @@ async def test_items_of_a_map_are_asked_about_one_by_one(bench: Bench) -> None:
 def one_server() -> Iterator[RawModelServer]:
     with RawModelServer() as server:
         yield server
+
+
+@pytest.fixture
+def server(one_server: RawModelServer, monkeypatch: pytest.MonkeyPatch) -> RawModelServer:
+    one_server.reset()
+    for name, value in one_server.environment().items():
+        monkeypatch.setenv(name, value)
+    return one_server
+
+
+HOSTED = {"type": "mcp", "server_label": "db", "server_url": "https://mcp.example.com"}
+
+
+async def test_without_a_run_nobody_can_be_asked_and_the_call_is_not_made(
+    tmp_path: Path, server: RawModelServer
+) -> None:
+    server.answers(calls(("note", {"text": "unasked"}, "c1")), text("then not"))
+    executor = PromptToolExecutor(ToolSpec(tool_name="p"))
+    tool = f"{write_tools(tmp_path)}/tools.py:note"
+    assert await executor.execute({"prompt": "x", "require_approval": "always", "tools": [tool]}) == "then not"
+    await executor.close()
+    assert notes(tmp_path) == []
+    assert "there is nobody to be asked" in server.bodies[1]["input"][-1]["output"]
+
+
+async def test_a_call_of_the_provider_that_we_refuse_for_a_person_or_for_itself_is_a_call_with_its_end(
+    bench: Bench, server: RawModelServer
+) -> None:
+    request = {**hosted_item("mcp_approval_request"), "name": "drop", "server_label": "db"}
+    server.answers(
+        answer(*events_of({**request, "id": "wrong", "arguments": "[1]"})),
+        answer(*events_of({**request, "id": "wish", "arguments": '{"table": "users"}'})),
+        text("fine"),
+    )
+    ask = {"id": "ask", "prompt": "Tidy up", "tools": [HOSTED], "model": "m"}
+    found = await waiting(bench, ask, models={"m": {"hosted_tools": True}})
+    await found.tell("approve", step="ask", approved=True, arguments={"table": "logs"})
+    await found.end()
+    first, second = [body["input"][-1] for body in server.bodies[1:]]
+    assert (first["approve"], second["approve"]) == (False, False)
+    assert "not a JSON object" in first["reason"]
+    assert '{"table":"logs"}' in second["reason"]
+    ends = [(event.call_id, event.error.message) for event in await finished(found) if event.error is not None]
+    assert ends == [("wrong", first["reason"]), ("wish", second["reason"])]
 
 
 @pytest.mark.parametrize("approved", [True, False])

@@ -161,6 +161,20 @@ async def test_an_answer_of_the_wrong_form_twice_fails_with_the_differences(
     assert len(server.bodies) == 2
 
 
+@pytest.mark.parametrize("max_turns", [1, 2])
+async def test_an_answer_of_the_wrong_form_that_no_turn_is_left_to_mend_says_what_is_wrong_with_it(
+    bench: Bench, server: RawModelServer, max_turns: int
+) -> None:
+    server.answers(text('{"price": "n/a"}'), calls(("add", {"a": 1, "b": 2}, "c1")))
+    step = ask(expects=FORM, tools=["./tools.py:add"], max_turns=max_turns)
+    _, error = await failed(bench, step)
+    assert "$.price: a number was expected" in error.message
+    assert ("asked for again" in error.message) is (max_turns == 2)
+    assert error.details["text"] == '{"price": "n/a"}'
+    assert f"`max_turns`, which is {max_turns}" in error.hint
+    assert len(server.bodies) == max_turns
+
+
 async def test_a_form_and_tools_go_together(bench: Bench, server: RawModelServer) -> None:
     server.answers(calls(("add", {"a": 1, "b": 2}, "c1")), text('{"price": 3}'))
     found = await bench.run(plan_of(ask(expects=FORM, tools=["./tools.py:add"])))
@@ -224,3 +238,28 @@ async def test_a_conversation_goes_on_in_a_later_step(bench: Bench, server: RawM
     last = (await turns(found))[-1]
     assert last.sent is not None
     assert [item["content"] for item in last.sent.value] == ["Work it out"]
+
+
+async def test_where_there_is_no_conversation_to_continue_a_warning_says_so(
+    bench: Bench, server: RawModelServer
+) -> None:
+    server.answers(text("fine"))
+    first = {"id": "first", "prompt": "Say {{ item }}", "for_each": ["a", "b"], "model": "scripted", "replies": ["x"]}
+    found = await bench.run(plan_of(first, ask(history="continue", dependencies=["first"])))
+    [attempt] = found.state.steps["ask"].attempts.values()
+    assert attempt.warnings == ("there is no conversation of an earlier prompt to continue: it begins anew",)
+    assert len(server.bodies[0]["input"]) == 1
+
+
+async def test_a_continued_conversation_has_the_secrets_that_its_step_tells_too_and_no_others(
+    bench: Bench, server: RawModelServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PASSPHRASE", "open-sesame-4711")
+    server.answers(text("one"), text("two"), text("three"))
+    says = {"prompt": "Say {{ secrets.PASSPHRASE }}"}
+    first = {"id": "first", **says}
+    knows = {"id": "knows", **says, "history": "continue", "dependencies": ["first"]}
+    plan = plan_of(first, knows, ask(history="continue", dependencies=["knows"]), secrets=["PASSPHRASE"])
+    await bench.run(plan)
+    told = [body["input"][0]["content"] for body in server.bodies]
+    assert told == ["Say open-sesame-4711", "Say open-sesame-4711", "Say [secret PASSPHRASE]"]

@@ -201,6 +201,42 @@ async def test_a_thread_that_goes_on_keeps_the_slot_of_its_step(bench: Bench, se
     assert found.statuses["other"] == "succeeded"
 
 
+FORM = """
+import time
+from pathlib import Path
+
+from pydantic import BaseModel, field_validator
+
+class Answer(BaseModel):
+    name: str
+
+    @field_validator("name")
+    @classmethod
+    def waits(cls, name):
+        (Path(__file__).parent / "stuck").touch()
+        while not (Path(__file__).parent / "go").exists():
+            time.sleep(0.005)
+        return name
+"""
+
+
+async def test_a_check_of_an_answer_that_goes_on_keeps_the_slot_of_its_step(
+    bench: Bench, server: RawModelServer
+) -> None:
+    (bench.folder / "form.py").write_text(FORM)
+    server.answers(text('{"name": "x"}'))
+    step = {**ask(), "expects": "./form.py:Answer"}
+    plan = plan_of(step, {"id": "other", "shell": "echo", "priority": -1}, max_concurrent=1)
+    found = await bench.start(plan)
+    await there(bench.folder / "stuck")
+    await found.tell("cancel", step="ask")
+    await found.until_status("ask", "cancelled")
+    assert found.statuses["other"] in ("pending", "queued")
+    (bench.folder / "go").touch()
+    await found.end()
+    assert found.statuses["other"] == "succeeded"
+
+
 async def test_a_secret_that_the_prompt_holds_is_stored_masked_and_sent_again_as_it_is(
     bench: Bench, server: RawModelServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -38,6 +38,8 @@ class Item(BaseModel):
             raise ValueError("bad names are not taken")
         if name == "bug":
             raise RuntimeError("a bug of mine")
+        if name == "exit":
+            raise SystemExit(3)
         return name
 
 
@@ -311,6 +313,8 @@ def test_what_a_models_own_validator_says_is_told(folder: Path) -> None:
     with pytest.raises(AttemptError, match="Order raised RuntimeError: a bug of mine") as caught:
         expected.check('{"items": [{"name": "bug", "price": 1}]}')
     assert caught.value.error_type is ErrorType.USER_ERROR
+    with pytest.raises(AttemptError, match="Order raised SystemExit: 3"):
+        expected.check('{"items": [{"name": "exit", "price": 1}]}')
 
 
 @pytest.mark.parametrize(

@@ -22,9 +22,9 @@ from stepchain_tui.executors.context import CallContext
 from stepchain_tui.executors.prompt.binding import ToolBinder
 from stepchain_tui.executors.prompt.conversation import Conversation, expected_answer
 from stepchain_tui.executors.prompt.models import PromptModels
+from stepchain_tui.executors.prompt.threads import in_thread
 from stepchain_tui.executors.prompt.turn_calls import handoff_name
 from stepchain_tui.executors.prompt.voices import Spoken, Voice
-from stepchain_tui.executors.threads import call_threads
 from stepchain_tui.llm.history import compose
 from stepchain_tui.llm.types import Item, user_message
 
@@ -69,7 +69,7 @@ class DescribedAgents:
         _refuse_unknown(name, metadata)
         allowed = metadata.get(ALLOW_INJECTION) is True
         checks = RequestChecks(AgentRegistry())
-        await _in_thread(lambda: checks.check_request(request, name, allow_injection=allowed))
+        await in_thread(lambda: checks.check_request(request, name, allow_injection=allowed), ctx)
         voices, expected = await asyncio.gather(
             self._voices(name, args, ctx), expected_answer(args.get("expects"), ctx)
         )
@@ -115,11 +115,6 @@ class DescribedAgents:
         for voice in voices:
             _refuse_clashes(voice)
         return voices
-
-
-async def _in_thread(work: Any) -> Any:
-    """Return what `work` returns: an import or a long request may take seconds, which the loop does not have."""
-    return await call_threads().submit(lambda _: work()).result
 
 
 def _refuse_clashes(voice: Voice) -> None:

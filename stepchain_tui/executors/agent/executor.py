@@ -7,7 +7,7 @@ no turn can see what another left in it; an agent that is an object of its file 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
 
@@ -22,6 +22,7 @@ from stepchain_tui.executors.agent.base import BaseAgentExecutor
 from stepchain_tui.executors.agent.options import AGENTS
 from stepchain_tui.executors.context import CallContext
 from stepchain_tui.executors.prompt.conversation import expected_answer
+from stepchain_tui.executors.prompt.threads import in_thread
 from stepchain_tui.llm.differences import AnswerMismatch
 from stepchain_tui.resilience.classify import classify
 from stepchain_tui.run.failures import AttemptError
@@ -51,7 +52,8 @@ class AgentStepExecutor(BaseAgentExecutor):
         registry = AgentRegistry()
         registry.register(name, agent)
         allowed = metadata.get(ALLOW_INJECTION) is True
-        await self._in_thread(partial(RequestChecks(registry).check_request, request, name, allow_injection=allowed))
+        check = partial(RequestChecks(registry).check_request, request, name, allow_injection=allowed)
+        await self._in_thread(check, ctx)
         memory = prepare_memory(_memory(args), request, metadata)
         turn = partial(agent.run_step, request, memory)
         given = extra_arguments(agent, metadata, ctx)
@@ -60,7 +62,7 @@ class AgentStepExecutor(BaseAgentExecutor):
         if expected is None:
             return response
         try:
-            return await self._in_thread(lambda: expected.check_value(to_json_value(response)))
+            return await self._in_thread(lambda: expected.check_value(to_json_value(response)), ctx)
         except AnswerMismatch as mismatch:
             raise mismatch.failure(ctx.step_id, asked_again=False) from None
 
@@ -73,14 +75,14 @@ class AgentStepExecutor(BaseAgentExecutor):
                 f"agent '{name}': is not written anywhere",
                 hint="Write './file.py:Agent' or 'package.module:Agent', or describe it under the plan's `agents`.",
             )
-        found = await self._in_thread(lambda: _loaded(entry, str(ctx.plan_folder)))
+        found = await self._in_thread(lambda: _loaded(entry, str(ctx.plan_folder)), ctx)
         if isinstance(found, type) or not hasattr(found, "run_step"):
             return await self._call(found, {}, name, ctx)
         return found
 
-    async def _in_thread(self, work: Any) -> Any:
+    async def _in_thread(self, work: Callable[[], Any], ctx: CallContext) -> Any:
         """Return what `work` returns: an import or a long request may take seconds, which the loop does not have."""
-        return await self.pools.threads.submit(lambda _: work()).result
+        return await in_thread(work, ctx, self.pools.threads)
 
     async def _call(self, function: Any, given: Mapping[str, Any], name: str, ctx: CallContext) -> Any:
         call = FunctionCall(

@@ -11,6 +11,7 @@ from typing import Any
 from stepchain_tui.core.errors import StepChainError, UsageError
 from stepchain_tui.core.values import encode_json
 from stepchain_tui.executors.context import CallContext
+from stepchain_tui.executors.prompt.threads import in_thread
 from stepchain_tui.executors.prompt.toolset import (
     MOST_TOOLS,
     NO_TOOLS,
@@ -20,7 +21,6 @@ from stepchain_tui.executors.prompt.toolset import (
     ToolSet,
     name_for_model,
 )
-from stepchain_tui.executors.threads import call_threads
 from stepchain_tui.executors.tool.server_calls import refuse_unknown_names
 from stepchain_tui.mcp import McpServer, McpServers, McpTool, ServerSpec
 from stepchain_tui.mcp.failures import not_allowed
@@ -90,7 +90,7 @@ class ToolBinder:
         match bound["kind"]:
             case "function":
                 # An import may take seconds, which the loop does not have.
-                return [await call_threads().submit(lambda _: self._function(bound, ctx)).result]
+                return [await in_thread(lambda: self._function(bound, ctx), ctx)]
             case "server":
                 return await self._server_tools(bound, servers, ctx)
         return ()

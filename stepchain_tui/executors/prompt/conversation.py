@@ -21,9 +21,9 @@ from stepchain_tui.executors.prompt.earlier_turns import (
 from stepchain_tui.executors.prompt.items import Wanted, answer_of, source_lines, wanted_in
 from stepchain_tui.executors.prompt.models import PromptModels
 from stepchain_tui.executors.prompt.questions import Questions, Thread
+from stepchain_tui.executors.prompt.threads import in_thread
 from stepchain_tui.executors.prompt.turn_calls import Ended, TurnCalls, handoff_name, handoff_schema
 from stepchain_tui.executors.prompt.voices import Spoken, Voice
-from stepchain_tui.executors.threads import call_threads
 from stepchain_tui.llm import ModelAnswer
 from stepchain_tui.llm.answers import ExpectedAnswer
 from stepchain_tui.llm.differences import AnswerMismatch
@@ -129,7 +129,7 @@ class Conversation:
         Args:
             first: What begins it, usually one message of the user. Where the conversation goes on it may be left out:
                 then it is as it was stored, with what is secret in it masked where the plan's `secrets` do not know it.
-            before: A conversation that it goes on from.
+            before: A conversation that it goes on from, as it was stored: secrets are put back that this one tells too.
             response_id: The provider's id of the last answer of that.
             provider: Who gave that answer.
             facts: Further facts for the event of the first answer, such as `history_tokens`.
@@ -143,7 +143,7 @@ class Conversation:
         """
         self._facts = facts or {}
         self._look_over_voices()
-        self._thread.begin(before, response_id, provider)
+        self._thread.begin(with_secrets(before, self._said(), self._redactor), response_id, provider)
         answer = await self._take_up(first)
         while True:
             if answer is None:
@@ -175,7 +175,7 @@ class Conversation:
         if not self._earlier:
             self._thread.add(first)
             return None
-        said = [*_told_by_step(self._ctx), *(voice.system for voice in self._voices.values())]
+        said = self._said()
         for turn in self._earlier:
             begins = turn.turn == FIRST_TURN and first
             self._thread.add(first if begins else with_secrets(turn.sent, said, self._redactor))
@@ -198,10 +198,7 @@ class Conversation:
     async def _ask_on(self) -> ModelAnswer:
         """Ask the model for its next answer."""
         if self._turn >= self._max_turns:
-            raise self._failure(
-                f"the model was asked {self._turn} times and wants to go on",
-                f"Raise `max_turns`, which is {self._max_turns}, or ask for less.",
-            )
+            raise self._out_of_turns(asked_again=True)
         self._turn += 1
         voice, expected = self._voice, self._expected
         form = None if expected is None else expected.format
@@ -250,6 +247,8 @@ class Conversation:
             assert self._mismatch is not None
             if before is not None:
                 raise self._mismatch.failure(self._ctx.step_id, answer.text)
+            if self._turn >= self._max_turns:
+                raise self._out_of_turns(asked_again=False)
             self._questions.end_line()
             log("engine", "".join(f"{line}\n" for line in self._mismatch.lines))
             log("engine", "the answer does not have the form that is expected: the model is asked once more\n")
@@ -278,13 +277,28 @@ class Conversation:
         if expected is None:
             return answer.text
         try:
-            value = await call_threads().submit(lambda _: expected.check(answer.text)).result
+            value = await in_thread(lambda: expected.check(answer.text), self._ctx)
         except AnswerMismatch as mismatch:
             self._mismatch = mismatch
             return None
         if note := expected.note(answer.text):
             self._ctx.ports.warn(note)
         return value
+
+    def _said(self) -> list[Any]:
+        """Return what the step itself tells models, secrets in it included."""
+        call = self._ctx.call
+        asked = [] if call is None else [call.value, call.options.get("request")]
+        return [*asked, *(voice.system for voice in self._voices.values())]
+
+    def _out_of_turns(self, *, asked_again: bool) -> AttemptError:
+        """Return why the model is not asked again: an answer of the wrong form says more than that turns are over."""
+        hint = f"Raise `max_turns`, which is {self._max_turns}, or ask for less."
+        if self._mismatch is None:
+            return self._failure(f"the model was asked {self._turn} times and wants to go on", hint)
+        failure = self._mismatch.failure(self._ctx.step_id, asked_again=asked_again)
+        failure.hint = f"Raise `max_turns`, which is {self._max_turns}: no turn is left to mend it in. {failure.hint}"
+        return failure
 
     def _failure(self, what: str, hint: str) -> AttemptError:
         step = self._ctx.step_id
@@ -314,11 +328,4 @@ async def expected_answer(expects: Any, ctx: CallContext) -> ExpectedAnswer | No
     """
     if expects is None:
         return None
-    work = call_threads().submit(lambda _: ExpectedAnswer.of(expects, ctx.plan_folder, ctx.step_id))
-    found: ExpectedAnswer = await work.result
-    return found
-
-
-def _told_by_step(ctx: CallContext) -> list[Any]:
-    """Return what the step itself tells the model, secrets in it included."""
-    return [] if ctx.call is None else [ctx.call.value, ctx.call.options.get("request")]
+    return await in_thread(lambda: ExpectedAnswer.of(expects, ctx.plan_folder, ctx.step_id), ctx)

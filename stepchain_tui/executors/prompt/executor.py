@@ -10,6 +10,7 @@ from stepchain_tui.executors.prompt.conversation import Conversation, expected_a
 from stepchain_tui.executors.prompt.voices import Spoken, Voice
 from stepchain_tui.llm.history import compose
 from stepchain_tui.llm.types import user_message
+from stepchain_tui.plan.history import CONTINUE
 
 
 class PromptToolExecutor(BasePromptExecutor):
@@ -63,6 +64,8 @@ class PromptToolExecutor(BasePromptExecutor):
             if composed.told:
                 ctx.ports.log("engine", f"{composed.told}\n")
                 facts = {"history_tokens": composed.tokens, "history_tokens_before": composed.tokens_before}
+        if args.get("history") == CONTINUE and not continued and not conversation.goes_on:
+            ctx.ports.warn("there is no conversation of an earlier prompt to continue: it begins anew")
         return await conversation.talk(
             () if is_stored else [user_message(prompt)],
             before=continued.get("items") or (),

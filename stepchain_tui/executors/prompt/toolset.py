@@ -11,7 +11,7 @@ from typing import Any
 from stepchain_tui.core.errors import did_you_mean
 from stepchain_tui.executors.context import CallContext
 from stepchain_tui.executors.prompt.items import LONGEST_NAME
-from stepchain_tui.executors.threads import call_threads
+from stepchain_tui.executors.prompt.threads import in_thread
 from stepchain_tui.executors.tool.executor import call_function
 from stepchain_tui.executors.tool.server_calls import call_server_tool
 from stepchain_tui.mcp import McpServer, ServerSpec, check_arguments
@@ -82,7 +82,7 @@ class FunctionTool(ModelTool):
 
     async def check(self, args: Mapping[str, Any], ctx: CallContext) -> None:
         """Hold the arguments against the function's schema; its file may have to be imported again."""
-        await call_threads().submit(lambda _: self.tool.schema.validate(args, f"tool '{self.shown}'")).result
+        await in_thread(lambda: self.tool.schema.validate(args, f"tool '{self.shown}'"), ctx)
 
     async def call(self, args: Mapping[str, Any], call_id: str, ctx: CallContext) -> Any:
         """Call the function in the mode that its entry says, else in a thread."""

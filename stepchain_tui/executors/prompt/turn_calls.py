@@ -137,6 +137,8 @@ class TurnCalls:
             arguments = arguments_in(one.arguments, tool.shown)
             if not self._needs_word(tool):
                 return lambda: self._call(one, tool, arguments)
+            if self._ctx.call is None:
+                return self._refused(one, tool.shown, arguments, _nobody_to_ask(tool.shown))
             answer = self._answer(one, tool.shown, arguments)
             if answer is None:
                 await tool.check(arguments, self._ctx)
@@ -162,7 +164,7 @@ class TurnCalls:
 
     def _needs_word(self, tool: ModelTool) -> bool:
         call = self._ctx.call
-        if call is None or (tool.key and tool.key in call.allowed_tools):
+        if call is not None and tool.key and tool.key in call.allowed_tools:
             return False
         asks = self._asks
         if isinstance(asks, str):
@@ -228,23 +230,27 @@ class TurnCalls:
         try:
             arguments: Any = arguments_in(one.arguments, shown)
         except AttemptError as error:
-            return self._told_provider(one, approved=False, reason=str(error))
+            return self._refused_by_us(one, shown, one.arguments, error)
         key = hashlib.sha256(encode_json(["hosted", one.server, one.name])).hexdigest()[:32]
         call = self._ctx.call
-        if call is not None and key in call.allowed_tools:
-            return self._told_provider(one, approved=True)
         answer = self._answer(one, shown, arguments)
         if answer is None:
+            if call is not None and key in call.allowed_tools:
+                return self._told_provider(one, approved=True)
             if call is None:
-                return self._told_provider(one, approved=False, reason="there is nobody to be asked")
+                return self._refused_by_us(one, shown, arguments, _nobody_to_ask(shown))
             raise ApprovalNeeded(self._approval_id(one, arguments), shown, arguments, key)
-        if answer.approved and answer.arguments is not None:
-            # The provider makes the call as the model wrote it, so other arguments are a no with a wish.
-            return self._told_provider(one, approved=False, reason=self._told_of_change(answer))
         if not answer.approved:
-            told = ToldCall(shown, arguments, self._ctx, one.call_id)
-            told.ended(error=_denied(shown, answer), seconds=0.0)
-        return self._told_provider(one, approved=answer.approved, reason="" if answer.approved else "denied")
+            return self._refused_by_us(one, shown, arguments, _denied(shown, answer))
+        if answer.arguments is not None:
+            # The provider makes the call as the model wrote it, so other arguments are a no with a wish.
+            return self._refused_by_us(one, shown, arguments, _changed(self._told_of_change(answer)))
+        return self._told_provider(one, approved=True)
+
+    def _refused_by_us(self, one: Wanted, shown: str, arguments: Any, error: AttemptError) -> Ended:
+        """Return the end of a call that the provider may not make, and tell the engine of it."""
+        ToldCall(shown, arguments, self._ctx, one.call_id).ended(error=error, seconds=0.0)
+        return self._told_provider(one, approved=False, reason=str(error))
 
     @staticmethod
     def _told_provider(one: Wanted, *, approved: bool, reason: str = "") -> Ended:
@@ -263,7 +269,9 @@ class TurnCalls:
         """
         result = known.get(one.call_id)
         if one.by_provider or result is None:
-            return self._told_provider(one, approved=result is None, reason="" if result is None else "denied")
+            error = None if result is None else result.error
+            reason = "" if error is None else error.beside(self._ctx.step_id)
+            return self._told_provider(one, approved=result is None, reason=reason)
         target = ""
         if result.error is not None:
             text = text_of_error(result.error, self._ctx.step_id, self._redactor)
@@ -282,6 +290,24 @@ class TurnCalls:
             return ""
         answer = self._answer(one, one.name, arguments)
         return "" if answer is None or answer.arguments is None else self._told_of_change(answer)
+
+
+def _nobody_to_ask(shown: str) -> AttemptError:
+    return AttemptError(
+        f"the call of '{shown}' needs a person's word, and there is nobody to be asked",
+        error_type=ErrorType.USER_ERROR,
+        hint="Let a step of a plan make it, or take it out of `require_approval`.",
+        exception="DeniedError",
+    )
+
+
+def _changed(said: str) -> AttemptError:
+    return AttemptError(
+        said,
+        error_type=ErrorType.USER_ERROR,
+        hint="The provider makes the call itself, as the model wrote it: the model may ask for it once more.",
+        exception="DeniedError",
+    )
 
 
 def _denied(shown: str, answer: ToolAnswer) -> AttemptError:
