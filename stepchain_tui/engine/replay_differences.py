@@ -9,6 +9,7 @@ from typing import Any
 
 import msgspec
 
+from stepchain_tui.core.secrets import SHORTEST
 from stepchain_tui.run.comparison import same_value
 from stepchain_tui.run.failures import Failure
 from stepchain_tui.run.state import ItemState, RunState, StepState
@@ -26,9 +27,11 @@ _BEFORE_DIFFERENCE = 20
 _KEPT = 400
 """Characters of a value that are kept with a failure."""
 _WITH_OUTPUT = (StepStatus.SUCCEEDED, StepStatus.FAILED, StepStatus.TIMED_OUT)
-_MARK = re.compile(r"'?\\\[secret\\ [^\]]+\\\]'?")
-_SHORT_SECRET = r"'?(?:\[secret [^\]]+\]|.{0,7})'?"
-"""What a masked secret stands for: the same mark, or a value that is too short to be masked; quoted or not."""
+_MARK = re.compile(r"\[secret [^\]]{1,200}\]")
+_QUOTED_MARK = re.compile(f"'?{_MARK.pattern}'?")
+_TRIES = 5_000
+_TRIES_PER_CHARACTER = 8
+"""How much is tried to fit a text into one with masked secrets; a recording may come from anybody."""
 
 
 class Change(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -242,8 +245,37 @@ def _same(recorded: Any, now: Any) -> bool:
 
 
 def _fits_masked(recorded: str, now: str) -> bool:
-    pattern = _MARK.sub(lambda _: _SHORT_SECRET, re.escape(now))
-    return re.fullmatch(pattern, recorded, re.DOTALL) is not None
+    """Return whether a text is another one with short secrets where that has them masked.
+
+    Every place that can be reached is followed at once, so that the work is limited; a text that needs more is told as
+    another one.
+    """
+    first, *pieces = _QUOTED_MARK.split(now)
+    if not recorded.startswith(first) or not recorded.endswith(pieces[-1] if pieces else first):
+        return False
+    left = _TRIES + _TRIES_PER_CHARACTER * len(now)
+    places = {len(first)}
+    for piece in pieces:
+        ends: set[int] = set()
+        for place in places:
+            found = _ends_of_secret(recorded, place)
+            ends |= found
+            left -= len(found)
+        left -= len(ends) * (1 + len(piece) // 64)
+        if left < 0:
+            return False
+        places = {end + len(piece) for end in ends if recorded.startswith(piece, end)}
+    return len(recorded) in places
+
+
+def _ends_of_secret(text: str, place: int) -> set[int]:
+    """Return where it may end what a mark stands for: the mark, or a value too short to be masked; quoted or not."""
+    ends: set[int] = set()
+    for start in (place, place + 1) if text.startswith("'", place) else (place,):
+        ends.update(range(start, min(start + SHORTEST, len(text) + 1)))
+        if (mark := _MARK.match(text, start)) is not None:
+            ends.add(mark.end())
+    return ends | {end + 1 for end in ends if text.startswith("'", end)}
 
 
 def _cut(value: Any) -> Any:

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from stepchain_tui.core.errors import CommandRefusedError, UsageError
-from stepchain_tui.engine.replay_differences import Difference, find_differences
+from stepchain_tui.engine.replay_differences import Difference, find_differences, value_changes
 from stepchain_tui.executors.factory import Executors
 from stepchain_tui.plan import Plan
 from stepchain_tui.run.events import ModelTurn
@@ -232,6 +232,28 @@ async def test_secrets_are_not_asked_for_and_compare_masked(
     assert await differences(bench, replayed) == []
     assert replayed.outputs == recorded.outputs
     assert "withheld" not in repr(await replayed.events())
+
+
+@pytest.mark.parametrize(
+    ("recorded", "now", "fits"),
+    [
+        ("curl -u me:pin x", "curl -u me:[secret PIN] x", True),
+        ("curl -u me:pin x", "curl -u 'me:[secret PIN]' x", False),
+        ("echo pin; echo '[secret K]'", "echo '[secret PIN]'; echo [secret K]", True),
+        ("a short one", "a [secret PIN]", False),
+        ("a longer one", "a [secret PIN] one", True),
+        ("one-two-three", "[secret A]-[secret B][secret C][secret D]-[secret E]", True),
+        ("one-two-three", "[secret A]-[secret B]-[secret C]!", False),
+        ("a" * 4_000 + "?", "[secret T]" * 1_000 + "!", False),
+        ("a" * 4_000 + "!", "[secret T]" * 1_000 + "b[secret T]!", False),
+        ("[secret " * 100_000, "[secret " * 100_000 + "[secret T]", False),
+    ],
+    ids=lambda value: str(value)[:20],
+)
+def test_a_text_fits_one_with_short_secrets_masked_and_is_looked_at_in_bounded_time(
+    recorded: str, now: str, fits: bool
+) -> None:
+    assert (value_changes(recorded, now) == []) is fits
 
 
 async def test_results_by_hand_pinned_and_of_maps_of_plans_are_replayed(bench: Bench, tmp_path: Path) -> None:
