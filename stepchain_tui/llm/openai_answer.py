@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator, Mapping
+from itertools import count
 from typing import Any, TypedDict
 
+from stepchain_tui.core.values import to_json_value
 from stepchain_tui.llm.types import CallRequest, Citation
 
 BETWEEN_MESSAGES = "\n\n"
@@ -33,25 +35,36 @@ def field_of(thing: Any, name: str) -> Any:
 
 
 def items_of(output: Any) -> list[dict[str, Any]]:
-    """Return output items that can go back with the next question, each call with an id of its own."""
-    found = [
-        {name: value for name, value in item.items() if value is not None}
-        for item in (output if isinstance(output, list) else ())
-        if isinstance(item, Mapping) and isinstance(item.get("type"), str)
-    ]
+    """Return output items that can be kept and go back with the next question, each call with an id of its own.
+
+    Raises:
+        UsageError: They are nested deeper than a value may be.
+    """
+    found: list[dict[str, Any]] = to_json_value(
+        [
+            {name: value for name, value in item.items() if value is not None}
+            for item in (output if isinstance(output, list) else ())
+            if isinstance(item, Mapping) and isinstance(item.get("type"), str)
+        ]
+    )
+    calls = [(place, item) for place, item in enumerate(found) if item["type"] == "function_call"]
+    given = {_id_of(item) for _, item in calls}
     taken: set[str] = set()
-    for place, item in enumerate(found):
-        if item["type"] != "function_call":
-            continue
-        call_id = item.get("call_id") or item.get("id")
-        if not isinstance(call_id, str) or call_id in taken:
-            call_id = f"call_{place}"
+    for place, item in calls:
+        if not (call_id := _id_of(item)) or call_id in taken:
+            names = (f"call_{number}" for number in count(place))
+            call_id = next(name for name in names if name not in taken and name not in given)
         taken.add(call_id)
         arguments = item.get("arguments")
         item["call_id"] = call_id
         item["name"] = str(item.get("name") or "")
         item["arguments"] = arguments if isinstance(arguments, str) else json.dumps(arguments or {})
     return found
+
+
+def _id_of(item: Mapping[str, Any]) -> str:
+    call_id = item.get("call_id") or item.get("id")
+    return call_id if isinstance(call_id, str) else ""
 
 
 def calls_of(items: Iterable[Mapping[str, Any]]) -> tuple[CallRequest, ...]:

@@ -5,10 +5,15 @@ from __future__ import annotations
 from typing import Any
 
 from stepchain_tui.core.clock import Clock
+from stepchain_tui.core.errors import UsageError
+from stepchain_tui.core.values import encode_json, to_json_value
 from stepchain_tui.llm.openai_answer import BETWEEN_MESSAGES, field_of
 from stepchain_tui.llm.types import TextCallback
 from stepchain_tui.run.values import OUTPUT_LIMIT
 
+EVENT_LIMIT = 2 * OUTPUT_LIMIT
+"""Bytes that one event may have, the last one with the whole answer in it too: JSON may write text in more of them."""
+_SMALLEST_ITEM = 100
 TERMINAL = ("response.completed", "response.incomplete", "response.failed")
 _ENDED_AS = {"incomplete": "response.incomplete", "failed": "response.failed"}
 _SAID = ("response.output_text.delta", "response.refusal.delta")
@@ -18,6 +23,31 @@ _WRITTEN = ("response.function_call_arguments.delta", "response.code_interpreter
 
 class TooLongError(Exception):
     """Signals an answer that is larger than a result may be."""
+
+
+class BrokenError(Exception):
+    """Signals an answer that cannot be read."""
+
+
+class Pieces:
+    """Text that comes in pieces: characters that were cut in two become whole, halves without another become `?`."""
+
+    def __init__(self) -> None:
+        self._half = ""
+
+    def take(self, piece: str) -> str:
+        """Return the text that is whole with this piece."""
+        if piece.isascii() and not self._half:
+            return piece
+        piece = self._half + piece
+        self._half = piece[-1] if "\ud800" <= piece[-1] <= "\udbff" else ""
+        pairs = piece.removesuffix(self._half).encode("utf-16-le", "surrogatepass")
+        return str(to_json_value(pairs.decode("utf-16-le", "surrogatepass")))
+
+    def rest(self) -> str:
+        """Return what is left where no more will come."""
+        half, self._half = self._half, ""
+        return "?" if half else ""
 
 
 class Heard:
@@ -51,8 +81,11 @@ class Heard:
         self._clock = clock
         self._started = clock.monotonic()
         self._size = 0
+        self._items_size = 0
         self._message: Any = None
         self._thought: Any = None
+        self._said = Pieces()
+        self._reasoned = Pieces()
 
     @property
     def text(self) -> str:
@@ -69,6 +102,7 @@ class Heard:
 
         Raises:
             TooLongError: The answer is larger than a result may be.
+            BrokenError: An item is nested too deep.
         """
         kind = field_of(event, "type")
         if kind in _SAID:
@@ -78,7 +112,7 @@ class Heard:
         elif kind in _WRITTEN:
             self._grow(_delta(event))
         elif kind == "response.output_item.done":
-            self.items.append(field_of(event, "item"))
+            self._keep(field_of(event, "item"))
         elif kind in TERMINAL:
             self.final = field_of(event, "response")
             self.ended_as = _ENDED_AS.get(str(field_of(self.final, "status")), str(kind))
@@ -89,22 +123,45 @@ class Heard:
             return True
         return False
 
+    def end(self) -> None:
+        """Take note that no more will come."""
+        if rest := self._said.rest():
+            self._say(self.refusals if self.refusals else self.parts, rest)
+        if (rest := self._reasoned.rest()) and self._on_reasoning is not None:
+            self._on_reasoning(rest)
+
     def show(self, text: str) -> None:
         """Pass on text that came in one piece at the end."""
         if self.first_text_after is None:
             self.first_text_after = self._clock.monotonic() - self._started
         self._on_text(text)
 
+    def _keep(self, item: Any) -> None:
+        try:
+            item = to_json_value(item)
+        except UsageError as error:
+            raise BrokenError(error.message) from None
+        self._items_size += max(len(encode_json(item)), _SMALLEST_ITEM)
+        if self._items_size > EVENT_LIMIT:
+            raise TooLongError
+        self.items.append(item)
+
     def _hear(self, event: Any, parts: list[str]) -> None:
         if not (piece := _delta(event)):
             return
+        self._grow(piece)
         message = field_of(event, "output_index")
         if parts and message != self._message:
-            piece = BETWEEN_MESSAGES + piece
+            piece = self._said.rest() + BETWEEN_MESSAGES + self._said.take(piece)
+        else:
+            piece = self._said.take(piece)
         self._message = message
-        self._grow(piece)
-        parts.append(piece)
-        self.show(piece)
+        self._say(parts, piece)
+
+    def _say(self, parts: list[str], piece: str) -> None:
+        if piece:
+            parts.append(piece)
+            self.show(piece)
 
     def _hear_reasoning(self, event: Any) -> None:
         if not (piece := _delta(event)):
@@ -112,9 +169,11 @@ class Heard:
         self._grow(piece)
         thought = (field_of(event, "output_index"), field_of(event, "summary_index"))
         if self._thought is not None and thought != self._thought:
-            piece = BETWEEN_MESSAGES + piece
+            piece = self._reasoned.rest() + BETWEEN_MESSAGES + self._reasoned.take(piece)
+        else:
+            piece = self._reasoned.take(piece)
         self._thought = thought
-        if self._on_reasoning is not None:
+        if piece and self._on_reasoning is not None:
             self._on_reasoning(piece)
 
     def _grow(self, piece: str) -> None:

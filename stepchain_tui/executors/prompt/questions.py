@@ -8,7 +8,7 @@ from dataclasses import replace
 from functools import partial
 from typing import Any
 
-from stepchain_tui.core.values import encode_json
+from stepchain_tui.core.values import encode_json, to_json_value
 from stepchain_tui.executors.context import CallContext
 from stepchain_tui.executors.prompt.hosted import tell_hosted
 from stepchain_tui.executors.prompt.items import items_of
@@ -193,11 +193,14 @@ class Questions:
 
         def on_text(text: str) -> None:
             if shown:
-                log("text", text)
+                log("text", _fit(text))
                 self._line_is_open = not text.endswith("\n")
 
         try:
-            return await chosen.model.answer(request, on_text, lambda text: log("reasoning", text))
+            answer = await chosen.model.answer(request, on_text, lambda text: log("reasoning", _fit(text)))
+            return replace(
+                answer, text=_fit(answer.text), model=_fit(answer.model), response_id=_fit(answer.response_id)
+            )
         except asyncio.CancelledError:
             if isinstance(chosen.model, ClientModel):
                 self._ctx.linger(chosen.model.lingering)
@@ -216,3 +219,8 @@ class Questions:
             **known,
             **about,
         )
+
+
+def _fit(text: str) -> str:
+    """Return text as it can be kept: a client of the user may give halves of characters."""
+    return str(to_json_value(text))
