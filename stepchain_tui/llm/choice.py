@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
 
-from stepchain_tui.llm.profiles import CUSTOM, Profile, host_of, profile_of
+from stepchain_tui.llm.profiles import CUSTOM, Profile, address_of, host_of, profile_of
 from stepchain_tui.run.failures import AttemptError
 from stepchain_tui.run.status import ErrorType
 
@@ -56,7 +56,9 @@ class ModelChoice:
         name: The model's name at its provider.
         provider: `openai` (or what speaks its API), `scripted`, or `none` where no model can be asked.
         label: What the screen shows: the name, `scripted` or `no model`.
-        base_url: The API's address; empty for `scripted` and `none`.
+        base_url: The API's address; empty for `scripted` and `none`. It may hold a password: show `address`.
+        address_from: What names the address: `OPENAI_BASE_URL` for what the environment says, OpenAI's own too. What
+            else the environment says for the openai package (headers, organization, project) is sent to such only.
         api_key: The key to send.
         key_variable: The variable that the key comes from.
         options: Keys for the API that the plan's `models` entry sets.
@@ -66,7 +68,8 @@ class ModelChoice:
     name: str
     provider: Literal["openai", "scripted", "none"]
     label: str
-    base_url: str = ""
+    base_url: str = field(default="", repr=False)
+    address_from: str = ADDRESS_VARIABLE
     api_key: str = field(default="", repr=False)
     key_variable: str = KEY_VARIABLE
     options: Mapping[str, Any] = field(default_factory=dict)
@@ -78,6 +81,11 @@ class ModelChoice:
         if self.provider == "openai":
             return host_of(self.base_url)
         return SCRIPTED if self.provider == "scripted" else ""
+
+    @property
+    def address(self) -> str:
+        """The API's address as messages show it."""
+        return address_of(self.base_url)
 
     @property
     def available(self) -> bool:
@@ -132,6 +140,7 @@ def choose_model(
         provider="openai",
         label=name,
         base_url=address,
+        address_from=f"models.{name}.base_url" if own_address else ADDRESS_VARIABLE,
         api_key=key or NO_KEY,
         key_variable=variable,
         options=options,

@@ -5,13 +5,18 @@ from __future__ import annotations
 import traceback
 from datetime import datetime
 from typing import Any
+from urllib.parse import urljoin
 
+from stepchain_tui.core.errors import UsageError
+from stepchain_tui.core.values import encode_json, to_json_value
 from stepchain_tui.llm.choice import NO_KEY, ModelChoice
+from stepchain_tui.llm.profiles import address_of, secrets_in
 from stepchain_tui.resilience.retry_after import retry_after
 from stepchain_tui.run.failures import AttemptError
 from stepchain_tui.run.status import ErrorType
 
 MESSAGE_LIMIT = 1_000
+_SHORTEST_KEY = 4
 _USER_CODES = (
     "invalid_",
     "previous_response",
@@ -34,6 +39,8 @@ def status_failure(error: Any, choice: ModelChoice, now: datetime) -> AttemptErr
         now: The current moment, for a Retry-After that is a date.
     """
     status = int(error.status_code)
+    if 300 <= status < 400:
+        return _redirected(error, status, choice)
     said = _said(error)
     details: dict[str, Any] = {"status": status, "model": choice.name}
     for name, value in (("code", error.code), ("param", error.param), ("request_id", error.request_id)):
@@ -60,6 +67,23 @@ def status_failure(error: Any, choice: ModelChoice, now: datetime) -> AttemptErr
     )
 
 
+def _redirected(error: Any, status: int, choice: ModelChoice) -> AttemptError:
+    """Return the failure for an answer that sends us elsewhere: a prompt goes to nobody but whom the user named."""
+    location = str(error.response.headers.get("location") or "")
+    try:
+        where = address_of(urljoin(choice.base_url, location)) if location else ""
+    except ValueError:
+        where = ""
+    return build(
+        f"{choice.name}: {choice.address} redirects to {where or 'no address'}, and prompts are not sent on",
+        None,
+        choice,
+        error_type=ErrorType.USER_ERROR,
+        hint=f"Where that is the right address, write it as {choice.address_from}, without `/responses`.",
+        details={"status": status, "model": choice.name},
+    )
+
+
 def code_failure(code: Any, kind: Any, message: Any, choice: ModelChoice, error: Exception | None) -> AttemptError:
     """Return the failure for an error that came inside a stream.
 
@@ -70,14 +94,15 @@ def code_failure(code: Any, kind: Any, message: Any, choice: ModelChoice, error:
         choice: The model that was asked.
         error: The exception that carried it, if one did.
     """
-    words = f"{code or ''} {kind or ''}".strip().lower()
+    code = _words_of(code)
+    words = f"{code} {_words_of(kind)}".strip().lower()
     error_type = _class_of(words)
-    text = str(message or words or "the model's API reported an error")
+    text = _words_of(message) or words or "the model's API reported an error"
     hint = {
         ErrorType.RATE_LIMIT: "Lower `max_concurrent`, or wait.",
         ErrorType.USER_ERROR: _status_hint(401, choice) if _is_key(words) else "Mend the step's prompt or options.",
     }.get(error_type, "The provider has a problem; a later try may work.")
-    details = {"model": choice.name, **({"code": str(code)} if code else {})}
+    details = {"model": choice.name, **({"code": code} if code else {})}
     return build(f"{choice.name}: {text}", error, choice, error_type=error_type, hint=hint, details=details)
 
 
@@ -102,20 +127,20 @@ def build(
     retry_after: float | None = None,
     details: dict[str, Any] | None = None,
 ) -> AttemptError:
-    """Return the failure with the key taken out of every text, the traceback's included.
+    """Return the failure with the key, and what is secret in the address, taken out of every text.
 
     The traceback travels as text: to be raised `from None`.
     """
     text = "" if error is None else "".join(traceback.format_exception(error))
-    message = _without_key(message, choice)
+    message = _clean(message, choice)
     return AttemptError(
         message if len(message) <= MESSAGE_LIMIT else message[:MESSAGE_LIMIT] + " ...",
         error_type=error_type,
         hint=hint,
         retry_after=retry_after,
-        remote_traceback=_without_key(text, choice),
+        remote_traceback=_clean(text, choice),
         exception="" if error is None else type(error).__name__,
-        details={key: _without_key(v, choice) if isinstance(v, str) else v for key, v in (details or {}).items()},
+        details={key: _clean(v, choice) if isinstance(v, str) else v for key, v in (details or {}).items()},
     )
 
 
@@ -143,7 +168,7 @@ def _status_hint(status: int, choice: ModelChoice) -> str:
             return f"The server wants a key: set {choice.key_variable}."
         return f"Check the key in {choice.key_variable}, and that it may use the model '{choice.name}'."
     if status == 404:
-        return f"Check the model's name '{choice.name}' and the address {choice.base_url}."
+        return f"Check the model's name '{choice.name}' and the address {choice.address}."
     return "Mend the step's prompt or options."
 
 
@@ -158,7 +183,20 @@ def _said(error: Any) -> str:
     return str(getattr(error, "message", "") or error)
 
 
-def _without_key(text: str, choice: ModelChoice) -> str:
-    if len(choice.api_key) < 4 or choice.api_key == NO_KEY:
-        return text
-    return text.replace(choice.api_key, f"[secret {choice.key_variable}]")
+def _words_of(value: Any) -> str:
+    """Return what a server said as text, whatever it is."""
+    if isinstance(value, str) or not value:
+        return value or ""
+    try:
+        return encode_json(to_json_value(value)).decode()
+    except UsageError:
+        return "an error that is nested too deep"
+
+
+def _clean(text: str, choice: ModelChoice) -> str:
+    """Return text that can be stored and shown: without secrets, and without halves of characters."""
+    if len(choice.api_key) >= _SHORTEST_KEY and choice.api_key != NO_KEY:
+        text = text.replace(choice.api_key, f"[secret {choice.key_variable}]")
+    for secret in secrets_in(choice.base_url):
+        text = text.replace(secret, f"[secret {choice.address_from}]")
+    return str(to_json_value(text))

@@ -8,7 +8,9 @@ from typing import Any
 
 from stepchain_tui.llm.choice import ModelChoice
 from stepchain_tui.llm.openai_errors import build
+from stepchain_tui.llm.profiles import fault_of
 from stepchain_tui.llm.types import Item, ModelRequest
+from stepchain_tui.run.failures import AttemptError
 from stepchain_tui.run.status import ErrorType
 from stepchain_tui.tools.strict_schema import NotStrictError, strict_schema
 
@@ -80,7 +82,7 @@ def check_tools(tools: Iterable[Mapping[str, Any]], choice: ModelChoice) -> None
     for tool in tools:
         if (kind := str(tool.get("type", ""))) not in OWN_TOOLS:
             raise build(
-                f"{choice.name}: the tool '{kind}' is carried out by the model's provider, and {choice.base_url} "
+                f"{choice.name}: the tool '{kind}' is carried out by the model's provider, and {choice.address} "
                 "is not known to do so",
                 None,
                 choice,
@@ -89,6 +91,38 @@ def check_tools(tools: Iterable[Mapping[str, Any]], choice: ModelChoice) -> None
                 "model under `models`.",
                 details={"model": choice.name, "tool": kind},
             )
+
+
+def check_place(choice: ModelChoice) -> None:
+    """Refuse an address that cannot be asked, and a key that cannot be sent.
+
+    Raises:
+        AttemptError: user_error that names where the address or the key is written, and shows neither.
+    """
+    if fault := fault_of(choice.base_url):
+        raise bad_address(choice, fault)
+    if not (choice.api_key.isascii() and choice.api_key.isprintable()):
+        raise build(
+            f"{choice.name}: the key in {choice.key_variable} has a character that no key has: a line break, or one "
+            "that is not ASCII",
+            None,
+            choice,
+            error_type=ErrorType.USER_ERROR,
+            hint=f"Set {choice.key_variable} once more, to the key alone.",
+            details={"model": choice.name},
+        )
+
+
+def bad_address(choice: ModelChoice, fault: str) -> AttemptError:
+    """Return the failure for an address that cannot be asked; its fault goes on from its name."""
+    return build(
+        f"{choice.name}: {choice.address_from} {fault}",
+        None,
+        choice,
+        error_type=ErrorType.USER_ERROR,
+        hint=f"Write an address such as http://127.0.0.1:11434/v1 as {choice.address_from}.",
+        details={"model": choice.name},
+    )
 
 
 def answer_format(expects: Mapping[str, Any]) -> dict[str, Any]:

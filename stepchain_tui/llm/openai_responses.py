@@ -17,22 +17,23 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from stepchain_tui.core.clock import Clock, SystemClock
+from stepchain_tui.core.errors import UsageError
+from stepchain_tui.core.values import to_json_value
 from stepchain_tui.llm.choice import ModelChoice
 from stepchain_tui.llm.openai_answer import calls_of, citations_of, field_of, items_of, text_of, usage_of
 from stepchain_tui.llm.openai_errors import build, code_failure, forgot_the_answer, status_failure
-from stepchain_tui.llm.openai_request import body_of
-from stepchain_tui.llm.openai_stream import Heard, TooLongError
+from stepchain_tui.llm.openai_request import bad_address, body_of, check_place
+from stepchain_tui.llm.openai_stream import BrokenError, Heard, TooLongError
 from stepchain_tui.llm.types import ModelAnswer, ModelRequest, TextCallback
 from stepchain_tui.run.failures import AttemptError
 from stepchain_tui.run.status import ErrorType
 
 if TYPE_CHECKING:
-    from openai import AsyncOpenAI
+    from openai import AsyncOpenAI, AsyncStream
 
-CONNECT_TIMEOUT = 30.0
-"""Seconds for a connection to be made."""
 END_TIMEOUT = 0.1
 """Seconds that a server has to end a stream after the answer's end."""
+_END = object()
 
 
 class OpenAIResponses:
@@ -58,10 +59,12 @@ class OpenAIResponses:
 
         Raises:
             AttemptError: rate_limit with what Retry-After says; server_error for 5xx, lost connections and streams
-                that break; timeout where no connection is made in time; user_error for what the API refuses, for a
+                that break or cannot be read; timeout where no connection is made in time; user_error for what the API
+                refuses, for an address that cannot be asked or that redirects, for a key that cannot be sent, for a
                 hosted tool at an address that has none, and for an answer that was cut, with `partial_text` and what
                 it cost in its details.
         """
+        check_place(self.choice)
         body = body_of(request, self.choice)
         try:
             return await self._ask(body, request, on_text, on_reasoning)
@@ -86,24 +89,17 @@ class OpenAIResponses:
         heard = Heard(on_text, on_reasoning, self._clock)
         request_id = ""
         try:
-            stream = await client.post(
-                "/responses",
-                cast_to=object,
-                body=body,
-                stream=True,
-                stream_cls=openai.AsyncStream[object],
-                # Without this, the package would send an administrator's key that it finds in the environment.
-                options={"security": {"bearer_auth": True}},
-            )
+            stream = await self._send(client, body, heard)
             request_id = str(stream.response.headers.get("x-request-id") or "")
             async with stream:
                 events = aiter(stream)
                 try:
-                    async for event in events:
+                    while (event := await self._next(events, heard)) is not _END:
                         if heard.take(event):
                             break
                 finally:
                     await _finish(events)
+            heard.end()
             return self._judge(heard, request, request_id)
         except AttemptError as error:
             if request_id:
@@ -115,29 +111,52 @@ class OpenAIResponses:
             raise self._failure("no answer in time", error, ErrorType.TIMEOUT, heard) from None
         except openai.APIConnectionError as error:
             cause = error.__cause__ or error
-            message = f"the connection to {self.choice.base_url} failed: {str(cause) or type(cause).__name__}"
+            message = f"the connection to {self.choice.address} failed: {str(cause) or type(cause).__name__}"
             raise self._failure(message, error, ErrorType.SERVER_ERROR, heard) from None
         except openai.APIError as error:
             raise code_failure(error.code, error.type, error.message, self.choice, error) from None
-        except (json.JSONDecodeError, UnicodeDecodeError) as error:
-            raise self._failure("the answer is not valid JSON", error, ErrorType.SERVER_ERROR, heard) from None
         except TooLongError:
             message = "the answer is larger than a result may be (10 MB)"
             raise self._failure(message, None, ErrorType.USER_ERROR, heard, partial=False) from None
-        except (TypeError, ValueError) as error:
+        except BrokenError as error:
+            message = f"the answer cannot be read: {error}"
+            raise self._failure(message, None, ErrorType.SERVER_ERROR, heard) from None
+
+    async def _send(self, client: AsyncOpenAI, body: dict[str, Any], heard: Heard) -> AsyncStream[object]:
+        import openai
+
+        try:
+            return await client.post(
+                "/responses",
+                cast_to=object,
+                body=body,
+                stream=True,
+                stream_cls=openai.AsyncStream[object],
+                # Without this, the package would send an administrator's key that it finds in the environment.
+                options={"security": {"bearer_auth": True}},
+            )
+        except (TypeError, ValueError, RecursionError) as error:
             raise self._failure(f"the request cannot be made: {error}", error, ErrorType.USER_ERROR, heard) from None
+
+    async def _next(self, events: AsyncIterator[object], heard: Heard) -> object:
+        """Return the next event, or `_END`."""
+        try:
+            return await anext(events, _END)
+        except (json.JSONDecodeError, UnicodeDecodeError) as error:
+            raise self._failure("the answer is not valid JSON", error, ErrorType.SERVER_ERROR, heard) from None
+        except (ValueError, RecursionError):
+            # Python's own words for what it cannot read would only puzzle.
+            raise BrokenError("it is nested too deep, or has a number that is too long") from None
 
     async def _connect(self) -> AsyncOpenAI:
         if self._client is None:
             # Importing takes most of a second: on a thread, so that the loop goes on.
-            openai = await asyncio.to_thread(import_module, "openai")
+            transport = await asyncio.to_thread(import_module, "stepchain_tui.llm.openai_transport")
             if self._client is None:
-                self._client = openai.AsyncOpenAI(
-                    api_key=self.choice.api_key,
-                    base_url=self.choice.base_url,
-                    max_retries=0,
-                    timeout=openai.Timeout(None, connect=CONNECT_TIMEOUT),
-                )
+                try:
+                    self._client = transport.client_of(self.choice)
+                except transport.httpx2.InvalidURL:
+                    raise bad_address(self.choice, "cannot be read as an address") from None
         return self._client
 
     def _judge(self, heard: Heard, request: ModelRequest, request_id: str) -> ModelAnswer:
@@ -155,7 +174,10 @@ class OpenAIResponses:
             failure.details.update(_turn_details(final))
             raise failure
         # Some servers leave the items out of the last event, having sent them one by one.
-        items = items_of(field_of(final, "output")) or items_of(heard.items)
+        try:
+            items = items_of(field_of(final, "output")) or items_of(heard.items)
+        except UsageError as error:
+            raise BrokenError(error.message) from None
         text = text_of(items) or heard.text
         refusal = "" if text else text_of(items, "refusal", "refusal") or heard.refusal
         if heard.ended_as == "response.incomplete":
@@ -168,8 +190,8 @@ class OpenAIResponses:
         calls = calls_of(items)
         return ModelAnswer(
             text=text or refusal,
-            model=str(field_of(final, "model") or self.choice.name),
-            response_id=str(field_of(final, "id") or ""),
+            model=_word(field_of(final, "model")) or self.choice.name,
+            response_id=_word(field_of(final, "id")),
             refused=bool(refusal),
             calls=calls,
             items=tuple(items),
@@ -181,10 +203,11 @@ class OpenAIResponses:
         )
 
     def _incomplete(self, final: Any, text: str, request: ModelRequest) -> AttemptError:
-        reason = str(field_of(field_of(final, "incomplete_details"), "reason") or "unknown")
+        reason = _word(field_of(field_of(final, "incomplete_details"), "reason")) or "unknown"
         finish_reason = reason
         if reason == "max_output_tokens":
-            limit = field_of(final, "max_output_tokens") or request.max_output_tokens
+            said = field_of(final, "max_output_tokens")
+            limit = said if isinstance(said, int) and said else request.max_output_tokens
             said = f"max_output_tokens ({limit})" if limit else "max_output_tokens"
             message, hint = f"the answer was cut at {said}", "Raise `max_output_tokens`, or ask for less."
             finish_reason = "length"
@@ -213,14 +236,14 @@ class OpenAIResponses:
         text = heard.text if partial else ""
         hints = {
             ErrorType.USER_ERROR: "Mend the step's options." if partial else "Ask for less at once.",
-            ErrorType.TIMEOUT: f"Check that {self.choice.base_url} can be reached.",
+            ErrorType.TIMEOUT: f"Check that {self.choice.address} can be reached.",
         }
         return build(
             f"{self.choice.name}: {message}",
             error,
             self.choice,
             error_type=error_type,
-            hint=hints.get(error_type, f"A later try may work; if not, check {self.choice.base_url}."),
+            hint=hints.get(error_type, f"A later try may work; if not, check {self.choice.address}."),
             details={"model": self.choice.name, **({"partial_text": text} if text else {})},
         )
 
@@ -233,7 +256,7 @@ async def _finish(events: AsyncIterator[object]) -> None:
     """
     import openai
 
-    with contextlib.suppress(TimeoutError, openai.OpenAIError, ValueError):
+    with contextlib.suppress(TimeoutError, openai.OpenAIError, ValueError, RecursionError, TooLongError):
         async with asyncio.timeout(END_TIMEOUT):
             async for _ in events:
                 pass
@@ -244,5 +267,10 @@ def _asks_approval(items: list[dict[str, Any]]) -> bool:
 
 
 def _turn_details(final: Any) -> dict[str, Any]:
-    details = {"response_id": field_of(final, "id"), **usage_of(final)}
+    details = {"response_id": _word(field_of(final, "id")) or None, **usage_of(final)}
     return {name: value for name, value in details.items() if value is not None}
+
+
+def _word(value: Any) -> str:
+    """Return a name that a server gives, as text that can be kept."""
+    return str(to_json_value(value)) if isinstance(value, str) else ""

@@ -8,9 +8,10 @@ so asks for it. What is known by the address alone never leads to storing.
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, replace
 from types import MappingProxyType
-from urllib.parse import urlsplit
+from urllib.parse import parse_qsl, unquote, urlsplit
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,6 +49,8 @@ PROFILES = MappingProxyType(
 )
 """The profiles that `models` may name."""
 _HOSTS = {"api.openai.com": "openai"}
+_SECRET_NAME = re.compile(r"key|token|secret|passw|auth|sig|code|credential", re.IGNORECASE)
+_SHORTEST_SECRET = 4
 
 
 def profile_of(
@@ -78,3 +81,44 @@ def host_of(base_url: str) -> str:
         return urlsplit(base_url).netloc.rpartition("@")[2].lower()
     except ValueError:
         return ""
+
+
+def address_of(base_url: str) -> str:
+    """Return an address as messages show it: without user, password, query and fragment, which may hold secrets."""
+    try:
+        parts = urlsplit(base_url)
+    except ValueError:
+        return ""
+    return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
+
+
+def secrets_in(base_url: str) -> tuple[str, ...]:
+    """Return what nobody else may see of an address: its user and password, its query, and secret values in that."""
+    try:
+        parts = urlsplit(base_url)
+        user, query = parts.netloc.rpartition("@")[0], parts.query
+        found = [user, unquote(user), parts.password or "", unquote(parts.password or ""), query]
+        found += [value for name, value in parse_qsl(query) if _SECRET_NAME.search(name)]
+    except ValueError:
+        found = [base_url]
+    return tuple(sorted({one for one in found if len(one) >= _SHORTEST_SECRET}, key=len, reverse=True))
+
+
+def fault_of(base_url: str) -> str:
+    """Return why nobody can be asked at an address, in words that go on from its name; empty where it can be asked."""
+    if not base_url.lower().startswith(("http://", "https://")):
+        return "does not begin with http:// or https://"
+    if not base_url.isprintable() or " " in base_url:
+        return "has a blank or a control character in it"
+    try:
+        parts = urlsplit(base_url)
+        host = parts.hostname
+    except ValueError:
+        return "cannot be read as an address"
+    if not host:
+        return "names no host"
+    try:
+        asked = parts.port
+    except ValueError:
+        return "names a port that is no number from 1 to 65535"
+    return "names a port that is no number from 1 to 65535" if asked == 0 else ""
