@@ -156,7 +156,7 @@ async def test_text_streams_into_the_log_and_is_the_output_with_its_usage(server
     call = call_for()
     outcome = await executor.execute(call)
     assert outcome.output == "Hello"
-    assert call.ports.text == ["Hel", "lo"]
+    assert call.ports.text == ["Hel", "lo", "\n"]
     [turn] = call.ports.turns
     assert turn["duration"] >= turn["first_text_after"] > 0
     assert (turn["model"], turn["response_id"]) == ("gpt-5-2026", "resp_1")
@@ -191,7 +191,7 @@ async def test_a_server_that_sends_no_deltas_still_gives_its_text(server, execut
     serve(server, sse(response(text="whole")))
     call = call_for()
     assert (await executor.execute(call)).output == "whole"
-    assert call.ports.text == ["whole"]
+    assert call.ports.text == ["whole", "\n"]
 
 
 async def test_unknown_events_and_items_are_passed_over(server, executor):
@@ -426,7 +426,7 @@ async def test_a_scripted_model_answers_by_try_without_any_server():
     call = call_for(attempt=7, **options)
     call.tries = 2
     assert (await executor.execute(call)).output == "Hello there"
-    assert call.ports.text == ["Hello ", "there"]
+    assert call.ports.text == ["Hello ", "there", "\n"]
     assert call.ports.turns[0]["model"] == "scripted"
 
 
