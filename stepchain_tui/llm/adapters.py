@@ -154,7 +154,7 @@ class ClientModel:
             raise self._odd(
                 f"gave {type(response).__name__}, not an LLMResponse", "Return a dict with the keys `id` and `content`."
             )
-        text = to_json_value(content or "")  # half a surrogate pair cannot be sent or stored
+        text = content or ""
         part = {"type": "output_text", "text": text, "annotations": []}
         message = {"type": "message", "role": "assistant", "status": "completed", "content": [part]}
         items = items_of([*([message] if text else []), *self._calls(asked)])
@@ -187,8 +187,8 @@ class ClientModel:
             found.append(
                 {
                     "type": "function_call",
-                    "call_id": to_json_value(field_of(call, "call_id") or field_of(call, "id")),
-                    "name": to_json_value(name),
+                    "call_id": field_of(call, "call_id") or field_of(call, "id"),
+                    "name": name,
                     "arguments": self._written(field_of(named, "arguments"), place),
                 }
             )
