@@ -27,6 +27,10 @@ THREAD_BUFFER = 1_000_000
 """Characters a thread may be ahead of the loop before its `print` waits."""
 NOTED = 200
 """Characters of a call's arguments that the log tells."""
+LONGEST_NAME = 200
+"""Characters of a name that a provider or a model writes, such as that of a model or a tool."""
+LONGEST_ID = 4_000
+"""Characters of an id that a provider gives: what is longer is none that could be asked for again."""
 MOST_TOKENS = 10**12
 """A number of tokens above this is a mistake of the server, or worse."""
 
@@ -127,6 +131,8 @@ class AttemptPorts:
         counts = {"input_tokens": _counted(input_tokens), "output_tokens": _counted(output_tokens)}
         for name in ("cached_tokens", "reasoning_tokens"):
             facts[name] = _counted(facts.get(name))
+        for name in ("finish_reason", "request_id"):
+            facts[name] = self._name(facts.get(name))
         provider, cached = facts.get("provider", ""), facts["cached_tokens"]
         cost = None
         if not facts.get("replayed"):  # a model may call itself otherwise than it is asked for
@@ -134,8 +140,8 @@ class AttemptPorts:
             cost = next((found for found in costs if found is not None), None)
         self._emit(
             e.ModelTurn,
-            model=model,
-            response_id=response_id,
+            model=self._name(model),
+            response_id=response_id if len(response_id) <= LONGEST_ID else "",
             duration=duration,
             content_hash=self._driver.inputs.asked_hash(self._work) if call is not None else "",
             cost=cost,
@@ -158,7 +164,7 @@ class AttemptPorts:
         self._emit(
             e.ToolStarted,
             call_id=call_id,
-            tool_name=tool_name,
+            tool_name=self._called(tool_name),
             arguments=self._shown(arguments),
         )
 
@@ -175,7 +181,7 @@ class AttemptPorts:
         hosted: bool = False,
     ) -> None:
         """Keep as an event how a tool's call ended."""
-        work = self._work
+        work, tool_name = self._work, self._called(tool_name)
         if error is not None and work.overdue and work.call is not None:
             error = timed_out(work.call).failure  # what a tool says while it is stopped is not why it ended
         if work.step.talks:
@@ -191,6 +197,15 @@ class AttemptPorts:
             error=error,
             hosted=hosted,
         )
+
+    def _name(self, text: Any) -> str:
+        """Return a name that the other side wrote as an event may have it: without secrets, and not without end."""
+        known = self._driver.source.redactor.text(str(text or ""))
+        return known if len(known) <= LONGEST_NAME else f"{known[:LONGEST_NAME]}..."
+
+    def _called(self, tool_name: str) -> str:
+        """Return a tool's name as an event may have it: the plan's own as it is, one that a model writes masked."""
+        return self._name(tool_name) if self._work.step.talks else tool_name
 
     def _note_call(self, tool_name: str, arguments: Any, seconds: float, error: Failure | None) -> None:
         """Tell a model's call in the log, where nothing else tells of it."""

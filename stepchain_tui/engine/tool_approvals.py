@@ -39,14 +39,17 @@ def ask_for_tool(driver: Driver, work: Work, asked: ApprovalNeeded) -> None:
         work: The attempt that wants to call it; it has given its slots back.
         asked: The call.
     """
+    tool_name, redactor = asked.tool_name, driver.source.redactor
+    if work.step.talks:
+        tool_name = redactor.text(tool_name)  # a model may write what it was told
     try:
-        kept = driver.core.store.keep({"tool": asked.tool_name, "arguments": asked.arguments}, driver.source.redactor)
+        kept = driver.core.store.keep({"tool": tool_name, "arguments": asked.arguments}, redactor)
     except AttemptError as error:
         driver.endings.conclude(work, failed(error, work.step.kind))
         return
     arguments = kept.value["arguments"] if kept.blob is None else None
     where: dict[str, Any] = {"step_id": work.step.id, "attempt": work.attempt, "item": work.item}
-    driver.emit(e.ToolApprovalAsked, **where, call_id=asked.call_id, tool_name=asked.tool_name, arguments=arguments)
+    driver.emit(e.ToolApprovalAsked, **where, call_id=asked.call_id, tool_name=tool_name, arguments=arguments)
     shown = "large arguments" if arguments is None else encode_json(arguments).decode()
     if len(shown) > QUESTION_LENGTH:
         shown = f"{shown[:QUESTION_LENGTH]}..."
@@ -54,7 +57,7 @@ def ask_for_tool(driver: Driver, work: Work, asked: ApprovalNeeded) -> None:
         work,
         **where,
         reason=TOOL_APPROVAL,
-        question=f"{_name_of(work.step.id, work.item)} wants to call {asked.tool_name} with {shown}. Allow it?",
+        question=f"{_name_of(work.step.id, work.item)} wants to call {tool_name} with {shown}. Allow it?",
         call_id=asked.call_id,
         input=kept,
         content_hash=driver.inputs.meant(work, work.call.options if work.call is not None else {}),

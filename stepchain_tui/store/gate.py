@@ -3,7 +3,9 @@
 The engine takes secrets out where values arise; the gate makes sure. It looks for each secret in the bytes that are
 about to be written, which costs well under a microsecond, and takes an event apart only when one is found. Names
 that hold a run together (ids, statuses, hashes, places of files) are left alone even where they contain a secret's
-text: `DB_PASSWORD=postgres` must not rename the step `load_postgres`.
+text: `DB_PASSWORD=postgres` must not rename the step `load_postgres`. The ids of calls and answers are none of those:
+a model's server gives them, and may write into them what it was told. The engine masks names of tools that come from
+a model.
 """
 
 from __future__ import annotations
@@ -22,7 +24,7 @@ from stepchain_tui.run.values import Kept
 _KEPT_AS_IS = frozenset(
     {
         *("type", "run_id", "step_id", "at", "cause", "status", "error_type", "mode", "on_timeout", "owner", "version"),
-        *("call_id", "tool_name", "command_id", "command", "content_hash", "response_id", "retry_at", "deadline"),
+        *("tool_name", "command_id", "command", "content_hash", "retry_at", "deadline"),
         *("parent_run_id", "parent_step_id", "replay_of", "plan_path", "plan_folder", "working_folder"),
     }
 )

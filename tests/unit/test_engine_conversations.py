@@ -13,6 +13,7 @@ from stepchain_tui.executors.prompt import BasePromptExecutor, PromptExecutorFac
 from stepchain_tui.executors.testing import use_executor
 from stepchain_tui.executors.types import ApprovalNeeded, StepCall
 from stepchain_tui.plan import plan_to_json
+from stepchain_tui.run.events import encode_event
 from stepchain_tui.run.failures import AttemptError
 from stepchain_tui.run.status import ErrorType
 from stepchain_tui.store import MemoryStore
@@ -239,6 +240,38 @@ async def test_usage_counts_what_is_known_and_says_how_many_turns_are_not(script
         usage = run.state.usage
         assert (usage.turns, usage.input_tokens, usage.output_tokens, usage.unknown_turns) == (2, 10, 5, 1)
         assert (usage.cached_tokens, usage.unpriced_turns >= 1) == (4, True)
+
+
+async def test_what_a_server_writes_into_ids_and_names_is_masked_and_cut(script: list[Any]) -> None:
+    secret, huge = "opensesame42", "x" * 100_000
+
+    def hostile(call: StepCall, ports: Any) -> Any:
+        if call.exchanges:
+            ports.model_turn(model=huge, response_id=huge, request_id=huge, finish_reason=huge, turn=2, output=[])
+            return "done"
+        items = [{"type": "function_call", "call_id": f"c {secret}", "name": secret, "arguments": "{}"}]
+        ports.model_turn(
+            model=f"m {secret}", response_id=f"r {secret}", request_id=secret, finish_reason=secret, output=items
+        )
+        ports.tool_started(call_id=f"c {secret}", tool_name=secret, arguments={})
+        ports.tool_finished(call_id=f"c {secret}", tool_name=secret, arguments={}, execution_time=0.1, result="ok")
+        raise ApprovalNeeded(f"c {secret}", secret, {}, KEY)
+
+    script += [hostile, hostile]
+    async with Bench() as bench:
+        run = await bench.start(plan_of(ask(), secrets=["TOKEN"]), environment={"TOKEN": secret})
+        assert secret not in (await asked(run)).question
+        assert (await bench.tell(run.run_id, "approve", step="ask", approved=True))["ok"]
+        await run.end()
+        assert run.outputs["ask"] == "done"
+        (exchange,) = Talking.calls[1].exchanges
+        ids = [item["call_id"] for item in exchange.output]
+        assert ids == list(exchange.results) == list(Talking.calls[1].answers)  # so that nothing is called twice
+        events = await bench.store.read_events(run.run_id)
+        stored = "".join(encode_event(event).decode() for event in events)
+        assert secret not in stored + "".join(line.text for line in await run.log("ask"))
+        assert "[secret TOKEN]" in stored
+        assert max(len(encode_event(event)) for event in events) < 10_000
 
 
 async def test_a_secret_that_streams_in_two_pieces_is_masked_in_the_log() -> None:
