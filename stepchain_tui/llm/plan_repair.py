@@ -28,8 +28,10 @@ from stepchain_tui.plan import (
     set_step_key,
     text_difference,
 )
+from stepchain_tui.plan.layout import Layout
 from stepchain_tui.plan.problems import path_text
 from stepchain_tui.plan.reading import read_plan
+from stepchain_tui.plan.tree import TreeBuilder, TreeError
 from stepchain_tui.run.failures import AttemptError
 from stepchain_tui.run.status import ErrorType
 
@@ -166,11 +168,42 @@ def _step(text: str, step_id: str) -> Mapping[str, Any]:
 
 
 def _carried_out(text: str, step_id: str, edit: Edit) -> str:
-    if len(edit.path) == 1:
-        if edit.action == "remove":
-            return remove_step_key(text, step_id, edit.key)
-        return set_step_key(text, step_id, edit.key, edit.value)
-    return edit_text(text, step_id, lambda step: _change_within(step, edit))
+    first, *inner = edit.path
+    if inner and edit.action == "set" and first not in _step(text, step_id):
+        value = edit.value
+        for part in reversed(inner):
+            value = {part: value}
+        return set_step_key(text, step_id, first, value)
+    if inner:
+        edited = edit_text(text, step_id, lambda step: _change_within(step, edit))
+    elif edit.action == "remove":
+        return remove_step_key(text, step_id, edit.key)
+    else:
+        edited = set_step_key(text, step_id, edit.key, edit.value)
+    return _only_this_key(text, edited, step_id, first)
+
+
+def _only_this_key(text: str, edited: str, step_id: str, key: str) -> str:
+    """Return `text` with the lines of one key of a step taken from `edited`; `edited` where that means something else.
+
+    A step that is written anew as a whole has its other lines laid out in another way too, which nobody asked for.
+    """
+    try:
+        trees = [TreeBuilder().build(one) for one in (text, edited)]
+        layouts = [Layout.of(one, root) for one, root in zip((text, edited), trees, strict=True)]
+        ranges = []
+        for layout in layouts:
+            place = [step["id"] for step in layout.steps].index(step_id) if layout is not None else 0
+            if layout is None or key not in layout.steps[place]:
+                return edited
+            start, last = layout.key_range(place, key)
+            end = layout.without_comments(start, last, {key: layout.steps[place][key]})
+            ranges.append((layout.lines, start, end))
+        (old, start, end), (new, new_start, new_end) = ranges
+        merged = "".join([*old[:start], *new[new_start:new_end], *old[end:]])
+        return merged if TreeBuilder().build(merged).data == trees[1].data else edited
+    except (TreeError, LookupError, TypeError):
+        return edited
 
 
 def _change_within(step: Any, edit: Edit) -> None:

@@ -201,6 +201,23 @@ def test_edits_lead_into_values_and_other_steps_stay_as_they_are(tmp_path):
     assert found.text.endswith("  - id: b\n    shell: echo\n")
 
 
+def test_an_edit_of_one_key_leaves_every_other_line_of_the_step_as_it_is_written(tmp_path):
+    text = """steps:
+  - id: a
+    prompt:   'hi'   # two words
+    model: scripted
+    replies: [{error: server_error}, {error: server_error}]
+    retry: {max_attempts: 2}  # twice
+    timeout: 1
+"""
+    retry = Edit(action="set", key="retry.max_attempts", value=4)
+    assert patch_of(text, "a", [retry], "", tmp_path).text == text.replace("max_attempts: 2", "max_attempts: 4")
+    timeout = Edit(action="set", key="timeout", value=9)
+    assert patch_of(text, "a", [timeout], "", tmp_path).text == text.replace("timeout: 1", "timeout: 9")
+    bare = text.replace("    retry: {max_attempts: 2}  # twice\n", "")
+    assert patch_of(bare, "a", [retry], "", tmp_path).text == f"{bare}    retry:\n      max_attempts: 4\n"
+
+
 def test_a_plan_in_json_is_patched_too(tmp_path):
     text = '{\n  "steps": [{"id": "a", "shell": "ls", "timeout": 1}]\n}\n'
     found = patch_of(text, "a", [Edit(action="set", key="timeout", value=9)], "", tmp_path)
