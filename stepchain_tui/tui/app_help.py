@@ -23,6 +23,9 @@ if TYPE_CHECKING:
     from stepchain_tui.tui.screens.goal import Ended, Goal
     from stepchain_tui.tui.screens.run import RunScreen
 
+MOST_WARNINGS = 3
+"""Warnings of going on that are told with the question."""
+
 
 class PlanHelp(App[int]):
     """Asks an engine for drafts and repairs on behalf of a person."""
@@ -215,12 +218,27 @@ class PlanHelp(App[int]):
         chain = self._app
         if run_id in await chain.host.live() or (screen.session.view is not None and screen.session.view.live):
             return
-        answer = await chain.choose(
-            "Go on with the run?",
-            f"Nobody carries {run_id} out: the repaired step runs when it is gone on with.",
-            [("resume", "y", "resume now"), ("later", "n", "not now")],
-        )
-        if answer != "resume" or (secrets := await screen.ready_to_begin()) is None:
+        if not await self.is_to_go_on(run_id, "the repaired step runs when it is gone on with"):
+            return
+        if (secrets := await screen.ready_to_begin()) is None:
             return
         screen.expect_account()
         await chain.host.resume(run_id, inputs=secrets)
+
+    async def is_to_go_on(self, run_id: str, how: str) -> bool:
+        """Ask whether a run that nobody carries out is to be gone on with now, telling what that does.
+
+        Args:
+            run_id: The run.
+            how: How it stands, in words.
+        """
+        from stepchain_tui.tui.widgets.receipt_view import in_one_line, warnings_of
+
+        chain = self._app
+        receipt = await chain.host.receipt(run_id, "resume", {})
+        # A receipt that was accepted before told of a command that leaves alone what this one runs, such as other steps
+        # that failed.
+        lines = [f"Nobody carries {run_id} out: {how}.", f"Going on: {in_one_line(receipt, chain.glyphs.dot)}."]
+        lines += [f"! {warning}" for warning in warnings_of(receipt)[:MOST_WARNINGS]]
+        choices = [("resume", "y", "resume now"), ("later", "n", "not now")]
+        return await chain.choose("Go on with the run?", "\n".join(lines), choices) == "resume"

@@ -203,7 +203,7 @@ async def test_a_run_that_was_stopped_is_edited_and_gone_on_with(desk: Desk) -> 
         await person.press("y")
         await person.sees("Save to plan.yaml too?")
         await person.press("n")
-        await person.sees("Go on with the run?", "Nobody carries")
+        await person.sees("Go on with the run?", "Nobody carries", "Going on: run 2: hello and shout")
         await person.press("y")
         await person.opened(RunScreen)
         await person.run_is("succeeded")

@@ -184,6 +184,23 @@ async def test_a_repair_is_shown_tried_and_applied_as_the_person_says(desk, serv
     assert plan.read_text() == BROKEN
 
 
+async def test_the_question_after_a_repair_tells_of_all_that_going_on_would_run(desk) -> None:
+    (desk.folder / "words.py").write_text(WORDS)
+    plan = desk.plan(f"{BROKEN}  - {{id: sleepy, shell: sleep 9, timeout: 0.2, retry: {{max_attempts: 1}}}}\n")
+    async with desk.app(plan=plan, size=(80, 24)) as person:
+        run = await failed_run(person)
+        run.select_step("count")
+        await person.press("d")
+        await person.opened(RepairScreen)
+        await person.press("y")
+        await person.sees("Apply to", "leave  sleepy")
+        await person.press("y")
+        await person.sees("Going on: run 2: count and sleepy")
+        await person.press("n")
+        assert run.session.steps["sleepy"].attempt == 1
+    assert not (desk.folder / "words.py.calls").exists()
+
+
 async def test_without_a_model_the_rules_propose_and_leaving_changes_nothing(desk) -> None:
     async with desk.app(plan=broken_plan(desk)) as person:
         run = await failed_run(person)

@@ -234,12 +234,7 @@ class RunEditorScreen(PlanTextScreen):
         run, alive = await self.chain.library.ask(partial(_how_it_stands, run_id=run_id))
         if alive or not run.steps_total - run.steps_done:
             return
-        answer = await self.chain.choose(
-            "Go on with the run?",
-            f"Nobody carries {run_id} out: it is {run.shown_status}.",
-            [("resume", "y", "resume now"), ("later", "n", "not now")],
-        )
-        if answer != "resume":
+        if not await self.chain.is_to_go_on(run_id, f"it is {run.shown_status}"):
             return
         screen = self.chain.screen
         secrets = await screen.ready_to_begin() if isinstance(screen, RunScreen) else {}
