@@ -11,9 +11,10 @@ import click
 
 from stepchain_tui.cli.options import json_option, store_option
 from stepchain_tui.cli.stores import read_run
-from stepchain_tui.cli.text import clean_block, clean_line, safe_json
+from stepchain_tui.cli.text import clean_line, safe_json
 from stepchain_tui.core.values import encode_json
 from stepchain_tui.store import LogLine, SQLiteStore
+from stepchain_tui.tui.log_lines import WholeLines, safe
 
 _PAGE = 2_000
 _LOOK_AT_OWNER = 0.5
@@ -54,24 +55,28 @@ async def _check_step(store: SQLiteStore, run_id: str, step_id: str | None) -> N
 async def _lines(
     store: SQLiteStore, run_id: str, step_id: str | None, attempt: int | None, *, follow: bool
 ) -> AsyncIterator[LogLine]:
-    """Yield log lines; with `follow` until no engine carries the run out any more."""
+    """Yield log lines, each when it is whole; with `follow` until no engine carries the run out any more."""
     changes = store.changes()
+    whole = WholeLines()
     waking: asyncio.Task[None] | None = None
     after = 0
     try:
         while True:
             live = follow and store.owner_alive(run_id)  # looked at first: what it wrote last is read below
             while page := await store.read_log(run_id, step_id=step_id, attempt=attempt, after=after, limit=_PAGE):
-                for line in page:
-                    yield line
+                for row in page:
+                    for line in whole.take(row):
+                        yield line
                 after = page[-1].n
             if not live:
-                return
+                break
             sys.stdout.flush()
             waking = waking or asyncio.create_task(anext(changes))  # type: ignore[arg-type]
             done, _ = await asyncio.wait({waking}, timeout=_LOOK_AT_OWNER)
             if done:
                 waking = None
+        for line in whole.rest():
+            yield line
     finally:
         if waking is not None:
             waking.cancel()
@@ -82,7 +87,7 @@ def _put_line(line: LogLine, *, of_one_step: bool, as_json: bool) -> None:
     if as_json:
         sys.stdout.buffer.write(safe_json(encode_json(_record(line))) + b"\n")
         return
-    text = clean_block(line.text)
+    text = "\n".join(safe(line.stream, part) for part in line.text.split("\n"))
     if of_one_step:
         sys.stdout.write(text + "\n")
         return

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from stepchain_tui.run.events import ModelTurn
+from stepchain_tui.tui.log_lines import PIECE, TEXT
 
 if TYPE_CHECKING:
     from stepchain_tui.run.state import StepState
@@ -12,9 +13,7 @@ if TYPE_CHECKING:
 
 TALKS = frozenset(("prompt", "agent"))
 """The kinds of steps that hold a conversation with a model."""
-PIECE = "text+"
-"""The stream of a piece of text whose line goes on."""
-_STREAMS = {"text": "\n", PIECE: ""}
+_STREAMS = {TEXT: "\n", PIECE: ""}
 _FIRST_LINES = 5_000
 """Log lines that are looked at when a step comes into sight."""
 MOST_TEXT = 200_000

@@ -40,6 +40,11 @@ def visible(text: str, tab: int = 4) -> str:
     return _CONTROL.sub(_picture, text)
 
 
+def visible_return(text: str) -> str:
+    """Return one line as `visible` does, with a picture (`␍`) of each carriage return: nothing of it is hidden."""
+    return visible(text.removesuffix("\r").replace("\r", "␍"))
+
+
 def visible_text(text: str) -> str:
     """Return a text of several lines, each of them as `visible` gives it."""
     return "\n".join(map(visible, text.split("\n")))

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 from datetime import UTC, datetime
 
 import pytest
+from told_runs import ToldRun
 from tui_desk import Desk
 
 from stepchain_tui.run import events as e
@@ -12,8 +14,10 @@ from stepchain_tui.run.state import RunState
 from stepchain_tui.run.status import RunStatus
 from stepchain_tui.run.values import Kept
 from stepchain_tui.store import Batch, LogLine, SQLiteStore
+from stepchain_tui.tui.log_lines import GrowingLog, WholeLines
 from stepchain_tui.tui.text import shortened, visible
 from stepchain_tui.tui.widgets.log_view import PAGES, LogView
+from tests.support.command_line import CommandLine
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 MILLION = 1_000_000
@@ -154,3 +158,37 @@ def test_text_is_made_visible(text: str, shown: str) -> None:
 
 def test_a_long_line_is_cut_with_a_marker() -> None:
     assert shortened("x" * 2_500).endswith("… 500 more characters")
+
+
+async def test_the_command_line_prints_a_line_that_came_in_pieces_as_a_line(desk: Desk) -> None:
+    async with desk.store() as store:
+        run = ToldRun(store, "told", "ask", kind="prompt")
+        run.begins("ask")
+        await run.write()
+        await run.writes("ask", "one ", item=0)
+        await run.writes("ask", "uno ", item=1)
+        await run.writes("ask", "two", item=0)
+        await run.writes("ask", "a thought\rof mine", item=1, stream="reasoning")
+        await run.writes("ask", "", item=0, stream="text")
+        await run.writes("ask", "cut o", item=0)
+        await run.writes("ask", "f", item=0)
+        await run.writes("ask", "once more", item=0, attempt=2)
+    stepchain = CommandLine(desk.folder)
+    lines = [
+        line.partition(" ")[2] for line in stepchain("logs", "told", "--store", str(desk.store_path)).out.splitlines()
+    ]
+    assert lines == [
+        "ask[1] a thought␍of mine", "ask[0] one two", "ask[0] cut of", "ask[1] uno ", "ask[0] once more",
+    ]  # fmt: skip
+    told = stepchain("logs", "told", "ask", "--json", "--store", str(desk.store_path)).out
+    assert "text+" not in told
+    assert [json.loads(line)["text"] for line in told.splitlines()][1] == "one two"
+
+
+def test_a_line_longer_than_the_store_keeps_is_cut_and_nothing_of_it_lost() -> None:
+    rows = [LogLine(n=n, at=NOW, step_id="a", attempt=1, stream="text+", text="x" * 1_000) for n in range(1, 100)]
+    whole, grown = WholeLines(), GrowingLog()
+    lines = [line for row in rows for line in whole.take(row)] + list(whole.rest())
+    grown.take(rows)
+    assert [len(line.text) for line in lines] == [len(line.text) for line in grown.lines] == [65_000, 34_000]
+    assert list(whole.rest()) == []

@@ -92,20 +92,24 @@ async def test_text_is_on_the_screen_while_it_is_written_and_stands_there_once(d
             await person.sees("And more.")
 
 
-async def test_pieces_of_a_text_have_one_time_in_the_log(desk: Desk) -> None:
+async def test_a_line_that_came_in_pieces_is_a_line_in_the_log_and_grows_there(desk: Desk) -> None:
     async with desk.store() as store:
         run = ToldRun(store, "told", "ask", kind="prompt")
         run.begins("ask")
         await run.write()
-        await run.writes("ask", "Once upon ", "a time")
+        await run.writes("ask", "Once upon ", "a ", item=0)
+        await run.writes("ask", "The other ", item=1)
         async with desk.app(run_id="told") as person:
             person.run.step_pane.tab = "log"
-            await person.quiet()
+            await person.sees("[0] Once upon a", "[1] The other")
+            await run.writes("ask", "time", item=0)
+            await run.writes("ask", "", stream="text", item=0)
+            await run.writes("ask", "No \rsecret.", item=0)
+            await person.sees("[0] Once upon a time", "[0] No ␍secret.")
             view = person.run.step_pane.log_view
-            await person.until(lambda: view.count == 2 and view.pieces(1)[1][0] == "a time")
-            first, second = (view.pieces(place)[0][0] for place in (0, 1))
-            assert first.count(":") == 2
-            assert second == " " * len(first)
+            assert view.count == 3
+            assert await view.find("upon a time")
+            assert "Once upon a time\nThe other" in await view.text_in_sight()
 
 
 async def test_what_is_written_in_a_rerun_is_shown_although_there_is_an_older_output(desk: Desk) -> None:

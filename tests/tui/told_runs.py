@@ -68,12 +68,21 @@ class ToldRun:
         told = {"attempt": 1, "model": "m", "input_tokens": 1_200, "output_tokens": 34, "duration": 1.5, **fields}
         self.tell(e.ModelTurn, step_id=step_id, turn=turn, sent=self.store.keep(sent), output=kept, **told)
 
-    async def writes(self, step_id: str, *pieces: str, stream: str = "text+", attempt: int = 1) -> None:
+    async def writes(self, step_id: str, *pieces: str, stream: str = "text+", attempt: int = 1, item: int = -1) -> None:
         """Let a step's model write pieces of text."""
         self._seconds += 1
         at = START + timedelta(seconds=self.state.last_seq, milliseconds=self._seconds)
-        lines = [LogLine(at=at, step_id=step_id, attempt=attempt, stream=stream, text=piece) for piece in pieces]
-        self.store.commit(Batch(logs=[(self.run_id, line) for line in lines]))
+        self.store.commit(
+            Batch(
+                logs=[
+                    (
+                        self.run_id,
+                        LogLine(at=at, step_id=step_id, attempt=attempt, item=item, stream=stream, text=piece),
+                    )
+                    for piece in pieces
+                ]
+            )
+        )
         await self.store.flush()
 
     def gives(self, step_id: str, output: Any, attempt: int = 1) -> None:

@@ -1,24 +1,30 @@
 """The log of a step: read by page, so that a million lines scroll like a hundred.
 
-Only pages in sight are asked for, at most `PAGES` are held. While it follows, the newest line stays in sight; going up
-ends that, going to the end begins it again.
+Only pages in sight are asked for, at most `PAGES` are held. What a model writes comes in pieces: the log of a step that
+talks is read whole, where it is not too long, so that a line is a line. While it follows, the newest line stays in
+sight; going up ends that, going to the end begins it again.
 """
 
 from __future__ import annotations
 
 from collections import OrderedDict
+from collections.abc import Iterable
 from functools import partial
 
 from stepchain_tui.store.base import AbstractStore, LogLine
 from stepchain_tui.tui.background import Background
-from stepchain_tui.tui.live_text import PIECE
+from stepchain_tui.tui.log_lines import GrowingLog, goes_on, shown
 from stepchain_tui.tui.queries import find_in_log
-from stepchain_tui.tui.text import LONGEST_LINE, shortened, visible
+from stepchain_tui.tui.text import LONGEST_LINE, shortened
 from stepchain_tui.tui.widgets.following import FollowingView
 from stepchain_tui.tui.widgets.line_view import Piece
 
 PAGE = 200
 PAGES = 40
+MOST_WHOLE = 100_000
+"""Rows of a log up to which it is read whole to join the pieces in it; those of a longer one stand below each other."""
+_AT_ONCE = 2_000
+"""Rows that are read in one go, and lines that are copied."""
 _STREAMS = {"stderr": "line--error", "engine": "line--dim", "reasoning": "line--dim", "sources": "line--dim"}
 _MARKS = {"server": "server "}
 """What stands before a line of a stream that is not the step's own."""
@@ -38,30 +44,45 @@ class LogView(Background, FollowingView):
         self._wanted: set[int] = set()
         self._widest = 0
         self._reading = False
+        self._whole: GrowingLog | None = None
+        self._rows = 0
+        """Rows that there are by now, where the log is read whole."""
         self.empty_text = "no lines"
 
-    def show(self, place: Place | None, count: int) -> None:
-        """Show the log at `place`, which has `count` lines by now."""
+    def show(self, place: Place | None, count: int, *, talks: bool = False) -> None:
+        """Show the log at `place`.
+
+        Args:
+            place: Whose log; None for nothing.
+            count: How many rows it has by now.
+            talks: A model writes in it, in pieces.
+        """
         if place != self.place:
             self.place = place
             self._pages.clear()
             self._widest = 0
             self.forget_found()
             self.follow = True
-            self._set_count(count)
-            self.go_to_end()
+            self._whole, self._rows = None, 0
+            self._set_count(0)
+        if self._whole is None and talks and not self._count and count <= MOST_WHOLE:
+            self._whole = GrowingLog()
+        if self._whole is not None:
+            if count != self._rows:
+                self._rows = count
+                self.only_latest("read the log whole", self._read_on, self._whole)
         elif count != self._count:
             self._pages.pop(min(self._count, count) // PAGE, None)
             self._set_count(count)
             if self.follow:
                 self.go_to_end()
 
-    def load(self, place: Place) -> None:
-        """Show the log at `place`, however many lines it has."""
+    def load(self, place: Place, *, talks: bool = False) -> None:
+        """Show the log at `place`, however many lines it has; see `show`."""
         self.show(place, 0)
-        self.only_latest("count the log", self._load, place)
+        self.only_latest("count the log", self._load, place, talks)
 
-    async def _load(self, place: Place) -> None:
+    async def _load(self, place: Place, talks: bool) -> None:
         run_id, step_id, attempt = place
 
         async def question(store: AbstractStore) -> int:
@@ -69,7 +90,21 @@ class LogView(Background, FollowingView):
 
         count = await self.chain.library.ask(question)
         if place == self.place:
-            self.show(place, count)
+            self.show(place, count, talks=talks)
+
+    async def _read_on(self, whole: GrowingLog) -> None:
+        """Read the rows that are new; one that begins before another ended goes on where that one was."""
+        while self.place is not None and whole is self._whole:
+            rows = await self.chain.library.ask(partial(_rows, place=self.place, after=whole.last))
+            if whole is not self._whole:
+                return
+            whole.take(row for row in rows if row.n > whole.last)
+            self._widen(rows if len(whole.lines) > PAGE else whole.lines)
+            self._set_count(len(whole.lines))
+            if self.follow:
+                self.go_to_end()
+            if len(rows) < _AT_ONCE:
+                return
 
     def _set_count(self, count: int) -> None:
         self.set_lines(count, self._widest)
@@ -78,6 +113,8 @@ class LogView(Background, FollowingView):
 
     def pieces(self, index: int) -> list[Piece]:
         """Return one line of the log, or an empty one that is being read."""
+        if self._whole is not None:
+            return self._line(self._whole.lines[index])
         number, place = divmod(index, PAGE)
         page = self._pages.get(number)
         if page is None:
@@ -86,11 +123,13 @@ class LogView(Background, FollowingView):
         self._pages.move_to_end(number)
         if place >= len(page):
             return [("", "")]
-        line = page[place]
-        head = f"{line.at.astimezone():%H:%M:%S} {_MARKS.get(line.stream, '')}"
-        if place and _goes_on(page[place - 1], line):
+        return self._line(page[place], page[place - 1] if place else None)
+
+    def _line(self, line: LogLine, before: LogLine | None = None) -> list[Piece]:
+        head = _head(line)
+        if before is not None and goes_on(before, line):
             head = " " * len(head)
-        return [(head, "line--dim"), (_shown(line), _STREAMS.get(line.stream, ""))]
+        return [(head, "line--dim"), (shortened(shown(line)), _STREAMS.get(line.stream, ""))]
 
     def _want(self, number: int) -> None:
         if number not in self._wanted:
@@ -127,11 +166,17 @@ class LogView(Background, FollowingView):
         self._pages[number] = lines
         while len(self._pages) > PAGES:
             self._pages.popitem(last=False)
-        widest = max((len(line.text) + len(_MARKS.get(line.stream, "")) for line in lines), default=0) + 9
-        if (widest := min(widest, LONGEST_LINE + 40)) > self._widest:
-            self._widest = widest
+        if self._widen(lines):
             self._set_count(self._count)
         self.refresh()
+
+    def _widen(self, lines: Iterable[LogLine]) -> bool:
+        """Make room for the widest line; say whether there was not enough."""
+        widest = min(max((len(line.text) + len(_head(line)) for line in lines), default=0), LONGEST_LINE + 40)
+        if widest <= self._widest:
+            return False
+        self._widest = widest
+        return True
 
     # --- finding
 
@@ -145,7 +190,11 @@ class LogView(Background, FollowingView):
         async def question(store: AbstractStore) -> int | None:
             return await find_in_log(store, run_id, step_id, attempt, text, start, backwards=backwards)
 
-        line = await self.chain.library.ask(question)
+        if self._whole is not None:
+            job = partial(_find, list(self._whole.lines), text, start, -1 if backwards else 1)
+            line = await self.chain.library.work(job)
+        else:
+            line = await self.chain.library.ask(question)
         if line is not None:
             self.follow = False
         return self.show_found(text, line)
@@ -155,24 +204,32 @@ class LogView(Background, FollowingView):
         if self.place is None:
             return ""
         run_id, step_id, attempt = self.place
-        first = max(0, int(self.scroll_y) + self.size.height - 2_000)
+        first = max(0, int(self.scroll_y) + self.size.height - _AT_ONCE)
+        if self._whole is not None:
+            return "\n".join(map(shown, self._whole.lines[first : first + _AT_ONCE]))
 
         async def question(store: AbstractStore) -> list[LogLine]:
-            return await store.read_log_page(run_id, step_id=step_id, attempt=attempt, offset=first, limit=2_000)
+            return await store.read_log_page(run_id, step_id=step_id, attempt=attempt, offset=first, limit=_AT_ONCE)
 
-        return "\n".join(visible(line.text) for line in await self.chain.library.ask(question))
-
-
-def _goes_on(before: LogLine, line: LogLine) -> bool:
-    """Return whether a line is more of the text that the one before it is a piece of."""
-    is_text = before.stream == PIECE and line.stream in (PIECE, "text")
-    return is_text and (before.attempt, before.item) == (line.attempt, line.item)
+        return "\n".join(map(shown, await self.chain.library.ask(question)))
 
 
-def _shown(line: LogLine) -> str:
-    return shortened(visible(line.text))
+def _head(line: LogLine) -> str:
+    item = f"[{line.item}] " if line.item >= 0 else ""
+    return f"{line.at.astimezone():%H:%M:%S} {item}{_MARKS.get(line.stream, '')}"
+
+
+def _find(lines: list[LogLine], text: str, start: int, step: int) -> int | None:
+    wanted = text.casefold()
+    order = ((start + step * place) % len(lines) for place in range(len(lines)))
+    return next((place for place in order if wanted in shown(lines[place]).casefold()), None)
 
 
 async def _page(store: AbstractStore, *, place: Place, number: int) -> list[LogLine]:
     run_id, step_id, attempt = place
     return await store.read_log_page(run_id, step_id=step_id, attempt=attempt, offset=number * PAGE, limit=PAGE)
+
+
+async def _rows(store: AbstractStore, *, place: Place, after: int) -> list[LogLine]:
+    run_id, step_id, attempt = place
+    return await store.read_log(run_id, step_id=step_id, attempt=attempt, after=after, limit=_AT_ONCE)

@@ -174,12 +174,12 @@ class StepPane(Background, Pane):
     async def _watch_log(self, feed: RunFeed, step_id: str) -> None:
         count = await self.chain.library.work_in_loop(partial(feed.watch_log, step_id, None))
         if self.step is not None and self.step.id == step_id and feed is self.feed:
-            self.log_view.show((feed.run_id, step_id, None), count)
+            self.log_view.show((feed.run_id, step_id, None), count, talks=self.step.kind in TALKS)
 
     def log_grew(self, step_id: str, count: int) -> None:
         """Tell how many lines the log has by now."""
         if self.step is not None and self.step.id == step_id and self.feed is not None:
-            self.log_view.show((self.feed.run_id, step_id, None), count)
+            self.log_view.show((self.feed.run_id, step_id, None), count, talks=self.step.kind in TALKS)
 
     async def _load(self, feed: RunFeed, step: StepView, now: datetime) -> None:
         try:

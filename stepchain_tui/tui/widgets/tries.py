@@ -15,6 +15,7 @@ from stepchain_tui.run.state import Usage
 from stepchain_tui.store.base import AbstractStore
 from stepchain_tui.tui.background import Background
 from stepchain_tui.tui.glyphs import UNICODE, Glyphs
+from stepchain_tui.tui.log_lines import GrowingLog
 from stepchain_tui.tui.queries import Lines, failure_text, text_lines
 from stepchain_tui.tui.text import count, duration, moment, one_line
 from stepchain_tui.tui.views import StepDetail, TryRow
@@ -140,7 +141,7 @@ class TriesPane(Background, Vertical):
         if chosen.item is not None:
             self.only_latest("log of an item", self._show_item_log, place, chosen.item)
         elif log.place != place:
-            log.load(place)
+            log.load(place, talks=detail.talks)
 
     async def _show_item_log(self, place: Place, item: int) -> None:
         """Show the newest lines of one item; the log by page is that of all items."""
@@ -150,7 +151,9 @@ class TriesPane(Background, Vertical):
             lines = await store.read_log(
                 run_id, step_id=step_id, attempt=attempt, item=item, limit=ITEM_LINES, newest=True
             )
-            return text_lines("\n".join(line.text.replace("\n", " ") for line in lines))
+            whole = GrowingLog()
+            whole.take(lines)
+            return text_lines("\n".join(line.text.replace("\n", " ") for line in whole.lines))
 
         self.query_one("#item-log", TextView).show(await self.chain.library.ask(question), "no lines")
 
