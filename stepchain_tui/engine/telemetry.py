@@ -88,8 +88,8 @@ class Observer:
         self._telemetry = self._exported
 
     def watch(self, handle: RunHandle) -> RunHandle:
-        """Tell of a run from now on, where this process carries it out; returns its handle."""
-        if self._telemetry is not None and (driver := handle.driver) is not None:
+        """Tell of a run from now on, where this process carries it out; returns its handle. A replay is not told."""
+        if self._telemetry is not None and (driver := handle.driver) is not None and not handle.state.replay_of:
             asked = handle.state.plan.get("trace")
             contents = bool(getattr(self._telemetry, "contents", False)) if asked is None else bool(asked)
             spans = RunSpans(

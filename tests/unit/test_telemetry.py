@@ -240,6 +240,17 @@ async def test_a_run_that_is_gone_on_with_is_the_same_trace_and_leaves_nothing_o
     assert len(second.started) == len(second.spans)
 
 
+async def test_a_replay_tells_nothing_whatever_is_done_with_it(talking: list[Exception]) -> None:
+    store, fake = MemoryStore(), Fake()
+    async with Bench(store) as bench:
+        await bench.run(plan_of({"id": "p", "prompt": "look"}, shell("b", "true", "p")), "r")
+    async with Bench(store, telemetry=fake) as bench:
+        replayed = await bench.engine.replay("r", live=["shell"], new_run_id="again")
+        assert await replayed.wait() == "succeeded"
+        await bench.rerun("again", "p")
+    assert fake.started == []
+
+
 async def test_a_cancelled_run_ends_what_is_open() -> None:
     fake = Fake()
     async with Bench(telemetry=fake) as bench:
