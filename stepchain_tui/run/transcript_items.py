@@ -14,6 +14,7 @@ from stepchain_tui.core.values import decode_json, encode_json
 
 _HOSTED = "_call"
 """What the type of a call ends with that the provider carries out: `web_search_call`."""
+_WEB = ("http://", "https://")
 _NOT_SHOWN = frozenset(("mcp_list_tools", "compaction", "item_reference"))
 
 
@@ -118,10 +119,16 @@ def _sources(annotations: Any) -> list[Source]:
             continue
         inner = one.get("url_citation")
         fields = inner if isinstance(inner, Mapping) else one
-        source = Source(_text(fields.get("title")), _text(fields.get("url")), _text(fields.get("filename")))
+        file = _text(fields.get("filename") or fields.get("file_id"))
+        source = Source(_text(fields.get("title")), _web(fields.get("url")), file)
         if source != Source():
             found.append(source)
     return found
+
+
+def _web(url: Any) -> str:
+    """Return an address of the web; one of another kind might do something when it is followed."""
+    return url if isinstance(url, str) and url.lower().startswith(_WEB) else ""
 
 
 def _hosted(item: Mapping[str, Any], kind: str, place: int) -> Call:

@@ -74,6 +74,13 @@ async def test_a_model_calls_a_function_and_answers_with_what_it_gave(bench: Ben
     assert told(last) == {"c1": 5}
 
 
+async def test_what_a_model_thought_is_logged_before_what_it_said_and_did(bench: Bench) -> None:
+    thinks = {"reasoning": "I add first.", "text": "Let me see.", "calls": [call("add", "c1", a=2, b=3)]}
+    found = await run(bench, scripted(thinks, {"reasoning": "That was easy.", "text": "5"}))
+    log = "".join(line.text if line.stream != "engine" else "(called)" for line in await found.log("ask"))
+    assert log == "I add first.Let me see.(called)That was easy.5"
+
+
 async def test_what_is_sent_is_strict_and_the_results_come_back_behind_the_calls(
     bench: Bench, server: RawModelServer
 ) -> None:

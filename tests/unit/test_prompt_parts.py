@@ -71,6 +71,7 @@ def test_sources_are_lines_and_each_is_told_once() -> None:
         [
             Citation(title="A\npage", url="https://a.example", start=1),
             Citation(title="A\npage", url="https://a.example", start=9),
+            Citation(),  # what is left of an address that is none of the web
             Citation(file="notes.txt"),
         ]
     )

@@ -226,12 +226,13 @@ def test_hosted_calls_and_sources_are_told() -> None:
     told = Told()
     told.begins()
     cited = [{"type": "url_citation", "title": "Rain", "url": "https://rain.test"}] * 2
+    cited.append({"type": "url_citation", "url": "javascript:alert(1)"})
     search = {"type": "web_search_call", "id": "ws_1", "status": "completed", "action": {"query": "rain"}}
     told.turn(1, [user("go")], [search, answer("It rains.", annotations=cited)])
     (found,) = (one for one in told.entries if isinstance(one, Called))
     assert (found.tool_name, found.hosted, found.status) == ("web_search", True, "succeeded")
     assert told.text.count("[1] Rain  https://rain.test") == 1
-    assert "[2]" not in told.text, "the same source is named once"
+    assert "[2]" not in told.text, "a source is named once, and no address but those of the web, as in the log"
 
 
 def test_a_budget_that_was_reached_is_told_with_its_answer() -> None:

@@ -119,10 +119,10 @@ def answer_of(items: Sequence[Item], *, model: str, response_id: str) -> ModelAn
 
 
 def source_lines(citations: Sequence[Citation]) -> list[str]:
-    """Return the sources of an answer as lines of the log, `[1] title url`, each once."""
-    found = dict.fromkeys((one.title, one.url or one.file) for one in citations)
-    lines = (" ".join(" ".join(words).split()) for words in found)
-    return [f"[{number}] {line}\n" for number, line in enumerate(lines, 1)]
+    """Return the sources of an answer as lines of the log, `[1] title url`, each once, as a transcript numbers them."""
+    found = dict.fromkeys((one.title, one.url, one.file) for one in citations)
+    named = (" ".join(f"{title or file} {url}".split()) for title, url, file in found)
+    return [f"[{number}] {line}\n" for number, line in enumerate(filter(None, named), 1)]
 
 
 def arguments_in(written: str, tool: str) -> dict[str, Any]:

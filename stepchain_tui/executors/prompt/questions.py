@@ -97,6 +97,7 @@ class Questions:
         self._asked_by = asked_by
         self._optional = optional
         self._line_is_open = False
+        self._thought_is_open = False
 
     async def ask(
         self,
@@ -167,10 +168,16 @@ class Questions:
         return answer if answer.items else replace(answer, items=items)
 
     def end_line(self) -> None:
-        """End the log's last line of text: what is logged from now on stands behind it."""
+        """End the log's last lines of text and of reasoning: what is logged from now on stands behind them."""
+        self._end_thought()
         if self._line_is_open:
             self._ctx.ports.log("text", "\n")
             self._line_is_open = False
+
+    def _end_thought(self) -> None:
+        if self._thought_is_open:
+            self._ctx.ports.log("reasoning", "\n")
+            self._thought_is_open = False
 
     def _choose(self, voice: Voice, characters: int) -> Chosen:
         """Return who is asked: a budget may have a word in it."""
@@ -192,12 +199,17 @@ class Questions:
             self.end_line()
 
         def on_text(text: str) -> None:
+            self._end_thought()  # it belongs before what came of it
             if shown:
                 log("text", _fit(text))
                 self._line_is_open = not text.endswith("\n")
 
+        def on_reasoning(text: str) -> None:
+            log("reasoning", _fit(text))
+            self._thought_is_open = not text.endswith("\n")
+
         try:
-            answer = await chosen.model.answer(request, on_text, lambda text: log("reasoning", _fit(text)))
+            answer = await chosen.model.answer(request, on_text, on_reasoning)
             return replace(
                 answer, text=_fit(answer.text), model=_fit(answer.model), response_id=_fit(answer.response_id)
             )
