@@ -13,7 +13,7 @@ from stepchain_tui.core.secrets import SHORTEST
 from stepchain_tui.run.comparison import same_value
 from stepchain_tui.run.failures import Failure
 from stepchain_tui.run.state import ItemState, RunState, StepState
-from stepchain_tui.run.status import STEP_ENDED, StepStatus, worded
+from stepchain_tui.run.status import STEP_ENDED, RunStatus, StepStatus, worded
 from stepchain_tui.run.values import Kept
 from stepchain_tui.store.base import AbstractStore
 
@@ -63,7 +63,7 @@ class Difference(msgspec.Struct, frozen=True, omit_defaults=True):
     """One change of a replay, with its place.
 
     Attributes:
-        step_id: The step.
+        step_id: The step; empty for the run as a whole.
         item: Index of the map's item, or None.
         change: What differs there.
     """
@@ -74,8 +74,8 @@ class Difference(msgspec.Struct, frozen=True, omit_defaults=True):
 
     @property
     def place(self) -> str:
-        """The step, or the step and its item."""
-        return self.step_id if self.item is None else f"{self.step_id}[{self.item}]"
+        """The step, or the step and its item; `run` for the run as a whole."""
+        return (self.step_id or "run") if self.item is None else f"{self.step_id}[{self.item}]"
 
     def __str__(self) -> str:
         return f"{self.place}: {self.change.words}"
@@ -84,7 +84,7 @@ class Difference(msgspec.Struct, frozen=True, omit_defaults=True):
         """Return it as a JSON value."""
         change = self.change
         return {
-            "step": self.step_id,
+            "step": self.step_id or None,
             "item": self.item,
             "key": change.key,
             "recorded": change.recorded,
@@ -120,7 +120,7 @@ async def find_differences(store: AbstractStore, recorded: RunState, replayed: R
     """Return where a replay differs from the run that it replays, in plan order.
 
     A step that is blocked or skipped because of another one is told there. Of a map or a sub-plan only the items and
-    steps inside are told, where they differ.
+    steps inside are told, where they differ. A recording that ends before a step has a result differs there.
     """
     found: list[Difference] = []
     different: set[str] = set()
@@ -140,6 +140,9 @@ async def find_differences(store: AbstractStore, recorded: RunState, replayed: R
         told_around = around and (around not in replayed.steps or around in different)
         if step_id not in replayed.steps and before.ended and not told_around:
             found.append(Difference(step_id, None, Change(note="is in the recording, and no longer in the plan")))
+    # A replay asks nobody, so nobody cancels it: its steps end as they did.
+    if not found and recorded.status not in (replayed.status, RunStatus.CANCELLED):
+        found.append(Difference("", None, Change("status", worded(recorded.status), worded(replayed.status))))
     return found
 
 
@@ -167,7 +170,8 @@ async def _of_step(
     if step.held_up or items or any_inside:
         return items
     if not (before.ended or before.done):
-        return []  # the recording ends before it
+        note = f"the recording ends before it has a result: it was {worded(before.status)} there"
+        return [Difference(step.id, None, Change("status", note=note))] if step.ended else []
     now, then = (_status(one) for one in (step, before))
     if now is not then:
         return [Difference(step.id, None, Change("status", worded(then), worded(now)))]

@@ -211,6 +211,18 @@ def test_functions_can_be_carried_out_and_are_compared(recorded: CommandLine) ->
     assert told[0] == "each[1]: output: recorded 4, now 5"
 
 
+def test_a_recording_that_ends_at_a_question_is_told_and_is_no_match(recorded: CommandLine) -> None:
+    recorded.write("ask.yaml", "steps:\n  - {id: say, python: '1'}\n  - {id: go, approve: Go on?}\n")
+    assert recorded("run", "ask.yaml", "--run-id", "asking").code == 3
+
+    replayed = recorded("replay", "asking", "--json")
+
+    assert (replayed.code, replayed.json["fits"]) == (1, False)
+    assert [one["text"] for one in replayed.json["differences"]] == [
+        "go: status: the recording ends before it has a result: it was waiting there"
+    ]
+
+
 def test_a_run_becomes_a_test_that_passes_offline_and_fails_with_the_difference(recorded: CommandLine) -> None:
     answer = recorded("replay", "first", "--pytest", "kept", "--json")
     assert answer.code == 0, answer.err

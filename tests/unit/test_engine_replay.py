@@ -15,6 +15,7 @@ from stepchain_tui.engine.replay_differences import Difference, find_differences
 from stepchain_tui.executors.factory import Executors
 from stepchain_tui.plan import Plan
 from stepchain_tui.run.events import ModelTurn
+from stepchain_tui.run.status import RunStatus
 from tests.support.engines import Bench, Watched, plan_of, shell
 
 calls: list[Any] = []
@@ -356,7 +357,20 @@ async def test_what_a_recording_has_no_result_of_ends_there(bench: Bench) -> Non
     assert replayed.statuses["a"] == "succeeded"
     assert replayed.statuses["go"] == "cancelled"
     assert replayed.state.steps["go"].reason == "the recording ends before it has a result"
-    assert await differences(bench, replayed) == []
+    assert [str(found) for found in await differences(bench, replayed)] == [
+        "go: status: the recording ends before it has a result: it was waiting there"
+    ]
+
+
+async def test_a_recording_of_a_run_that_has_no_outcome_is_none_of_a_run_that_has_one(bench: Bench) -> None:
+    await bench.run(plan_of(function("a")), "first")
+    replayed = await replay(bench, "first")
+    recorded = await bench.store.load_state("first")
+
+    recorded.status = RunStatus.PAUSED
+
+    (found,) = await find_differences(bench.store, recorded, replayed.state)
+    assert str(found) == 'run: status: recorded "paused", now "succeeded"'
 
 
 async def test_a_result_that_its_steps_before_would_not_lead_to_again_is_kept(bench: Bench) -> None:

@@ -48,7 +48,9 @@ def test_a_replay_of_a_random_run_is_what_the_run_was(
             replay = Watched(bench, await bench.engine.replay("r", new_run_id="again"))
             await replay.end()
 
-            assert await find_differences(store, recorded, replay.state) == []
+            found = [str(one) for one in await find_differences(store, recorded, replay.state)]
+            assert recorded.status not in RUN_ENDED or found == []
+            assert all("the recording ends before it has a result" in one for one in found)
             assert len(world.calls) == made
             assert len(clock.jumps) == jumps
             assert all(step.ended for step in replay.state.steps.values())
