@@ -1,7 +1,7 @@
 """Sends spans to a collector, where the settings name one: OpenTelemetry's SDK and its exporter, an extra to install.
 
 The exporter has threads of its own, so nothing of it holds the event loop. A collector that is down costs spans and a
-line in a file, nothing else: never a run, and at the end never more than a second.
+line in a file, nothing else: never a run, and at the end never more than two seconds.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ SPAN_DELAY = 1_000
 """Milliseconds that spans wait for others."""
 METRIC_DELAY = 10_000
 """Milliseconds between two reports of measurements."""
-LAST_WORDS = 1.0
+LAST_WORDS = 2.0
 """Seconds that are left for sending at the end."""
 LARGEST_LOG = 1024 * 1024
 _LOGGERS = ("opentelemetry", "stepchain.telemetry")
@@ -77,7 +77,7 @@ class ExportedTelemetry(Telemetry):
         self._endings: list[Callable[[], Any]] = [tracer_provider.shutdown, meter_provider.shutdown]
 
     def close(self) -> None:
-        """Send what is left and end; returns after a second at most, whatever the collector does."""
+        """Send what is left and end; returns after two seconds at most, whatever the collector does."""
         threads = [threading.Thread(target=_end, args=(end,), daemon=True) for end in self._endings]
         self._endings = []
         for thread in threads:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Callable
+import threading
+from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -68,9 +70,26 @@ async def collector() -> AsyncIterator[Collector]:
     site = web.TCPSite(runner, "127.0.0.1", 0)
     await site.start()
     found.url = f"http://127.0.0.1:{runner.addresses[0][1]}"
+    before = set(threading.enumerate())
     yield found
     found.let_go.set()
+    # What an engine did not wait for ends with its last request.
+    for thread in {one for one in threading.enumerate() if one.daemon} - before:
+        await asyncio.to_thread(thread.join, PATIENCE)
     await runner.cleanup()
+
+
+@pytest.fixture(autouse=True)
+def patient(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Let a busy machine send all: how long an engine waits for a collector that hangs is a test of its own."""
+    if "how" not in request.fixturenames:
+        monkeypatch.setattr("stepchain_tui.core.telemetry_export.LAST_WORDS", PATIENCE)
+    loggers = [logging.getLogger(name) for name in ("opentelemetry", "stepchain.telemetry")]
+    before = [(logger.propagate, [*logger.handlers], logger.level) for logger in loggers]
+    yield
+    for logger, (propagate, handlers, level) in zip(loggers, before, strict=True):
+        logger.propagate, logger.handlers[:] = propagate, handlers
+        logger.setLevel(level)
 
 
 def settings(endpoint: str, **keys: Any) -> Settings:
