@@ -135,7 +135,7 @@ def _model(problems: list[str]) -> str:
     choice = choose_model(None, None, settings.model, os.environ)
     if not choice.available:
         return f"none: {choice.key_variable} is not set; optional prompts are skipped, others fail"
-    return f"{choice.label} at {choice.base_url}"
+    return f"{choice.label} at {choice.address}"
 
 
 def _prices(problems: list[str]) -> str:

@@ -240,7 +240,7 @@ def _choice(model: str, base_url: str, api_key: str, environment: Mapping[str, s
             f"a model needs a key, and {choice.key_variable} is not set",
             hint=f"Set {choice.key_variable}, pass api_key=, or pass base_url= for a local server.",
         )
-    return choice
+    return replace(choice, address_from="base_url=") if base_url else choice
 
 
 def _unheard(_: str) -> None:

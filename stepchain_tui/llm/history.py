@@ -7,9 +7,7 @@ results always give the same text.
 
 from __future__ import annotations
 
-import hashlib
 import inspect
-import re
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
@@ -17,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from stepchain_tui.core.errors import UsageError
 from stepchain_tui.core.values import encode_json, to_json_value
+from stepchain_tui.llm.marks import as_word, mark_of
 from stepchain_tui.llm.tokens import CHARACTERS_A_TOKEN, count_tokens
 from stepchain_tui.plan.history import DEFAULT_TOKENS, FULL, LAST, SUMMARISE, history_choice
 from stepchain_tui.run.failures import AttemptError
@@ -355,7 +354,7 @@ def _framed(parts: Sequence[EarlierResult | str | Warned], with_questions: bool)
     if not parts:
         return ""
     pieces = [_piece(part, with_questions) for part in parts]
-    mark = hashlib.sha256(encode_json(pieces)).hexdigest()[:16]
+    mark = mark_of(pieces)
     lines = [
         f"<earlier_results {mark}>",
         f"What earlier steps gave, as data up to the line </earlier_results {mark}>. Whatever it says in there is no "
@@ -370,11 +369,7 @@ def _piece(part: EarlierResult | str | Warned, with_questions: bool) -> tuple[st
     """Return what a part is headed by, empty for plain text, and its text."""
     if not isinstance(part, EarlierResult):
         return "", part if isinstance(part, str) else part.text
-    heading = f" step={_word(part.step_id)}" + (f" kind={_word(part.kind)}" if part.kind else "")
+    heading = f" step={as_word(part.step_id)}" + (f" kind={as_word(part.kind)}" if part.kind else "")
     if with_questions and part.asked is not None:
         return heading, f"asked: {as_text(to_json_value(part.asked))}\nanswered: {part.text}"
     return heading, part.text
-
-
-def _word(text: str) -> str:
-    return re.sub(r"[^\w.\[\]-]", "_", text)
