@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from stepchain_tui.core.errors import CommandRefusedError
-from stepchain_tui.engine.budget_limits import TOKENS, USD
-from stepchain_tui.engine.budget_question import ACTIONS, asked_of, scope_of, told
+from stepchain_tui.engine.budget_limits import TOKENS, USD, exceeds
+from stepchain_tui.engine.budget_question import ACTIONS, asked_of, rounded_up, scope_of, told
 from stepchain_tui.llm.choice import SCRIPTED
 from stepchain_tui.run import events as e
 from stepchain_tui.run.budgets import BudgetAction, amount
@@ -37,7 +37,13 @@ def answer_budget_by_hand(order: Order, step: StepState, approved: bool, given: 
     for name in ("input", "output", "arguments", "remember"):
         if name in order.arguments:
             raise CommandRefusedError(f"step '{step.id}' waits at a budget, which takes no {name}", hint=_HOW)
-    answer = {"scope": scope_of(waiting), **_read(driver, step.id, asked_of(waiting), approved, given)}
+    scope = scope_of(waiting)
+    written = driver.budgets.limits.written(step.id, scope)
+    answer = {
+        "scope": scope,
+        "written": {USD: written.usd, TOKENS: written.tokens},
+        **_read(driver, step.id, asked_of(waiting), approved, given),
+    }
     order.accept()
     answer_budget(driver, step.id, answer, by=order.by)
     return _said(answer, step.id, order.by)
@@ -61,7 +67,7 @@ def _read(driver: Driver, step_id: str, asked: dict[str, Any], approved: bool, g
     if action is BudgetAction.TOP_UP:
         return {"action": action.value, **_top_up(driver, step_id, asked, given)}
     if action is BudgetAction.CHEAPER_MODEL:
-        return {"action": action.value, "model": _model(driver, step_id, asked, given)}
+        return {"action": action.value, **_model(driver, step_id, asked, given)}
     return {"action": action.value}
 
 
@@ -75,7 +81,26 @@ def _top_up(driver: Driver, step_id: str, asked: dict[str, Any], given: dict[str
     field = driver.approvals.open[step_id].waiting.fields.get(unit)
     default = field.get("default") if isinstance(field, dict) else None
     found = {name: _number(name, given[name]) for name in (unit, other) if given.get(name) not in (None, "")}
-    return found or {unit: _number(unit, default)}
+    missing = _missing(driver, step_id, asked, amount(asked.get("needed")))
+    if not found:
+        return {unit: max(_number(unit, default), rounded_up(unit, missing))}
+    if exceeds(missing, found.get(unit, 0)):
+        least = rounded_up(unit, missing)
+        raise CommandRefusedError(
+            f"that is not enough: with the next answer the budget is exceeded by {told(unit, least)}",
+            hint=f"Add at least {unit}={least:.12g}.",
+        )
+    return found
+
+
+def _missing(driver: Driver, step_id: str, asked: dict[str, Any], needed: float) -> float:
+    """Return by how much an answer that takes so much exceeds the budget as it is now; 0 where it fits."""
+    unit = USD if asked.get("unit") == USD else TOKENS
+    limit = driver.budgets.limits.one(step_id, scope_of(driver.approvals.open[step_id].waiting))
+    most = limit.of(unit) if limit is not None else None
+    if limit is None or most is None or not exceeds(limit.spent(unit) + needed, most):
+        return 0.0
+    return limit.spent(unit) + needed - most
 
 
 def _number(name: str, value: Any) -> float:
@@ -94,7 +119,7 @@ def _number(name: str, value: Any) -> float:
     return int(number) if name == TOKENS else number
 
 
-def _model(driver: Driver, step_id: str, asked: dict[str, Any], given: dict[str, Any]) -> str:
+def _model(driver: Driver, step_id: str, asked: dict[str, Any], given: dict[str, Any]) -> dict[str, Any]:
     model, provider = str(given.get("model") or "").strip(), str(asked.get("provider", ""))
     if not model:
         raise CommandRefusedError("which model is to be asked instead?", hint="Give model=NAME.")
@@ -102,13 +127,31 @@ def _model(driver: Driver, step_id: str, asked: dict[str, Any], given: dict[str,
         raise CommandRefusedError("answers that the plan writes have no cheaper model", hint="Top up, finish or stop.")
     if model == asked.get("model"):
         raise CommandRefusedError(f"{model} is the model that is asked already", hint="Give another one.")
-    if not driver.budgets.limits.are_affordable(step_id, model, provider):
+    limits = driver.budgets.limits
+    before, after = (limits.place(step_id, name, provider) for name in (str(asked.get("model", "")), model))
+    if after == before:
+        raise CommandRefusedError(f"{model} is the model that is asked already", hint="Give another one.")
+    if asked.get("unit") != USD:
+        raise CommandRefusedError(
+            "the budget is in tokens, and another model takes as many", hint="Top up, finish or stop."
+        )
+    if not limits.are_affordable(step_id, model, provider):
         path = driver.core.prices.path
         raise CommandRefusedError(
             f"the price of {model} at {provider} is not known, and the budget is in dollars",
             hint=f"Give a model whose price is known, or write its price into {path or 'prices.json'}.",
         )
-    return model
+    price = limits.price(step_id, model, after.provider)
+    tokens = (int(amount(asked.get(name))) for name in ("input_tokens", "output_tokens"))
+    cost = price.of(*tokens) if price is not None else 0.0
+    missing = _missing(driver, step_id, asked, cost)
+    if missing:
+        raise CommandRefusedError(
+            f"{model} does not help: its answer is expected to cost {told(USD, cost)}, and with that the budget is "
+            f"exceeded by {told(USD, rounded_up(USD, missing))}",
+            hint="Top up, finish or stop, or give a model that costs less.",
+        )
+    return {"model": model, "instead_of": before.told(), "asks": after.told()}
 
 
 def answer_budget(driver: Driver, step_id: str, answer: dict[str, Any], *, by: str) -> None:

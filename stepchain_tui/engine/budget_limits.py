@@ -10,7 +10,7 @@ import msgspec
 from stepchain_tui.llm.prices import Price
 from stepchain_tui.llm.profiles import host_of
 from stepchain_tui.plan import Budget
-from stepchain_tui.run.budgets import RUN, Limits
+from stepchain_tui.run.budgets import RUN, BudgetAnswers, Limits, ModelAt
 from stepchain_tui.run.ids import is_inside, parent_path, split_id
 from stepchain_tui.run.state import Usage
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 USD = "usd"
 TOKENS = "tokens"
-_LEEWAY = 1e-9
+LEEWAY = 1e-9
 """Part of a limit by which sums of floating-point numbers may miss it."""
 
 
@@ -39,6 +39,18 @@ class Limit(msgspec.Struct, frozen=True, gc=False):
         return amount_of(self.usage, unit)
 
 
+class _Guess(msgspec.Struct, gc=False):
+    """What answers to a step took whose provider did not say it: an estimate, for as long as this engine lives.
+
+    Attributes:
+        generation: Which making of the step they belong to: what is made anew by hand begins its budget anew.
+        usage: The estimate.
+    """
+
+    generation: int
+    usage: Usage
+
+
 class BudgetLimits:
     """The limits of one run, live from its state.
 
@@ -49,66 +61,87 @@ class BudgetLimits:
     def __init__(self, driver: Driver) -> None:
         self._driver = driver
         self._state = driver.state
-        self._guessed: dict[str, Usage] = {}
-        """What answers took whose provider did not say it, by scope: estimates, for as long as this engine lives."""
+        self._guessed: dict[str, _Guess] = {}
+        self._guessed_of_run = Usage()
 
     def of(self, step_id: str) -> Iterator[Limit]:
         """Yield the budgets that hold for a step: its own, those of the plans around it, the run's."""
+        for scope, limits in self._written(step_id):
+            said = self._state.budgets.get(scope)
+            if limits and (left := limits if said is None else said.over(limits)):
+                yield Limit(scope, left, self.spent(scope))
+
+    def _written(self, step_id: str) -> Iterator[tuple[str, Limits]]:
+        """Yield the scopes around a step, the nearest first, with what the plan writes for each."""
         source = self._driver.source
-        yield from self._limit(step_id, source.definition(step_id).step.budget)
+        yield step_id, _limits(source.definition(step_id).step.budget)
         inside = step_id
         while outer := parent_path(inside):
-            yield from self._limit(outer, source.definition(inside).plan.budget)
+            yield outer, _limits(source.definition(inside).plan.budget)
             inside = split_id(outer)[0]
-        yield from self._limit(RUN, source.plan.budget)
+        yield RUN, _limits(source.plan.budget)
+
+    def written(self, step_id: str, scope: str) -> Limits:
+        """Return what the plan writes as the budget of a scope around a step."""
+        return next((limits for found, limits in self._written(step_id) if found == scope), Limits())
 
     def one(self, step_id: str, scope: str) -> Limit | None:
         """Return the budget of a scope, where it holds for a step."""
         return next((limit for limit in self.of(step_id) if limit.scope == scope), None)
 
-    def _limit(self, scope: str, written: Budget | None) -> Iterator[Limit]:
-        if written is None:
-            return
-        limits, said = Limits(written.usd, written.tokens), self._state.budgets.get(scope)
-        if said is not None:
-            limits = said.over(limits)
-        if limits:
-            yield Limit(scope, limits, self.spent(scope))
-
     def spent(self, scope: str) -> Usage:
         """Return what counts for a budget: what is known, and estimates where a provider said nothing."""
         steps, total = self._state.steps, Usage()
         if scope == RUN:
-            parts = [self._state.usage]
-        elif scope in steps and steps[scope].outline.kind != "plan":
-            parts = [spent] if (spent := steps[scope].spent) is not None else []
+            parts = [self._state.usage, self._guessed_of_run]
         else:
-            parts = [one.spent for one in steps.values() if one.spent is not None and is_inside(one.id, scope)]
-        if (guessed := self._guessed.get(scope)) is not None:
-            parts.append(guessed)
+            is_step = scope in steps and steps[scope].outline.kind != "plan"
+            counted = [steps[scope]] if is_step else [one for one in steps.values() if is_inside(one.id, scope)]
+            parts = [one.spent for one in counted if one.spent is not None]
+            for one in counted:
+                guess = self._guessed.get(one.id)
+                if guess is not None and guess.generation == one.generation:
+                    parts.append(guess.usage)
         for usage in parts:
             total.include(usage)
         return total
 
     def guess(self, step_id: str, *, tokens: int, usd: float) -> None:
         """Count what an answer probably took beyond what its provider said."""
-        for limit in self.of(step_id):
-            usage = self._guessed.setdefault(limit.scope, Usage())
+        generation, guess = self._state.steps[step_id].generation, self._guessed.get(step_id)
+        if guess is None or guess.generation != generation:
+            guess = self._guessed[step_id] = _Guess(generation, Usage())
+        for usage in (guess.usage, self._guessed_of_run):
             usage.input_tokens += max(0, tokens)
             usage.cost += usd
 
     # --- models and their prices
 
-    def chosen_model(self, step_id: str) -> str:
-        """Return the model that a person chose for the step or for what is around it; the nearest choice holds."""
+    def chosen_model(self, step_id: str, model: str, provider: str) -> tuple[str, str]:
+        """Return the model to ask, as a person chose it for the step or what is around it, and who answers for it.
+
+        Args:
+            step_id: The step.
+            model: The real name of the model that it asks.
+            provider: Who answers for that.
+        """
+        asked, name = ModelAt(provider, model), model
+        for said in self._answers(step_id):
+            for chosen in said.replacements:
+                if chosen.asked == asked and self.place(step_id, chosen.name, asked.provider) == chosen.instead:
+                    asked, name = chosen.instead, chosen.name
+        return name, asked.provider
+
+    def _answers(self, step_id: str) -> Iterator[BudgetAnswers]:
+        """Yield what counts of what was said of the budgets around a step, the nearest first."""
         budgets = self._state.budgets
-        if not budgets:
-            return ""
-        scopes, inside = [step_id], step_id
-        while outer := parent_path(inside):
-            scopes.append(outer)
-            inside = split_id(outer)[0]
-        return next((said.model for scope in (*scopes, RUN) if (said := budgets.get(scope)) and said.model), "")
+        for scope, limits in self._written(step_id) if budgets else ():
+            if (said := budgets.get(scope)) is not None and said.counts_for(limits):
+                yield said
+
+    def place(self, step_id: str, model: str, provider: str) -> ModelAt:
+        """Return which model is meant by a name in a step's plan."""
+        return ModelAt(*self.as_priced(step_id, model, provider))
 
     def as_priced(self, step_id: str, model: str, provider: str) -> tuple[str, str]:
         """Return the host and the name under which a model has its price: the plan's `models` may give it others."""
@@ -129,6 +162,10 @@ class BudgetLimits:
         return self.price(step_id, model, self.as_priced(step_id, model, provider)[0]) is not None
 
 
+def _limits(written: Budget | None) -> Limits:
+    return Limits() if written is None else Limits(written.usd, written.tokens)
+
+
 def amount_of(usage: Usage, unit: str) -> float:
     """Return how much of a unit was taken."""
     return usage.cost if unit == USD else float(usage.input_tokens + usage.output_tokens)
@@ -141,4 +178,4 @@ def covers(scope: str, step_id: str) -> bool:
 
 def exceeds(taken: float, limit: float) -> bool:
     """Return whether a sum is above a limit by more than its rounding."""
-    return taken > limit * (1 + _LEEWAY)
+    return taken > limit * (1 + LEEWAY)

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import msgspec
 
-from stepchain_tui.engine.budget_limits import TOKENS, USD, Limit
+from stepchain_tui.engine.budget_limits import LEEWAY, TOKENS, USD, Limit, exceeds
 from stepchain_tui.executors.types import BudgetReached
 from stepchain_tui.llm.choice import SCRIPTED
-from stepchain_tui.llm.prices import Prices
+from stepchain_tui.llm.prices import Price, Prices
 from stepchain_tui.run import events as e
 from stepchain_tui.run.budgets import RUN, BudgetAction
 from stepchain_tui.run.spending import dollars
@@ -26,6 +27,8 @@ class Expected(msgspec.Struct, frozen=True, gc=False):
     usd: float
     input_tokens: int
     output_tokens: int
+    price: Price | None = None
+    """What it was priced with."""
 
     @property
     def tokens(self) -> int:
@@ -74,7 +77,7 @@ def question_of(reached: Reached, step_id: str) -> str:
 def fields_of(reached: Reached) -> dict[str, Any]:
     """Return what an answer may hold, as the specifications of inputs."""
     choices = [action.value for action in ACTIONS]
-    if reached.provider == SCRIPTED:
+    if reached.provider == SCRIPTED or reached.unit == TOKENS or exceeds(reached.spent, reached.limit):
         choices.remove(BudgetAction.CHEAPER_MODEL)
     kind, what = ("number", "Dollars") if reached.unit == USD else ("integer", "Tokens")
     fields: dict[str, Any] = {
@@ -87,7 +90,7 @@ def fields_of(reached: Reached) -> dict[str, Any]:
 
 
 def facts_of(reached: Reached, prices: Prices) -> dict[str, Any]:
-    """Return what a screen shows beside the question; `models` are cheaper ones, the cheapest first.
+    """Return what a screen shows beside the question; `models` are cheaper ones that fit, the cheapest first.
 
     Each has its prices for a million tokens, and its `cost` in US dollars for an answer like the one that is expected.
     """
@@ -98,6 +101,8 @@ def facts_of(reached: Reached, prices: Prices) -> dict[str, Any]:
         "limit": reached.limit,
         "spent": reached.spent,
         "needed": reached.needed,
+        "input_tokens": reached.expected.input_tokens,
+        "output_tokens": reached.expected.output_tokens,
         "model": reached.model,
         "provider": reached.provider,
         "models": _cheaper(reached, prices),
@@ -122,10 +127,10 @@ def told(unit: str, value: float) -> str:
 
 def _cheaper(reached: Reached, prices: Prices) -> list[dict[str, Any]]:
     own = prices.price(reached.provider, reached.model)
-    if own is None or reached.provider == SCRIPTED:
+    if own is None or reached.provider == SCRIPTED or reached.unit == TOKENS:
         return []
     expected = reached.expected
-    cheaper = [
+    cheaper: list[dict[str, Any]] = [
         {
             "model": name,
             "input": price.input,
@@ -135,12 +140,19 @@ def _cheaper(reached: Reached, prices: Prices) -> list[dict[str, Any]]:
         for name, price in prices.models(reached.provider).items()
         if (price.output, price.input) < (own.output, own.input)
     ]
-    return cheaper[:MOST_MODELS]
+    fitting = [model for model in cheaper if not exceeds(reached.spent + model["cost"], reached.limit)]
+    return fitting[:MOST_MODELS]
 
 
 def _suggestion(reached: Reached) -> float:
     """Return how much to add: as much again as the budget is, and at least what the next answer needs twice."""
-    more = max(reached.limit, reached.spent + 2 * reached.needed - reached.limit)
-    if reached.unit == TOKENS:
-        return int(more)
-    return round(more, 2) if more >= 1 else float(f"{more:.2g}")
+    return rounded_up(reached.unit, max(reached.limit, reached.spent + 2 * reached.needed - reached.limit))
+
+
+def rounded_up(unit: str, amount: float) -> float:
+    """Return an amount as a person would write it, and not less."""
+    if unit == TOKENS:
+        return math.ceil(amount)
+    digits = 2 if amount >= 1 or amount <= 0 else 1 - math.floor(math.log10(amount))
+    found = round(amount, digits)
+    return found if found >= amount * (1 - LEEWAY) else round(found + 10.0**-digits, digits)

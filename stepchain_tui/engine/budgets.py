@@ -18,6 +18,9 @@ from stepchain_tui.engine.budget_question import Expected, Reached, asked_of, fa
 from stepchain_tui.engine.work import Work
 from stepchain_tui.llm.choice import SCRIPTED
 from stepchain_tui.llm.prices import Price
+from stepchain_tui.llm.tokens import estimated_tokens
+from stepchain_tui.plan import ActionKind
+from stepchain_tui.plan.shared import called_entry
 from stepchain_tui.run import events as e
 from stepchain_tui.run.budgets import BudgetAction, amount
 from stepchain_tui.run.failures import AttemptError
@@ -27,7 +30,8 @@ from stepchain_tui.run.status import ErrorType
 if TYPE_CHECKING:
     from stepchain_tui.engine.driver import Driver
 
-_CHARACTERS_PER_TOKEN = 4
+_TEXTS = ("text", "refusal", "arguments", "input")
+"""What a model itself wrote in an item of its answer."""
 
 
 class _Tight(msgspec.Struct, frozen=True, gc=False):
@@ -59,12 +63,10 @@ class Budgets:
         self, work: Work, *, model: str, provider: str, input_tokens: int, output_tokens: int | None
     ) -> str:
         """Return the model to ask. As `executors.types.CallPorts.before_turn`, for one attempt."""
-        chosen = (self.limits.chosen_model(work.step.id) if provider != SCRIPTED else "") or model
+        chosen = model
+        if provider != SCRIPTED:
+            chosen, provider = self.limits.chosen_model(work.step.id, model, provider)
         limits = list(self.limits.of(work.step.id))
-        if not limits:
-            return chosen
-        if chosen != model:
-            provider = self.limits.as_priced(work.step.id, chosen, provider)[0]
         price = self.limits.price(work.step.id, chosen, provider)
         if price is None and any(limit.limits.usd is not None for limit in limits):
             raise self._unknown_price(work, chosen, provider)
@@ -91,7 +93,7 @@ class Budgets:
         input_tokens: int | None,
         output_tokens: int | None,
         cost: float | None,
-        characters: int,
+        output: Any,
     ) -> None:
         """Take note of an answer; where its provider did not say what it took, an estimate counts.
 
@@ -100,14 +102,48 @@ class Budgets:
             input_tokens: Tokens of the question, None where they are not known.
             output_tokens: Tokens of the answer, None where they are not known.
             cost: What it cost, None where that is not known.
-            characters: How long the answer was.
+            output: The answer's items.
         """
         expected = self._in_flight.pop(work, None)
         if expected is None or (input_tokens is not None and output_tokens is not None):
             return
-        guessed = max(expected.tokens, (input_tokens or 0) + (output_tokens or characters // _CHARACTERS_PER_TOKEN))
+        asked = expected.input_tokens if input_tokens is None else input_tokens
+        said = output_tokens
+        if said is None:
+            said = max(expected.output_tokens, estimated_tokens(_characters(output)))
         known = (input_tokens or 0) + (output_tokens or 0)
-        self.limits.guess(work.step.id, tokens=guessed - known, usd=expected.usd if cost is None else 0.0)
+        usd = expected.price.of(asked, said) if cost is None and expected.price is not None else 0.0
+        self.limits.guess(work.step.id, tokens=asked + said - known, usd=usd)
+
+    def cost_of(
+        self,
+        work: Work,
+        *,
+        model: str,
+        provider: str,
+        input_tokens: int | None,
+        output_tokens: int | None,
+        cached_tokens: int | None,
+    ) -> float | None:
+        """Return what the answer in flight cost, None where that is not known.
+
+        It has the price of the model that it names, and where that is not known the one that it was let through with:
+        a model may call itself otherwise than it is asked for.
+
+        Args:
+            work: The attempt.
+            model: The model that the answer names.
+            provider: Who answered.
+            input_tokens: Tokens of the question.
+            output_tokens: Tokens of the answer.
+            cached_tokens: Tokens of the question that the provider had at hand.
+        """
+        counts = {"input_tokens": input_tokens, "output_tokens": output_tokens, "cached_tokens": cached_tokens}
+        cost = self._driver.core.prices.cost(provider, model, **counts)
+        asked = self._in_flight.get(work)
+        if cost is not None or asked is None or asked.price is None or input_tokens is None or output_tokens is None:
+            return cost
+        return asked.price.of(input_tokens, output_tokens, cached_tokens or 0)
 
     def first_without_prices(self) -> bool:
         """Return True once: for the first answer of the run whose price cannot be looked up."""
@@ -124,7 +160,7 @@ class Budgets:
             earlier = [turn.output_tokens or 0 for turn in talk if isinstance(turn, e.ModelTurn)]
             output_tokens = round(sum(earlier) / len(earlier)) if earlier else 0
         usd = price.of(input_tokens, output_tokens) if price is not None else 0.0
-        return Expected(usd, input_tokens, output_tokens)
+        return Expected(usd, input_tokens, output_tokens, price)
 
     def _unknown_price(self, work: Work, model: str, provider: str) -> AttemptError:
         prices = self._driver.core.prices
@@ -171,7 +207,7 @@ class Budgets:
     def _is_full(self, scope: str) -> bool:
         """Return whether a budget has no room for one more answer while those who are at work may ask as much."""
         tight = self._tight[scope]
-        at_work = [work for work in self._driver.bodies.values() if work.step.talks and covers(scope, work.step.id)]
+        at_work = [work for work in self._driver.bodies.values() if _asks_models(work) and covers(scope, work.step.id)]
         if not at_work:
             return False  # nobody spends: who does not fit now has to ask
         undecided = sum(work not in self._in_flight for work in at_work)
@@ -240,3 +276,25 @@ class Budgets:
                 driver.emit(e.StepResumed, **where, answer=answer, by="an edit of the plan")
                 driver.endings.send_back(work, "goes on: its budget was edited")
                 self.go_on(work)
+
+
+def _asks_models(work: Work) -> bool:
+    """Return whether work asks models by our ports: prompts do, and agents that the plan describes."""
+    definition = work.step.definition
+    if work.step.kind is ActionKind.PROMPT:
+        return True
+    entry = called_entry(definition.step, definition.plan) if work.step.kind is ActionKind.AGENT else None
+    return isinstance(entry, dict) and "agents" in entry
+
+
+def _characters(items: Any) -> int:
+    """Return how long the texts in an answer's items are, without the JSON around them."""
+    total = 0
+    for item in items if isinstance(items, list | tuple) else ():
+        parts = [item]
+        for name in ("content", "summary"):
+            inner = item.get(name) if isinstance(item, dict) else None
+            parts += inner if isinstance(inner, list | tuple) else [{"text": inner}]
+        texts = (part.get(name) for part in parts if isinstance(part, dict) for name in _TEXTS)
+        total += sum(len(text) for text in texts if isinstance(text, str))
+    return total

@@ -42,7 +42,6 @@ class AttemptPorts:
     """The ports of one attempt (`executors.types.CallPorts`)."""
 
     __slots__ = (
-        "_asked_model",
         "_core",
         "_driver",
         "_from_thread",
@@ -56,7 +55,6 @@ class AttemptPorts:
         self._driver = driver
         self._work = work
         self._core = driver.core
-        self._asked_model = ""
         self._partial: dict[str, str] = {}
         self._text_timer_set = False
         self._from_thread: list[tuple[str, str]] = []
@@ -127,17 +125,16 @@ class AttemptPorts:
         for name in ("sent", "output"):
             if facts.get(name) is not None:
                 facts[name] = self._keep(list(facts[name]))
-        call, prices = self._work.call, self._core.prices
+        call, budgets = self._work.call, self._driver.budgets
         counts = {"input_tokens": _counted(input_tokens), "output_tokens": _counted(output_tokens)}
         for name in ("cached_tokens", "reasoning_tokens"):
             facts[name] = _counted(facts.get(name))
         for name in ("finish_reason", "request_id"):
             facts[name] = self._name(facts.get(name))
-        provider, cached = facts.get("provider", ""), facts["cached_tokens"]
         cost = None
-        if not facts.get("replayed"):  # a model may call itself otherwise than it is asked for
-            costs = (prices.cost(provider, name, cached_tokens=cached, **counts) for name in (model, self._asked_model))
-            cost = next((found for found in costs if found is not None), None)
+        if not facts.get("replayed"):
+            provider, cached = facts.get("provider", ""), facts["cached_tokens"]
+            cost = budgets.cost_of(self._work, model=model, provider=provider, cached_tokens=cached, **counts)
         self._emit(
             e.ModelTurn,
             model=self._name(model),
@@ -148,16 +145,15 @@ class AttemptPorts:
             **counts,
             **facts,
         )
-        if cost is None and prices.problem and self._driver.budgets.first_without_prices():
-            self.note(f"warning: no price is known: {prices.problem}")
-        self._driver.budgets.turn_ended(self._work, **counts, cost=cost, characters=len(str(said or "")))
+        if cost is None and (problem := self._core.prices.problem) and budgets.first_without_prices():
+            self.note(f"warning: no price is known: {problem}")
+        budgets.turn_ended(self._work, **counts, cost=cost, output=said)
 
     def before_turn(self, *, model: str, provider: str, input_tokens: int, output_tokens: int | None = None) -> str:
         """Return the model to ask, where the budgets allow it."""
-        self._asked_model = self._driver.budgets.before_turn(
+        return self._driver.budgets.before_turn(
             self._work, model=model, provider=provider, input_tokens=input_tokens, output_tokens=output_tokens
         )
-        return self._asked_model
 
     def tool_started(self, *, call_id: str, tool_name: str, arguments: Any) -> None:
         """Keep as an event that a tool is called."""

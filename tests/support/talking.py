@@ -36,6 +36,9 @@ class Talk:
         caps: By step: what an answer may take at most.
         gates: By step: awaited while an answer is in flight.
         began: By step: set once an answer of it is in flight.
+        hosts: By model: who answers for it; `HOST` where nothing is said.
+        called: By model: how it calls itself in its answers.
+        writes: By step: the items of its answers.
     """
 
     def __init__(self) -> None:
@@ -44,6 +47,9 @@ class Talk:
         self.caps: dict[str, int] = {}
         self.gates: dict[str, asyncio.Event] = {}
         self.began: dict[str, asyncio.Event] = defaultdict(asyncio.Event)
+        self.hosts: dict[str, str] = {}
+        self.called: dict[str, str] = {}
+        self.writes: dict[str, list[dict[str, Any]]] = {}
 
     @property
     def models(self) -> list[tuple[str, str]]:
@@ -56,9 +62,10 @@ class Talk:
         for turn, (sent, got) in enumerate(self.takes[step_id], start=1):
             if turn <= len(call.exchanges):
                 continue
+            named = str(call.options["model"])
             model = call.ports.before_turn(
-                model=str(call.options["model"]),
-                provider=HOST,
+                model=named,
+                provider=self.hosts.get(named, HOST),
                 input_tokens=10 if sent is None else sent,
                 output_tokens=self.caps.get(step_id),
             )
@@ -68,7 +75,14 @@ class Talk:
                 await gate.wait()
             self.asked.append((step_id, call.item, turn, model))
             counts = {"input_tokens": sent, "output_tokens": got}
-            call.ports.model_turn(model=model, provider=HOST, turn=turn, sent=[], output=[{"turn": turn}], **counts)
+            call.ports.model_turn(
+                model=self.called.get(model, model),
+                provider=self.hosts.get(model, HOST),
+                turn=turn,
+                sent=[],
+                output=self.writes.get(step_id, [{"turn": turn}]),
+                **counts,
+            )
         return Outcome(f"{step_id} said")
 
     def label(self, options: Any) -> str:

@@ -15,7 +15,7 @@ from stepchain_tui.plan import plan_to_json
 from stepchain_tui.run.budgets import run_limits
 from stepchain_tui.store import MemoryStore
 from tests.support.engines import Bench, Watched, plan_of
-from tests.support.talking import HOST, Talk, TalkingBench, prompt, write_prices
+from tests.support.talking import HOST, PRICES, Talk, TalkingBench, prompt, write_prices
 
 
 @pytest.fixture(autouse=True)
@@ -123,17 +123,115 @@ async def test_a_cheaper_model_answers_the_rest_of_the_run(bench_of: Any, talk: 
         assert cost_of(run) == 0.36
 
 
-async def test_it_asks_again_where_even_the_cheaper_model_does_not_fit(bench_of: Any, talk: Talk) -> None:
+async def test_a_cheaper_model_answers_only_for_the_one_that_it_was_chosen_for(bench_of: Any, talk: Talk) -> None:
     talk.takes["a"] = [(1000, 1000), (1000, 1000)]
+    talk.hosts["local"] = "localhost:1"
+    write_prices({**PRICES, "localhost:1/local": {"input": 0, "output": 0}})
     async with bench_of() as bench:
-        run = await bench.start(plan_of(prompt("a"), budget={"usd": 0.31}))
+        plan = plan_of(prompt("a"), prompt("b", "a", model="local"), prompt("c", "b"), budget={"usd": 0.5})
+        run = await bench.start(plan)
+        await question(run, "a")
+        await run.tell("approve", step="a", fields={"action": "cheaper_model", "model": "cheap"})
+        assert await run.end() == "succeeded"
+        assert talk.models == [("a", "dear"), ("a", "cheap"), ("b", "local"), ("c", "cheap")]
+        await run.check()
+
+
+async def test_the_last_word_on_a_model_holds_and_an_edit_of_the_budget_takes_it_back(
+    bench_of: Any, talk: Talk
+) -> None:
+    write_prices({**PRICES, f"{HOST}/cheapest": {"input": 1, "output": 2}})
+    talk.takes["a"] = [(1000, 1000), (1000, 1000), (1000, 1000)]
+    async with bench_of() as bench:
+        plan = plan_of(
+            prompt("a"),
+            prompt("b", "a"),
+            {"id": "ask", "approve": "on?", "dependencies": ["b"]},
+            prompt("c", "ask"),
+            budget={"usd": 0.34},
+        )
+        run = await bench.start(plan)
         await question(run, "a")
         await run.tell("approve", step="a", fields={"action": "cheaper_model", "model": "cheap"})
         await run.until(lambda state: state.steps["a"].attempt == 2 and state.steps["a"].waiting is not None)
         assert run.state.steps["a"].waiting.input.value["model"] == "cheap"
+        await run.tell("approve", step="a", fields={"action": "cheaper_model", "model": "cheapest"})
+        await run.until_status("ask", "waiting")
+        edited = json.loads(plan_to_json(plan))
+        assert (await run.tell("edit", plan={**edited, "budget": {"usd": 9}}))["ok"]
+        await run.tell("approve", step="ask")
+        assert await run.end() == "succeeded"
+        assert [model for _, model in talk.models] == ["dear", "cheap", "cheapest", "cheapest", "dear"]
+
+
+async def test_what_cannot_help_is_neither_offered_nor_taken(bench_of: Any, talk: Talk) -> None:
+    talk.takes["a"] = [(1000, 1000), (1000, 1000)]
+    async with bench_of() as bench:
+        run = await bench.start(plan_of(prompt("a"), budget={"usd": 0.31}))
+        waiting = await question(run, "a")
+        assert waiting.input.value["models"] == []
+        cheaper = {"action": "cheaper_model", "model": "cheap"}
+        told = await run.tell("approve", step="a", fields=cheaper)
+        assert (told["ok"], told["message"]) == (
+            False,
+            "cheap does not help: its answer is expected to cost $0.03, and with that the budget is exceeded by $0.02",
+        )
+        told = await run.tell("approve", step="a", fields={"action": "top_up", "usd": 0.28})
+        assert (told["ok"], told["message"], told["hint"]) == (
+            False,
+            "that is not enough: with the next answer the budget is exceeded by $0.29",
+            "Add at least usd=0.29.",
+        )
+        await run.tell("approve", step="a", fields={"action": "top_up", "usd": 0.29})
+        assert await run.end() == "succeeded"
+
+
+@pytest.mark.parametrize(
+    ("budget", "taken"), [({"tokens": 2500}, (1000, 1000)), ({"usd": 0.2}, (1000, 1000))], ids=["tokens", "overdrawn"]
+)
+async def test_a_cheaper_model_is_offered_for_dollars_that_are_left_only(
+    budget: dict[str, Any], taken: tuple[int, int], bench_of: Any, talk: Talk
+) -> None:
+    talk.takes["a"], talk.caps["a"] = [taken, taken], 0  # nothing is expected of an answer: it goes over the limit
+    async with bench_of() as bench:
+        run = await bench.start(plan_of(prompt("a"), budget=budget))
+        waiting = await question(run, "a")
+        assert waiting.fields["action"]["choices"] == ["top_up", "finish", "stop"]
+        told = await run.tell("approve", step="a", fields={"action": "cheaper_model", "model": "cheap"})
+        assert not told["ok"]
         await run.tell("approve", step="a", fields={"action": "finish"})
         assert await run.end() == "succeeded"
-        assert run_limits(run.state).usd is None
+        assert not run_limits(run.state)
+
+
+async def test_an_answer_by_a_name_without_a_price_has_the_price_that_it_was_let_through_with(
+    bench_of: Any, talk: Talk
+) -> None:
+    talk.called["dear"] = "vendor/dear-q4"
+    models = {"house": {"options": {"model": "dear"}}}
+    async with bench_of() as bench:
+        plan = plan_of(prompt("a", model="house"), prompt("b", "a"), models=models, budget={"usd": 0.9})
+        talk.called["house"] = "vendor/dear-q4"
+        run = await bench.run(plan)
+        assert (cost_of(run), run.state.usage.unpriced_turns) == (0.6, 0)
+
+
+async def test_a_rerun_begins_estimates_anew_and_only_text_counts(bench_of: Any, talk: Talk) -> None:
+    talk.takes["a"] = [(None, None)]
+    content = [{"type": "output_text", "text": "x" * 120, "annotations": [{"url": "y" * 4000}]}]
+    talk.writes["a"] = [{"type": "message", "id": "m" * 4000, "content": content}]
+    async with bench_of() as bench:
+        plan = plan_of(
+            prompt("a", model="unknown", budget={"tokens": 45}),
+            {"id": "ask", "approve": "on?"},
+        )
+        run = await bench.start(plan)
+        await run.until_status("a", "succeeded")
+        limits = bench.engine._drivers[run.run_id].budgets.limits
+        assert limits.spent("a").input_tokens == 40  # 10 of the question, 30 of 120 characters
+        await run.tell("rerun", step="a")
+        await run.until(lambda state: state.steps["a"].attempt == 2 and state.steps["a"].status == "succeeded")
+        assert (limits.spent("a").input_tokens, limits.spent("").input_tokens) == (40, 80)
 
 
 @pytest.mark.parametrize("answer", [{"fields": {"action": "stop"}}, {"approved": False}], ids=["stop", "deny"])
@@ -315,6 +413,26 @@ async def test_the_budget_of_a_plan_in_a_plan_holds_for_its_own_steps(
         await run.until_status("own", "succeeded")
         await run.tell("approve", step="sub/two", fields={"action": "finish"})
         assert await run.end() == "succeeded"
+
+
+async def test_an_edit_of_the_budget_of_a_plan_in_a_plan_takes_the_place_of_what_was_answered(
+    bench_of: Any, talk: Talk, tmp_path: Path
+) -> None:
+    inner: dict[str, Any] = {"budget": {"usd": 0.35}, "steps": [prompt("one"), prompt("two", "one")]}
+    inner["steps"] += [{"id": "ask", "approve": "on?", "dependencies": ["two"]}, prompt("three", "ask")]
+    (tmp_path / "inner.yaml").write_text(json.dumps(inner))
+    store, plan = MemoryStore(), plan_of({"id": "sub", "plan": "./inner.yaml"})
+    async with bench_of(store, folder=tmp_path) as bench:
+        run = await bench.start(plan, "r")
+        await question(run, "sub/two")
+        await run.tell("approve", step="sub/two", fields={"action": "finish"})
+        await run.until_status("sub/ask", "waiting")
+    (tmp_path / "inner.yaml").write_text(json.dumps({**inner, "budget": {"usd": 0.65}}))
+    async with bench_of(store, folder=tmp_path) as bench:
+        run = await bench.start(plan, "r")
+        await run.tell("approve", step="sub/ask")
+        waiting = await question(run, "sub/three")
+        assert waiting.question.startswith("Step sub has spent $0.60 of $0.65")
 
 
 async def test_a_cancelled_question_lets_the_others_ask(bench_of: Any, talk: Talk) -> None:
