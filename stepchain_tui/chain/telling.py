@@ -9,8 +9,9 @@ from typing import Any
 from stepchain_tui.chain.planning import ChainPlan
 from stepchain_tui.chain.states import ExecutionResult, ExecutionState, ExecutionStatus
 from stepchain_tui.chain.types import ToolCall
-from stepchain_tui.run.state import RunState, StepState
+from stepchain_tui.run.state import RunState
 from stepchain_tui.run.status import RUN_ENDED, STEP_ENDED, ErrorType, StepStatus
+from stepchain_tui.run.step_state import StepState
 from stepchain_tui.run.values import Kept
 from stepchain_tui.store.base import AbstractStore
 

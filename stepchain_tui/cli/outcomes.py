@@ -15,7 +15,7 @@ from stepchain_tui.engine.approvals import INTERRUPTED
 from stepchain_tui.llm.prices import load_prices
 from stepchain_tui.run import Mark, RunState, RunStatus, StepState, StepStatus
 from stepchain_tui.run.events import StepWaiting
-from stepchain_tui.run.state import BREAKPOINT, BUDGET, TOOL_APPROVAL
+from stepchain_tui.run.step_state import BREAKPOINT, BUDGET, TOOL_APPROVAL
 from stepchain_tui.run.why_words import listed, numbered
 from stepchain_tui.tui.text import duration
 

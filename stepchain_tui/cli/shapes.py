@@ -9,7 +9,7 @@ from stepchain_tui.cli.revisions import revision_records
 from stepchain_tui.run import Kept, RunState, StepState
 from stepchain_tui.run.budgets import RUN, BudgetAnswers, run_limits
 from stepchain_tui.run.spending import usage_record
-from stepchain_tui.run.state import AttemptState
+from stepchain_tui.run.step_state import AttemptState
 from stepchain_tui.store import RunSummary, SQLiteStore
 from stepchain_tui.store.blobs import FileBlobs
 

@@ -26,7 +26,7 @@ from stepchain_tui.cli.usage import budget_words, tokens_words, usage_words
 from stepchain_tui.core.values import encode_json
 from stepchain_tui.run import Mark, RunState, StepState, StepStatus
 from stepchain_tui.run.spending import spent
-from stepchain_tui.run.state import BUDGET
+from stepchain_tui.run.step_state import BUDGET
 from stepchain_tui.run.why_words import numbered
 from stepchain_tui.store import RunSummary
 from stepchain_tui.tui.calls import CallRow, ToolCalls, ended_as

@@ -89,7 +89,7 @@ def approve_command(
     """
     from stepchain_tui.cli.sending import steer
     from stepchain_tui.core.errors import UsageError
-    from stepchain_tui.run.state import TOOL_APPROVAL
+    from stepchain_tui.run.step_state import TOOL_APPROVAL
 
     by_hand = json_value(value, file, "--with")
     if remember and deny:

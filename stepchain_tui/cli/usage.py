@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from stepchain_tui.run.spending import dollars, spent
-from stepchain_tui.run.state import RunState, Usage
+from stepchain_tui.run.state import RunState
+from stepchain_tui.run.step_state import Usage
 from stepchain_tui.tui.text import count
 
 

@@ -15,7 +15,8 @@ import msgspec
 from stepchain_tui.plan.history import NONE
 from stepchain_tui.plan.models import AgentSpec
 from stepchain_tui.plan.prompt_tools import described_agents
-from stepchain_tui.run.state import RunState, StepState
+from stepchain_tui.run.state import RunState
+from stepchain_tui.run.step_state import StepState
 from stepchain_tui.run.values import Kept
 
 if TYPE_CHECKING:

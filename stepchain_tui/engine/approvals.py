@@ -14,8 +14,8 @@ from stepchain_tui.plan import InputSpec, Plan
 from stepchain_tui.plan.inputs import resolve_inputs
 from stepchain_tui.run import events as e
 from stepchain_tui.run.failures import Failure
-from stepchain_tui.run.state import BREAKPOINT, BUDGET, TOOL_APPROVAL, StepState
 from stepchain_tui.run.status import ErrorType
+from stepchain_tui.run.step_state import BREAKPOINT, BUDGET, TOOL_APPROVAL, StepState
 from stepchain_tui.run.values import Kept
 
 if TYPE_CHECKING:

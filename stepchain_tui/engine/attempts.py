@@ -10,7 +10,7 @@ from stepchain_tui.engine.reuse import ask_cache, is_cached, keeps_result
 from stepchain_tui.engine.work import Ending, Result, Work
 from stepchain_tui.plan import ActionKind, OnInterrupt, Step
 from stepchain_tui.run import events as e
-from stepchain_tui.run.state import REPLAYED, StepState
+from stepchain_tui.run.step_state import REPLAYED, StepState
 from stepchain_tui.run.values import Kept
 
 if TYPE_CHECKING:

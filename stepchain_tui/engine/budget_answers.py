@@ -10,8 +10,8 @@ from stepchain_tui.engine.budget_question import ACTIONS, asked_of, rounded_up, 
 from stepchain_tui.llm.choice import SCRIPTED
 from stepchain_tui.run import events as e
 from stepchain_tui.run.budgets import BudgetAction, amount
-from stepchain_tui.run.state import StepState
 from stepchain_tui.run.status import RunStatus
+from stepchain_tui.run.step_state import StepState
 
 if TYPE_CHECKING:
     from stepchain_tui.engine.driver import Driver

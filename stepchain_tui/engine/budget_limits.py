@@ -12,7 +12,7 @@ from stepchain_tui.llm.profiles import host_of
 from stepchain_tui.plan import Budget
 from stepchain_tui.run.budgets import RUN, BudgetAnswers, Limits, ModelAt
 from stepchain_tui.run.ids import is_inside, parent_path, split_id
-from stepchain_tui.run.state import Usage
+from stepchain_tui.run.step_state import Usage
 
 if TYPE_CHECKING:
     from stepchain_tui.engine.driver import Driver

@@ -24,8 +24,8 @@ from stepchain_tui.plan.shared import called_entry
 from stepchain_tui.run import events as e
 from stepchain_tui.run.budgets import BudgetAction, amount
 from stepchain_tui.run.failures import AttemptError
-from stepchain_tui.run.state import BUDGET
 from stepchain_tui.run.status import ErrorType
+from stepchain_tui.run.step_state import BUDGET
 
 if TYPE_CHECKING:
     from stepchain_tui.engine.driver import Driver

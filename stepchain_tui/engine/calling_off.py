@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 from stepchain_tui.engine.graph import Reach
 from stepchain_tui.engine.work import Stop
 from stepchain_tui.run import events as e
-from stepchain_tui.run.state import StepState
 from stepchain_tui.run.status import STEP_ENDED, Mark, StepStatus
+from stepchain_tui.run.step_state import StepState
 
 if TYPE_CHECKING:
     from stepchain_tui.engine.driver import Driver

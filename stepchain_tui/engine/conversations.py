@@ -14,7 +14,7 @@ from stepchain_tui.engine.agent_memory import steps_before
 from stepchain_tui.plan import ActionKind
 from stepchain_tui.plan.history import CONTINUE, NONE, history_choice
 from stepchain_tui.run.events import ModelTurn
-from stepchain_tui.run.state import StepState
+from stepchain_tui.run.step_state import StepState
 from stepchain_tui.run.values import Kept
 
 if TYPE_CHECKING:

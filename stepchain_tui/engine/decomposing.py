@@ -23,7 +23,7 @@ from stepchain_tui.llm import SCRIPTED
 from stepchain_tui.llm.decomposer import ANSWER_SCHEMA, MAX_STEPS, question, system_text
 from stepchain_tui.plan import Plan, parse_plan
 from stepchain_tui.plan.literals import literal
-from stepchain_tui.run.state import Usage
+from stepchain_tui.run.step_state import Usage
 
 if TYPE_CHECKING:
     from stepchain_tui.store.base import AbstractStore

@@ -29,8 +29,8 @@ from stepchain_tui.engine.replaying import Replay
 from stepchain_tui.engine.scheduler import Slots, limits_of
 from stepchain_tui.engine.work import NO_LANE, Lane, Stop, Work
 from stepchain_tui.run import events as e
-from stepchain_tui.run.state import StepState
 from stepchain_tui.run.status import RunStatus, StepStatus
+from stepchain_tui.run.step_state import StepState
 
 if TYPE_CHECKING:
     from stepchain_tui.engine.core import EngineCore

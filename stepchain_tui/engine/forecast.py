@@ -16,8 +16,9 @@ from stepchain_tui.plan import ActionKind
 from stepchain_tui.run.budgets import Limits, run_limits
 from stepchain_tui.run.ids import parent_path, split_id
 from stepchain_tui.run.spending import dollars
-from stepchain_tui.run.state import RunState, Usage
+from stepchain_tui.run.state import RunState
 from stepchain_tui.run.status import RunStatus
+from stepchain_tui.run.step_state import Usage
 from stepchain_tui.store.base import AbstractStore
 
 LAST_RUNS = 5

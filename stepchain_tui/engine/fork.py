@@ -11,8 +11,9 @@ from stepchain_tui.engine.recorder import Journal
 from stepchain_tui.engine.revision import close_parts
 from stepchain_tui.engine.source import RunSource
 from stepchain_tui.run import events as e
-from stepchain_tui.run.state import RunState, StepState
+from stepchain_tui.run.state import RunState
 from stepchain_tui.run.status import Mark, StepStatus
+from stepchain_tui.run.step_state import StepState
 
 
 def create(journal: Journal, source: RunSource, *, parent: RunState | None = None, step_id: str | None = None) -> None:

@@ -22,8 +22,8 @@ from stepchain_tui.plan.inputs import resolve_inputs
 from stepchain_tui.run import events as e
 from stepchain_tui.run.failures import AttemptError, Failure
 from stepchain_tui.run.ids import parent_path, split_id
-from stepchain_tui.run.state import StepState
 from stepchain_tui.run.status import STEP_ENDED, ErrorType, StepStatus
+from stepchain_tui.run.step_state import StepState
 
 if TYPE_CHECKING:
     from stepchain_tui.engine.driver import Driver

@@ -21,7 +21,7 @@ from stepchain_tui.plan.executor_types import BATCHING
 from stepchain_tui.plan.expressions import Template
 from stepchain_tui.run.events import ModelTurn, ToolApprovalGiven
 from stepchain_tui.run.ledger import idempotency_key
-from stepchain_tui.run.state import StepState
+from stepchain_tui.run.step_state import StepState
 from stepchain_tui.run.values import Kept
 
 if TYPE_CHECKING:

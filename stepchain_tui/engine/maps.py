@@ -21,8 +21,8 @@ from stepchain_tui.plan import ActionKind
 from stepchain_tui.run import events as e
 from stepchain_tui.run.failures import AttemptError, Failure
 from stepchain_tui.run.ids import item_of
-from stepchain_tui.run.state import ItemState, StepState
 from stepchain_tui.run.status import AttemptStatus, ErrorType, StepStatus
+from stepchain_tui.run.step_state import ItemState, StepState
 
 if TYPE_CHECKING:
     from stepchain_tui.engine.driver import Driver

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 from stepchain_tui.core.errors import CommandRefusedError, UsageError
 from stepchain_tui.core.values import to_json_value
 from stepchain_tui.run import events as e
-from stepchain_tui.run.state import StepState
 from stepchain_tui.run.status import RunStatus, StepStatus
+from stepchain_tui.run.step_state import StepState
 from stepchain_tui.run.values import Kept
 from stepchain_tui.store.base import Command
 

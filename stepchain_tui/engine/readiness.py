@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from enum import Enum
 
 from stepchain_tui.plan import TriggerRule
-from stepchain_tui.run.state import StepState
 from stepchain_tui.run.status import STEP_ENDED, StepStatus
+from stepchain_tui.run.step_state import StepState
 
 
 class Verdict(Enum):

@@ -14,8 +14,9 @@ import msgspec
 
 from stepchain_tui.engine.forecast import Forecast
 from stepchain_tui.run import events as e
-from stepchain_tui.run.state import RunState, StepState, Usage
+from stepchain_tui.run.state import RunState
 from stepchain_tui.run.status import STEP_ENDED, AttemptStatus, Mark, StepStatus
+from stepchain_tui.run.step_state import StepState, Usage
 
 
 class Decision(StrEnum):

@@ -19,8 +19,8 @@ from stepchain_tui.plan import Plan, Step, effective_timeout, function_location,
 from stepchain_tui.plan.expression_values import suggest
 from stepchain_tui.plan.servers import server_tool
 from stepchain_tui.run.failures import Failure
-from stepchain_tui.run.state import StepState
 from stepchain_tui.run.status import ErrorType
+from stepchain_tui.run.step_state import StepState
 from stepchain_tui.tools.registry import shared_tools
 
 LONGEST_TIMEOUT = 24 * 3600.0

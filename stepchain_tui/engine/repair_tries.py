@@ -13,8 +13,8 @@ from stepchain_tui.engine.source import RunSource
 from stepchain_tui.plan import Plan, PlanGraph, parse_plan
 from stepchain_tui.plan.literals import literal
 from stepchain_tui.run.failures import AttemptError
-from stepchain_tui.run.state import StepState
 from stepchain_tui.run.status import ErrorType
+from stepchain_tui.run.step_state import StepState
 from stepchain_tui.store.imports import require_trust
 
 if TYPE_CHECKING:

@@ -12,8 +12,9 @@ import msgspec
 from stepchain_tui.core.secrets import SHORTEST
 from stepchain_tui.run.comparison import same_value
 from stepchain_tui.run.failures import Failure
-from stepchain_tui.run.state import ItemState, RunState, StepState
+from stepchain_tui.run.state import RunState
 from stepchain_tui.run.status import STEP_ENDED, RunStatus, StepStatus, worded
+from stepchain_tui.run.step_state import ItemState, StepState
 from stepchain_tui.run.values import Kept
 from stepchain_tui.store.base import AbstractStore
 

@@ -6,8 +6,9 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from stepchain_tui.run.state import RunState, StepState
+from stepchain_tui.run.state import RunState
 from stepchain_tui.run.status import ErrorType, StepStatus
+from stepchain_tui.run.step_state import StepState
 from stepchain_tui.store.base import AbstractStore
 
 

@@ -15,7 +15,7 @@ from stepchain_tui.engine.work import Work
 from stepchain_tui.plan import ActionKind, function_reference
 from stepchain_tui.plan.executor_types import CACHED
 from stepchain_tui.resilience.cache import KEY_LENGTH, CacheParts, expired_for, explain_miss
-from stepchain_tui.run.state import StepState
+from stepchain_tui.run.step_state import StepState
 from stepchain_tui.run.values import Kept
 from stepchain_tui.run.why_words import spoken
 from stepchain_tui.store.base import CacheEntry

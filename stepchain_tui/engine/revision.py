@@ -22,8 +22,9 @@ from stepchain_tui.engine.source import RunSource
 from stepchain_tui.plan import ActionKind, Plan, Step, plan_from_json, resolve_inputs, subplans_from_json
 from stepchain_tui.plan.executor_types import FIXED_TYPES
 from stepchain_tui.run import events as e
-from stepchain_tui.run.state import RunState, StepState
+from stepchain_tui.run.state import RunState
 from stepchain_tui.run.status import STEP_ENDED, Mark, StepStatus
+from stepchain_tui.run.step_state import StepState
 
 _SHOWN_ONLY = frozenset(("name", "description", "tags"))
 """Keys that change nothing of what is done."""

@@ -16,8 +16,8 @@ from stepchain_tui.engine.calling_off import (
 from stepchain_tui.engine.order import Order, as_told
 from stepchain_tui.engine.tool_approvals import answer_by_hand
 from stepchain_tui.run import events as e
-from stepchain_tui.run.state import StepState
 from stepchain_tui.run.status import STEP_ENDED, RunStatus, StepStatus
+from stepchain_tui.run.step_state import StepState
 from stepchain_tui.run.values import Kept
 
 _BUSY = (StepStatus.RUNNING, StepStatus.RETRYING, StepStatus.WAITING)

@@ -19,7 +19,7 @@ from stepchain_tui.engine.work import Work
 from stepchain_tui.plan import ActionKind
 from stepchain_tui.run import events as e
 from stepchain_tui.run.failures import AttemptError
-from stepchain_tui.run.state import TOOL_APPROVAL, StepState
+from stepchain_tui.run.step_state import TOOL_APPROVAL, StepState
 from stepchain_tui.run.values import Kept
 
 if TYPE_CHECKING:
@@ -116,7 +116,10 @@ def answer_by_hand(order: Order, step: StepState, approved: bool, fields: dict[s
     """
     waiting = step.waiting
     kept = waiting.input if waiting is not None else None
-    asked = kept.value if kept is not None and kept.value is not None else {"tool": "", "arguments": None}
+    told = kept.value if kept is not None and isinstance(kept.value, dict) else {}
+    asked = {"tool": told.get("tool", ""), "arguments": told.get("arguments")}
+    if order.driver.approvals.open[step.id].work is None:  # such a run was imported by an earlier version
+        raise CommandRefusedError(f"no attempt of '{step.id}' waits for an answer", hint="Rerun the step.")
     arguments = order.arguments.get("arguments", asked["arguments"])
     if "arguments" in order.arguments and not isinstance(arguments, dict):
         raise UsageError("the arguments of a tool call are a mapping of names to values")

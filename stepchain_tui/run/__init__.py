@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, Any
 
 from stepchain_tui.run.events import EVENT_TYPES, Event, decode_event, encode_event
 from stepchain_tui.run.failures import AttemptError, Failure
-from stepchain_tui.run.state import AttemptState, ItemState, RunState, StepState
+from stepchain_tui.run.state import RunState
 from stepchain_tui.run.status import AttemptStatus, ErrorType, Mark, RunStatus, StepStatus
+from stepchain_tui.run.step_state import AttemptState, ItemState, StepState
 from stepchain_tui.run.values import BlobReference, Kept
 
 if TYPE_CHECKING:

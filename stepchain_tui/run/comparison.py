@@ -16,8 +16,9 @@ import msgspec
 
 from stepchain_tui.run.critical_path import began_at
 from stepchain_tui.run.spending import usage_record
-from stepchain_tui.run.state import RunState, StepState, Usage
+from stepchain_tui.run.state import RunState
 from stepchain_tui.run.status import RunStatus, StepStatus, worded
+from stepchain_tui.run.step_state import StepState, Usage
 from stepchain_tui.run.values import Kept
 from stepchain_tui.run.why_words import listed, numbered, quoted, spoken
 

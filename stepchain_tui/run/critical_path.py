@@ -12,8 +12,9 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from stepchain_tui.run import events as e
-from stepchain_tui.run.state import RunState, StepState
+from stepchain_tui.run.state import RunState
 from stepchain_tui.run.status import AttemptStatus
+from stepchain_tui.run.step_state import StepState
 
 
 @dataclass(frozen=True, slots=True)

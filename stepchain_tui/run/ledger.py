@@ -7,7 +7,7 @@ rerun, an edit or a fresh start: then the effect is wanted again.
 
 from __future__ import annotations
 
-from stepchain_tui.run.state import StepState
+from stepchain_tui.run.step_state import StepState
 
 KEY_LENGTH = 8
 """Hex digits of an item's content in its key: an item that moves within its list is another one."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from stepchain_tui.run.state import Usage
+    from stepchain_tui.run.step_state import Usage
 
 UNKNOWN = "?"
 """What stands where a number is not known."""

@@ -9,7 +9,8 @@ from typing import Any
 
 from stepchain_tui.run import events as e
 from stepchain_tui.run.critical_path import critical_path
-from stepchain_tui.run.state import RunState, StepState
+from stepchain_tui.run.state import RunState
+from stepchain_tui.run.step_state import StepState
 from stepchain_tui.run.why_chains import Chains
 from stepchain_tui.run.why_facts import Fact
 from stepchain_tui.run.why_history import History

@@ -10,8 +10,9 @@ from collections.abc import Callable, Iterable
 from datetime import datetime
 from itertools import pairwise
 
-from stepchain_tui.run.state import BREAKPOINT, RunState, StepState
+from stepchain_tui.run.state import RunState
 from stepchain_tui.run.status import RUN_ENDED, STEP_ENDED, RunStatus, StepStatus, worded
+from stepchain_tui.run.step_state import BREAKPOINT, StepState
 from stepchain_tui.run.why_words import listed, numbered, quoted, spoken
 
 NAMED = 4

@@ -6,8 +6,8 @@ Each returns question, answer and the id of the step that it comes from in the e
 from __future__ import annotations
 
 from stepchain_tui.run import events as e
-from stepchain_tui.run.state import StepState
 from stepchain_tui.run.status import ErrorType, Mark, StepStatus
+from stepchain_tui.run.step_state import StepState
 from stepchain_tui.run.why_asked import Answer, Asked
 from stepchain_tui.run.why_chains import FAILED, ended_as
 from stepchain_tui.run.why_history import BY_PIN, answered

@@ -8,8 +8,8 @@ from typing import Any
 
 from stepchain_tui.run import events as e
 from stepchain_tui.run.ids import is_inside
-from stepchain_tui.run.state import BREAKPOINT, REPLAYED
 from stepchain_tui.run.status import worded
+from stepchain_tui.run.step_state import BREAKPOINT, REPLAYED
 from stepchain_tui.run.why_facts import Fact
 from stepchain_tui.run.why_words import by, listed, numbered, quoted, spoken
 

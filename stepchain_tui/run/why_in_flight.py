@@ -5,8 +5,8 @@ Each returns question, answer and the id of the step that it comes from in the e
 
 from __future__ import annotations
 
-from stepchain_tui.run.state import AttemptState, StepState
 from stepchain_tui.run.status import AttemptStatus, StepStatus, worded
+from stepchain_tui.run.step_state import AttemptState, StepState
 from stepchain_tui.run.why_asked import Answer, Asked
 from stepchain_tui.run.why_chains import names, why_halted
 from stepchain_tui.run.why_history import delay_of, waits

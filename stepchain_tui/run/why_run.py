@@ -7,8 +7,9 @@ from datetime import datetime
 
 from stepchain_tui.run import events as e
 from stepchain_tui.run.critical_path import critical_path
-from stepchain_tui.run.state import RunState, StepState
+from stepchain_tui.run.state import RunState
 from stepchain_tui.run.status import STEP_IN_FLIGHT, RunStatus, StepStatus
+from stepchain_tui.run.step_state import StepState
 from stepchain_tui.run.why_chains import FAILED, Chains, counts, ended_as, names
 from stepchain_tui.run.why_facts import Explanation, Fact
 from stepchain_tui.run.why_times import run_seconds

@@ -17,8 +17,9 @@ from stepchain_tui.core.errors import StoreError
 from stepchain_tui.core.secrets import Redactor
 from stepchain_tui.core.values import encode_json, to_json_value
 from stepchain_tui.run.events import Event, OwnerRecord, RunRevised, encode_event
-from stepchain_tui.run.state import RunState, StepState
+from stepchain_tui.run.state import RunState
 from stepchain_tui.run.status import STEP_ENDED, ErrorType, RunStatus, StepStatus
+from stepchain_tui.run.step_state import StepState
 from stepchain_tui.run.values import BlobReference, Kept
 from stepchain_tui.store.gate import Gate
 from stepchain_tui.store.imports import ImportMark

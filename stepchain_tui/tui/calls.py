@@ -21,7 +21,7 @@ from stepchain_tui.run.values import Kept
 from stepchain_tui.tui.text import duration, one_line
 
 if TYPE_CHECKING:
-    from stepchain_tui.run.state import StepState
+    from stepchain_tui.run.step_state import StepState
     from stepchain_tui.store.base import AbstractStore
 
 MOST_CALLS = 1_000

@@ -15,7 +15,8 @@ from stepchain_tui.tui.queries import Lines, text_lines
 if TYPE_CHECKING:
     from stepchain_tui.plan import Plan
     from stepchain_tui.run.comparison import RunComparison
-    from stepchain_tui.run.state import RunState, StepState
+    from stepchain_tui.run.state import RunState
+    from stepchain_tui.run.step_state import StepState
     from stepchain_tui.store.base import AbstractStore
 
 

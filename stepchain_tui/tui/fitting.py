@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from stepchain_tui.run.state import BREAKPOINT
 from stepchain_tui.run.status import RUN_ENDED, STEP_ENDED, RunStatus, StepStatus
+from stepchain_tui.run.step_state import BREAKPOINT
 from stepchain_tui.tui.views import RunView, StepView, stands_after
 
 
@@ -18,6 +18,7 @@ class Situation:
         step: The selected step.
         asking: The step whose question is in sight, see `Session.asking`.
         plan_path: The plan's file, or empty.
+        replay_of: The run whose recording the run replays, or empty.
         has_text: Whether the pane in sight holds text that can be searched and copied.
         has_table: Whether the output in sight is rows.
     """
@@ -26,6 +27,7 @@ class Situation:
     step: StepView | None = None
     asking: StepView | None = None
     plan_path: str = ""
+    replay_of: str = ""
     has_inputs: bool = False
     has_text: bool = True
     has_table: bool = False
@@ -101,6 +103,8 @@ def can_repair(now: Situation) -> str | None:
         return "nothing ran yet: s starts"
     if now.step.status not in (StepStatus.FAILED, StepStatus.TIMED_OUT):
         return f"{now.step.id} is {_word(now.step.status)}: only what failed is repaired"
+    if now.replay_of:
+        return f"a replay is never carried out: repair run {now.replay_of}, which it replays"
     return None
 
 

@@ -15,8 +15,9 @@ from stepchain_tui.run.budgets import Limits, run_limits
 from stepchain_tui.run.events import StepWaiting
 from stepchain_tui.run.failures import Failure
 from stepchain_tui.run.spending import spent
-from stepchain_tui.run.state import REPLAYED, AttemptState, RunState, StepState, Usage
+from stepchain_tui.run.state import RunState
 from stepchain_tui.run.status import AttemptStatus, Mark, RunStatus, StepStatus
+from stepchain_tui.run.step_state import REPLAYED, AttemptState, StepState, Usage
 from stepchain_tui.run.transcript_items import Source
 from stepchain_tui.run.values import Kept
 from stepchain_tui.tui.glyphs import MARKS

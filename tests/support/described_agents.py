@@ -9,7 +9,7 @@ from typing import Any
 
 from stepchain_tui.run import Failure
 from stepchain_tui.run.events import ModelTurn
-from stepchain_tui.run.state import StepState
+from stepchain_tui.run.step_state import StepState
 from stepchain_tui.store import LogLine
 from tests.support.engines import Bench, Watched, plan_of
 

@@ -19,8 +19,8 @@ from stepchain_tui.plan import ActionKind, OnInterrupt, Step
 from stepchain_tui.run import Event, RunState, StepState
 from stepchain_tui.run import events as e
 from stepchain_tui.run.ids import parent_path, split_id
-from stepchain_tui.run.state import AttemptState
 from stepchain_tui.run.status import STEP_ENDED, AttemptStatus, ErrorType, Mark, RunStatus, StepStatus
+from stepchain_tui.run.step_state import AttemptState
 from tests.support.random_runs import may_start, went_well
 
 Place = tuple[str, int | None]

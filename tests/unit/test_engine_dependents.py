@@ -10,8 +10,8 @@ from stepchain_tui.engine import step_results
 from stepchain_tui.engine.readiness import Verdict, decide
 from stepchain_tui.plan import TriggerRule
 from stepchain_tui.run.events import StepOutline
-from stepchain_tui.run.state import StepState
 from stepchain_tui.run.status import STEP_ENDED, StepStatus
+from stepchain_tui.run.step_state import StepState
 from tests.support.engines import Bench, plan_of
 from tests.support.world import World
 

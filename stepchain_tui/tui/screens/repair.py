@@ -150,7 +150,7 @@ def took(usage: Mapping[str, Any]) -> str:
         usage: The fields of a `run.state.Usage`.
     """
     from stepchain_tui.run.spending import UNKNOWN, spent
-    from stepchain_tui.run.state import Usage
+    from stepchain_tui.run.step_state import Usage
 
     found = Usage(**usage)
     unknown = found.unknown_turns >= found.turns

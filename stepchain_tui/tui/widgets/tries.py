@@ -11,7 +11,7 @@ from textual.containers import Vertical
 from textual.widgets import DataTable
 
 from stepchain_tui.run.spending import UNKNOWN, spent
-from stepchain_tui.run.state import Usage
+from stepchain_tui.run.step_state import Usage
 from stepchain_tui.store.base import AbstractStore
 from stepchain_tui.tui.background import Background
 from stepchain_tui.tui.glyphs import UNICODE, Glyphs
