@@ -132,6 +132,22 @@ def test_dollars_are_counted_by_the_users_prices_and_a_cheaper_model_answers_the
     assert cli.show("r1")["usage"]["cost"] == pytest.approx(0.0303)
 
 
+def test_the_longest_answer_that_the_models_of_a_plan_allow_counts_before_it_is_asked_for(
+    cli: CommandLine, server: RawModelServer
+) -> None:
+    options = {"model": "large", "max_output_tokens": 4000}
+    plan = {
+        "goal": "A long answer",
+        "budget": {"tokens": 500},
+        "models": {"house": {"base_url": server.url, "options": options}},
+        "steps": [{"id": "a", "prompt": "Say it", "model": "house"}],
+    }
+    cli.write("long.yaml", json.dumps(plan))
+    asked = cli("run", "long.yaml", "--run-id", "r1")
+    assert (asked.code, server.bodies) == (3, [])
+    assert "is expected to take 4,0" in asked.err
+
+
 def test_a_broken_file_of_prices_is_told(cli: CommandLine, isolated: Path) -> None:
     (isolated / "prices.json").write_text('{"models": {"m": {"input": "1"}}}')
     doctor = cli("doctor")

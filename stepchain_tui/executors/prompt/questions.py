@@ -15,7 +15,7 @@ from stepchain_tui.executors.prompt.items import items_of
 from stepchain_tui.executors.prompt.models import Chosen, PromptModels
 from stepchain_tui.executors.prompt.options import request_of
 from stepchain_tui.executors.prompt.voices import Voice
-from stepchain_tui.llm import ClientModel, ModelAnswer, ModelRequest
+from stepchain_tui.llm import ClientModel, ModelAnswer, ModelRequest, OpenAIResponses
 from stepchain_tui.llm.tokens import estimated_tokens
 from stepchain_tui.llm.types import Item
 from stepchain_tui.run.failures import AttemptError
@@ -183,15 +183,22 @@ class Questions:
         """Return who is asked: a budget may have a word in it."""
         choose = partial(self._models.choose, secrets=self._ctx.secrets, asked_by=self._asked_by)
         chosen = choose(voice.args, optional=self._optional)
-        name = self._ctx.ports.before_turn(
+        name = self._before_turn(chosen, voice, characters)
+        if name == chosen.name:
+            return chosen
+        other = choose(voice.args, optional=self._optional, instead=name)
+        if _most_tokens(other, voice) != _most_tokens(chosen, voice):
+            self._before_turn(other, voice, characters)  # it may answer at greater length than the one it stands for
+        return other
+
+    def _before_turn(self, chosen: Chosen, voice: Voice, characters: int) -> str:
+        """Return the model that the budgets let us ask."""
+        return self._ctx.ports.before_turn(
             model=chosen.name,
             provider=chosen.provider,
             input_tokens=estimated_tokens(characters),
-            output_tokens=voice.args.get("max_output_tokens"),
+            output_tokens=_most_tokens(chosen, voice),
         )
-        if name == chosen.name:
-            return chosen
-        return choose(voice.args, optional=self._optional, instead=name)
 
     async def _answer(self, chosen: Chosen, request: ModelRequest, *, shown: bool) -> ModelAnswer:
         log = self._ctx.ports.log
@@ -231,6 +238,14 @@ class Questions:
             **known,
             **about,
         )
+
+
+def _most_tokens(chosen: Chosen, voice: Voice) -> int | None:
+    """Return how many tokens an answer may have: as the step says it, else as the plan's `models` do."""
+    most = voice.args.get("max_output_tokens")
+    if most is None and isinstance(chosen.model, OpenAIResponses):
+        most = chosen.model.choice.options.get("max_output_tokens")
+    return most if isinstance(most, int) and not isinstance(most, bool) else None
 
 
 def _fit(text: str) -> str:
