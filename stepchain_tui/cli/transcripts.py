@@ -9,6 +9,7 @@ import click
 from stepchain_tui.cli.options import json_option, store_option
 
 if TYPE_CHECKING:
+    from stepchain_tui.run.step_state import StepState
     from stepchain_tui.run.transcript_entries import Entry
     from stepchain_tui.store import SQLiteStore
 
@@ -34,7 +35,10 @@ def transcript_command(run: str, step: str, item: int | None, full: bool, as_jso
     from stepchain_tui.tui.transcripts import TranscriptReader
 
     async def read(opened: SQLiteStore, run_id: str) -> list[Entry]:
-        (await read_state(opened, run_id)).state.step(step)  # an unknown step is told with the names of those there are
+        state = (await read_state(opened, run_id)).state
+        found = state.step(step)  # an unknown step is told with the names of those there are
+        if item is not None:
+            _check_item(found, item)
         return await TranscriptReader(run_id, step, item).read(opened)
 
     entries = read_run(store, run, read)
@@ -48,3 +52,14 @@ def transcript_command(run: str, step: str, item: int | None, full: bool, as_jso
     for place, line in enumerate(lines):
         if place or line.text:
             put(f"{' ' * line.indent}{line.text}".rstrip())
+
+
+def _check_item(step: StepState, item: int) -> None:
+    """Raise where a step has no such item."""
+    from stepchain_tui.core.errors import UsageError
+
+    if not step.outline.is_map:
+        raise UsageError(f"step '{step.id}' is no map, it has no items", hint="Leave --item out.")
+    if step.items is not None and item >= len(step.items):
+        last = f"its last one is {len(step.items) - 1}" if step.items else "it has none"
+        raise UsageError(f"step '{step.id}' has no item {item}: {last}", hint="The first item is 0.")

@@ -90,6 +90,8 @@ _NO_SURROUNDINGS = compile_template({"env": {}, "cwd": ""})
 _TEXT_OPTIONS = frozenset({"system", "model"})
 _TEMPLATE_OPTIONS = _TEXT_OPTIONS | {"request", SERVER, *REACH}
 _SHOWN_OPTIONS = ("system", "model", "request")
+INSTRUCTIONS = "instructions"
+"""What an agent of the plan is told to do; in a step's input, by the name of each agent."""
 
 
 class PreparedStep:
@@ -317,6 +319,11 @@ class Resolved:
         found = {**true, **merge_by_hand(true, shown, given)}
         value = self.value if self.prepared.kind is ActionKind.FUNCTION else found.get(kind, self.value)
         options = {**self.options, **{key: found[key] for key in _SHOWN_OPTIONS if key in found}}
+        if "agents" in options and isinstance(told := found.get(INSTRUCTIONS), dict):
+            options["agents"] = {
+                name: {**agent, INSTRUCTIONS: as_text(told[name])} if name in told else agent
+                for name, agent in options["agents"].items()
+            }
         env = {name: as_text(text) for name, text in (found.get("env") or {}).items()}
         return Resolved(self.prepared, value, dict(found.get("args") or {}), options, env, self.cwd)
 
@@ -328,6 +335,9 @@ class Resolved:
             shown["args"] = self.args
         if self.options:
             shown.update({key: self.options[key] for key in _SHOWN_OPTIONS if key in self.options})
+            agents = self.options.get("agents") or {}
+            if told := {name: agent[INSTRUCTIONS] for name, agent in agents.items() if agent.get(INSTRUCTIONS)}:
+                shown[INSTRUCTIONS] = told
         if self.env:
             shown["env"] = self.env
         return shown

@@ -7,16 +7,18 @@ on over tries: what an earlier try left is not told twice.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from datetime import datetime
 from typing import Any
 
 import msgspec
 
-from stepchain_tui.core.values import encode_json
 from stepchain_tui.run import events as e
-from stepchain_tui.run.state import TOOL_APPROVAL
+from stepchain_tui.run.failures import Failure
 from stepchain_tui.run.status import ErrorType
+from stepchain_tui.run.step_state import TOOL_APPROVAL
 from stepchain_tui.run.transcript_entries import Answered, Began, Called, Ended, Entry, HandedOver, Said, Waited
-from stepchain_tui.run.transcript_items import Call, Message, read_items
+from stepchain_tui.run.transcript_items import Call, Message
+from stepchain_tui.run.transcript_values import beginning, first_agent, instructions_of, parts, question_of
 from stepchain_tui.run.values import Kept
 
 HAND_OFF = "transfer_to_"
@@ -25,6 +27,21 @@ _NOT_BEGUN = ("asked", "waiting", "allowed", "denied")
 _DENIED = ("Denied", "DeniedError")
 _LARGE = ("sent", "output", "input", "result")
 """The fields of events that may be kept in files of their own and are wanted whole here."""
+_VOICES = ("assistant", "reasoning", "refusal")
+
+
+class Cut(msgspec.Struct, frozen=True):
+    """Where an answer may have been cut off: its text is in the log alone, that of the attempt between two moments.
+
+    Attributes:
+        after: None for the attempt's beginning.
+        until: None for the attempt's end.
+    """
+
+    item: int | None
+    attempt: int
+    after: datetime | None = None
+    until: datetime | None = None
 
 
 def transcript(events: Iterable[e.Event], step_id: str, item: int | None = None) -> list[Entry]:
@@ -78,7 +95,16 @@ class Transcript:
     @property
     def entries(self) -> list[Entry]:
         """What was said and done so far."""
-        return [entry for talk in self._talks.values() for entry in talk.entries]
+        return [entry for talk in self._talks.values() for entry in talk.entries if not _is_nothing(entry)]
+
+    @property
+    def cuts(self) -> list[Cut]:
+        """Where answers may have been cut off; `fill` tells what was written by then."""
+        return [cut for talk in self._talks.values() for cut in talk.cuts]
+
+    def fill(self, cut: Cut, text: str) -> None:
+        """Tell what had been written of an answer that was cut off; empty for nothing."""
+        self._talks[cut.item].fill(cut, text)
 
     def take(self, event: e.Event) -> None:
         """Take in one event; those of other steps, and those that tell nothing here, are left alone."""
@@ -108,6 +134,21 @@ class _Talk:
         self._turns = 0
         self._agent = ""
         self._open_wait: int | None = None
+        self._speaker = ""
+        """Who said what stands last, where that is an agent or the model."""
+        self._instructions: Mapping[str, Any] = {}
+        self._introduced: set[str] = set()
+        self._last_turn: datetime | None = None
+        """When the attempt's last answer ended."""
+        self._cut_turn: int | None = None
+        """Where that answer stands, if it was cut off."""
+        self.cuts: dict[Cut, int] = {}
+
+    def fill(self, cut: Cut, text: str) -> None:
+        """Put in what had been written of an answer that was cut off."""
+        place = self.cuts.pop(cut)
+        if text:
+            self.entries[place] = msgspec.structs.replace(self.entries[place], text=text)
 
     def take(self, event: Any) -> None:
         match event:
@@ -156,13 +197,18 @@ class _Talk:
                 self._forget()
 
     def _add(self, kind: type[Entry], event: Any, **fields: Any) -> None:
+        if kind is Said:
+            self._speaker = (fields.get("agent") or "assistant") if fields["role"] in _VOICES else ""
+        elif kind not in (Called, Answered):
+            self._speaker = ""
         self.entries.append(kind(at=event.at, attempt=getattr(event, "attempt", 0) or 0, item=self._item, **fields))
 
     # --- attempts
 
     def _begin(self, event: e.StepStarted | e.ItemStarted) -> None:
-        asked = _question_of(event.input)
+        asked = question_of(event.input)
         same = asked == self._question
+        self._last_turn = self._cut_turn = None
         self._add(
             Began,
             event,
@@ -174,10 +220,19 @@ class _Talk:
         if same:
             return
         self._question, self._turns, self._calls, self._agent = asked, 0, {}, ""
+        self._instructions, self._introduced = instructions_of(event.input), set()
+        self._introduce(event, first_agent(event.input))
         for role, text, size in asked:
             if role == "user":
                 self._question_at = len(self.entries)
             self._add(Said, event, role=role, text=text, bytes=size)
+
+    def _introduce(self, event: Any, agent: str) -> None:
+        """Tell what an agent was told to do, before it first speaks."""
+        told = self._instructions.get(agent)
+        if isinstance(told, str) and agent not in self._introduced:
+            self._introduced.add(agent)
+            self._add(Said, event, role="system", text=told, turn=getattr(event, "turn", 0), agent=agent)
 
     def _succeed(self, event: e.StepSucceeded | e.ItemSucceeded) -> None:
         if event.attempt:
@@ -194,7 +249,23 @@ class _Talk:
             if isinstance(call, Called) and call.status == "running":
                 self.entries[place] = msgspec.structs.replace(call, status=status)
         if getattr(event, "attempt", None):
+            if status != "succeeded":
+                self._cut_off(event, fields.get("error"))
             self._add(Ended, event, status=status, **fields)
+
+    def _cut_off(self, event: Any, error: Failure | None = None, *, until: datetime | None = None) -> None:
+        """Keep a place for the answer that was being written; what is known of it is what the failure tells."""
+        known = error.details.get("partial_text") if error is not None else None
+        text = known if isinstance(known, str) else ""
+        if until is None and self._cut_turn is not None:
+            place, self._cut_turn = self._cut_turn, None
+            written = self.entries[place]
+            if isinstance(written, Said) and not written.text:
+                self.entries[place] = msgspec.structs.replace(written, text=text)
+            return
+        self.cuts[Cut(self._item, event.attempt, self._last_turn, until)] = len(self.entries)
+        agent = getattr(event, "agent", "") or self._agent
+        self._add(Said, event, role="assistant", text=text, turn=self._turns + 1, agent=agent, cut_off=True)
 
     # --- turns
 
@@ -204,19 +275,24 @@ class _Talk:
         if self._agent and event.agent and event.agent != self._agent and not self._just_handed_over(event.agent):
             self._add(HandedOver, event, from_agent=self._agent, to_agent=event.agent)
         self._agent = event.agent or self._agent
+        self._introduce(event, event.agent)
         if event.sent is not None and event.turn > self._turns:
             self._sent(event)
         if event.output is not None:
-            self._turns = max(self._turns, event.turn)
+            self._turns, self._cut_turn = max(self._turns, event.turn), None
             self._output(event)
+        elif event.sent is not None:
+            self._cut_turn = len(self.entries)
+            self._cut_off(event, until=event.at)
+        self._last_turn = event.at
         names = (name for name in Answered.__struct_fields__ if name not in _OWN)
         self._add(Answered, event, **{name: getattr(event, name) for name in names})
 
     def _sent(self, event: e.ModelTurn) -> None:
         """Tell what was new in a question; the first one stands there already, as the attempt was given it."""
         assert event.sent is not None
-        parts, size = _parts(event.sent)
-        for message in (part for part in parts if isinstance(part, Message)):
+        items, size = parts(event.sent)
+        for message in (part for part in items if isinstance(part, Message)):
             fields = {"role": message.role, "text": message.text, "turn": event.turn, "bytes": size}
             if self._question_at is not None:
                 known = self.entries[self._question_at]
@@ -225,7 +301,7 @@ class _Talk:
             else:
                 self._add(Said, event, automatic=event.turn > 1 and message.role == "user", **fields)
         self._question_at = None
-        for part in parts:
+        for part in items:
             if isinstance(part, Call) and part.is_result and (place := self._calls.get(part.call_id)) is not None:
                 self._told(place, part)
 
@@ -238,8 +314,8 @@ class _Talk:
 
     def _output(self, event: e.ModelTurn) -> None:
         assert event.output is not None
-        parts, size = _parts(event.output)
-        for part in parts:
+        items, size = parts(event.output)
+        for part in items:
             if isinstance(part, Message):
                 self._add(
                     Said,
@@ -253,6 +329,9 @@ class _Talk:
                 )
             elif not (part.hosted and part.call_id in self._calls):
                 self._calls.pop(part.call_id, None)  # a model may use an id again
+                hands_over = bool(event.agent) and part.name.startswith(HAND_OFF)  # which is told with who does
+                if self._speaker != (event.agent or "assistant") and not hands_over:
+                    self._add(Said, event, role="assistant", text="", turn=event.turn, agent=event.agent)
                 self._call(
                     event,
                     part.call_id,
@@ -295,6 +374,7 @@ class _Talk:
             handed = HandedOver(
                 at=event.at, attempt=event.attempt, item=self._item, from_agent=self._agent, to_agent=to_agent
             )
+            self._speaker = ""
             if (place := self._place_of(event.call_id)) is not None:
                 self.entries[place] = handed
                 return
@@ -302,7 +382,7 @@ class _Talk:
         status = "denied" if denied else "succeeded"
         if event.error is not None and not denied:
             status = "timed_out" if event.error.error_type is ErrorType.TIMEOUT else "failed"
-        result, size = _beginning(event.result)
+        result, size = beginning(event.result)
         self._call(
             event,
             event.call_id,
@@ -348,30 +428,5 @@ _TOLD = (
 )
 
 
-def _parts(kept: Kept) -> tuple[list[Message | Call], int]:
-    """Return what a kept list of items tells, and how large it is where only its beginning is at hand."""
-    if kept.blob is None:
-        return read_items(kept.value), 0
-    return [Message(role="assistant", text=kept.blob.preview)], kept.blob.bytes
-
-
-def _beginning(kept: Kept | None) -> tuple[Any, int]:
-    """Return a value, or the beginning of its JSON with the size of all of it."""
-    if kept is None:
-        return None, 0
-    return (kept.value, 0) if kept.blob is None else (kept.blob.preview, kept.blob.bytes)
-
-
-def _question_of(kept: Kept | None) -> tuple[tuple[str, str, int], ...]:
-    """Return what an attempt asks: role, text, and the size of all where this is only its beginning."""
-    value, size = _beginning(kept)
-    if size:
-        return (("user", str(value), size),)
-    if not isinstance(value, dict):
-        return ()
-    asked = value.get("prompt", value.get("request"))
-    asked = value.get("args") if asked is None else asked
-    found = [("system", value["system"], 0)] if isinstance(value.get("system"), str) else []
-    if asked is not None:
-        found.append(("user", asked if isinstance(asked, str) else encode_json(asked).decode(), 0))
-    return tuple(found)
+def _is_nothing(entry: Entry) -> bool:
+    return isinstance(entry, Said) and entry.cut_off and not entry.text

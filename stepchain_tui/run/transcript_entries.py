@@ -34,12 +34,13 @@ class Said(_Entry, frozen=True, kw_only=True, omit_defaults=True, tag="message")
     Attributes:
         role: `system`, `user`, `assistant`, `reasoning` (what the provider shows of it), `refusal`, or `summary` of
             earlier results, which the model made before it was asked.
-        text: The words.
+        text: The words; empty where an agent says nothing before it calls tools.
         turn: The turn of the conversation, 0 before the first.
         agent: The agent that spoke.
         automatic: We wrote it, neither the plan nor the model: an answer that did not fit is asked for again.
         sources: What the text names as its sources.
         bytes: How large all of it is, where `text` is only its beginning.
+        cut_off: It was never finished: the attempt ended while it was written.
     """
 
     role: str
@@ -49,6 +50,7 @@ class Said(_Entry, frozen=True, kw_only=True, omit_defaults=True, tag="message")
     automatic: bool = False
     sources: tuple[Source, ...] = ()
     bytes: int = 0
+    cut_off: bool = False
 
 
 class Called(_Entry, frozen=True, kw_only=True, omit_defaults=True, tag="call"):

@@ -5,15 +5,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from stepchain_tui.run.events import ModelTurn
-from stepchain_tui.tui.log_lines import PIECE, TEXT
+from stepchain_tui.tui.log_lines import PIECE, TEXT, joined_text
 
 if TYPE_CHECKING:
-    from stepchain_tui.run.state import StepState
+    from stepchain_tui.run.step_state import StepState
     from stepchain_tui.store.base import AbstractStore, LogLine
 
 TALKS = frozenset(("prompt", "agent"))
 """The kinds of steps that hold a conversation with a model."""
-_STREAMS = {TEXT: "\n", PIECE: ""}
 _FIRST_LINES = 5_000
 """Log lines that are looked at when a step comes into sight."""
 MOST_TEXT = 200_000
@@ -49,7 +48,7 @@ class LiveText:
             )
             for line in lines:
                 self._last = max(self._last, line.n)
-                if line.stream in _STREAMS:
+                if line.stream in (TEXT, PIECE):
                     self._lines.setdefault(line.item, []).append(line)
             if len(lines) < limit or first:
                 break
@@ -66,7 +65,7 @@ class LiveText:
             ended = max((turn.at for turn in step.exchanges.get(at, ()) if isinstance(turn, ModelTurn)), default=None)
             left = [line for line in lines if line.attempt == attempt and (ended is None or line.at > ended)]
             self._lines[item] = left
-            text = "".join(line.text + _STREAMS[line.stream] for line in left).strip("\n")
+            text = joined_text(left)
             if text:
                 found[at] = text[-MOST_TEXT:]
         return tuple(found.items())

@@ -29,6 +29,12 @@ def safe(stream: str, text: str) -> str:
     return visible_return(text) if stream in SAID else visible(text)
 
 
+def joined_text(lines: Iterable[LogLine]) -> str:
+    """Return what a model wrote, of all that its lines tell."""
+    ends = {TEXT: "\n", PIECE: ""}
+    return "".join(line.text + ends[line.stream] for line in lines if line.stream in ends).strip("\n")
+
+
 def goes_on(before: LogLine, line: LogLine) -> bool:
     """Return whether a row of the same step is more of the line that the one before it is a piece of."""
     same = before.stream == PIECE and line.stream in (PIECE, TEXT)

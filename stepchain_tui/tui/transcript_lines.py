@@ -8,14 +8,14 @@ from dataclasses import dataclass
 from typing import Any
 
 from stepchain_tui.run.spending import dollars
-from stepchain_tui.run.state import BUDGET
 from stepchain_tui.run.status import worded
+from stepchain_tui.run.step_state import BUDGET
 from stepchain_tui.run.transcript_entries import Answered, Began, Called, Ended, Entry, HandedOver, Said, Waited
 from stepchain_tui.run.transcript_items import Source
 from stepchain_tui.tui.calls import brief_arguments, brief_value, call_time
 from stepchain_tui.tui.glyphs import Glyphs
 from stepchain_tui.tui.queries import Lines, text_lines
-from stepchain_tui.tui.text import count, duration, one_line, plural, visible
+from stepchain_tui.tui.text import count, duration, one_line, plural, visible, visible_return
 
 MOST_RESULT = 1_500
 """Characters of what a tool gave that are told, unless all is wanted."""
@@ -87,8 +87,12 @@ def _said(entry: Said, whole: bool) -> list[Paragraph]:
         who = f"assistant {who}"
     if entry.automatic:
         who = "stepchain asks again"
+    if entry.cut_off:
+        who = f"{who} (cut off)"
     style = "dim" if entry.role in ("reasoning", "system") else ""
     made = [Paragraph(""), Paragraph(who, "who")]
+    if entry.role == "assistant" and not entry.text:
+        return made
     made += [Paragraph(line, style, 2) for line in _lines(entry.text, None if whole else MOST_TEXT)]
     if entry.bytes:
         made.append(Paragraph(f"... {entry.bytes:,} bytes in all", "dim", 2))
@@ -213,7 +217,7 @@ def _json(value: Any) -> str:
 def _lines(text: str, most: int | None) -> list[str]:
     """Return a text as safe lines; of a very long one its beginning, with how much more there is."""
     cut = text if most is None or len(text) <= most else text[:most]
-    lines = [visible(line) for line in cut.rstrip("\n").split("\n")]
+    lines = [visible_return(line) for line in cut.rstrip("\n").split("\n")]
     if len(cut) < len(text):
         lines.append(f"... {plural(len(text) - len(cut), 'more character')}")
     return lines

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 from stepchain_tui.core.errors import StepChainError
 from stepchain_tui.run import events as e
-from stepchain_tui.run.transcript import Transcript, large_values, with_values
+from stepchain_tui.run.transcript import Cut, Transcript, large_values, with_values
+from stepchain_tui.tui.log_lines import joined_text
 
 if TYPE_CHECKING:
     from stepchain_tui.run.transcript_entries import Entry
@@ -15,6 +16,9 @@ if TYPE_CHECKING:
 
 LARGEST = 2_000_000
 """Bytes of one value up to which it is read whole; of a larger one only its beginning is told."""
+
+MOST_LINES = 20_000
+"""Rows of the log that are looked through for an answer that was cut off: the newest."""
 
 
 class TranscriptReader:
@@ -43,7 +47,21 @@ class TranscriptReader:
                 with contextlib.suppress(StepChainError):  # whoever reads the run tells what of it cannot be read
                     self._told.take(await _whole(store, e.decode_event(data)))
             self._last = max(self._last, seq)
+        for cut in self._told.cuts:
+            self._told.fill(cut, await self._written(store, cut))
         return self._told.entries
+
+    async def _written(self, store: AbstractStore, cut: Cut) -> str:
+        """Return what the log has of an answer that was cut off."""
+        item = -1 if cut.item is None else cut.item
+        lines = await store.read_log(
+            self.run_id, step_id=self.step_id, attempt=cut.attempt, item=item, limit=MOST_LINES, newest=True
+        )
+        return joined_text(
+            line
+            for line in lines
+            if (cut.after is None or line.at > cut.after) and (cut.until is None or line.at <= cut.until)
+        )
 
 
 async def _whole(store: AbstractStore, event: e.Event) -> e.Event:

@@ -105,6 +105,9 @@ async def test_a_conversation_goes_on_with_the_agent_it_is_handed_to(folder: Pat
     (hand_over,) = first["tools"]
     assert hand_over["name"] == "transfer_to_billing"
     assert "knows all invoices" in hand_over["description"]
+    given = next(event.input for event in run.run.news if isinstance(event, StepStarted))
+    assert given is not None
+    assert given.value["instructions"] == {"front": "You greet Ada.", "billing": "You look invoices up."}
     assert [body["instructions"] for body in (first, second, third)] == [
         "You greet Ada.",
         "You look invoices up.",

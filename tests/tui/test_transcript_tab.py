@@ -13,6 +13,7 @@ from stepchain_tui.run import events as e
 from stepchain_tui.run.values import Kept
 from stepchain_tui.tui.widgets.following import LONGEST_OPEN, GrowingLines
 from stepchain_tui.tui.widgets.transcript_view import TranscriptView
+from tests.support.command_line import CommandLine
 
 SIZES = pytest.mark.parametrize("size", [(80, 24), (200, 60)])
 NASTY = "\x1b]0;owned\x07[bold]\u202eevil"
@@ -127,6 +128,30 @@ async def test_what_is_written_in_a_rerun_is_shown_although_there_is_an_older_ou
             run.gives("ask", "the new one", 2)
             await run.write()
             await person.sees("the new one")
+
+
+async def test_what_a_cut_off_answer_had_written_stays(desk: Desk) -> None:
+    async with desk.store() as store:
+        run = ToldRun(store, "told", "ask", kind="prompt")
+        run.begins("ask")
+        run.turn("ask", 1, [user("Tell me.")], [answer("I look it up."), call("1")])
+        await run.write()
+        await run.writes("ask", "I look it up.", stream="text", before=True)
+        await run.writes("ask", "Once upon ", "a time")
+        async with desk.app(run_id="told") as person:
+            await look_at_transcript(person)
+            await person.sees("▶ writing", "Once upon a time")
+            run.tell(e.StepCancelled, step_id="ask", attempt=1, reason="cancelled by ada")
+            await run.write()
+            await person.until(lambda: "writing" not in person.text)
+            await person.sees("assistant (cut off)", "Once upon a time", "cancelled by ada")
+            assert person.text.count("I look it up.") == 1
+        stepchain = CommandLine(desk.folder)
+        told = stepchain("transcript", "told", "ask", "--json", "--store", str(desk.store_path)).json
+        assert [one["text"] for one in told if one.get("cut_off")] == ["Once upon a time"]
+        refused = stepchain("transcript", "told", "ask", "--item", "7", "--store", str(desk.store_path))
+        assert refused.code == 2
+        assert "step 'ask' is no map" in refused.err
 
 
 async def test_it_follows_until_somebody_goes_up_and_long_ones_scroll(desk: Desk) -> None:

@@ -68,10 +68,18 @@ class ToldRun:
         told = {"attempt": 1, "model": "m", "input_tokens": 1_200, "output_tokens": 34, "duration": 1.5, **fields}
         self.tell(e.ModelTurn, step_id=step_id, turn=turn, sent=self.store.keep(sent), output=kept, **told)
 
-    async def writes(self, step_id: str, *pieces: str, stream: str = "text+", attempt: int = 1, item: int = -1) -> None:
-        """Let a step's model write pieces of text."""
+    async def writes(
+        self,
+        step_id: str,
+        *pieces: str,
+        stream: str = "text+",
+        attempt: int = 1,
+        item: int = -1,
+        before: bool = False,
+    ) -> None:
+        """Let a step's model write pieces of text, after the last fact, or `before` it."""
         self._seconds += 1
-        at = START + timedelta(seconds=self.state.last_seq, milliseconds=self._seconds)
+        at = START + timedelta(seconds=self.state.last_seq - before, milliseconds=self._seconds)
         self.store.commit(
             Batch(
                 logs=[

@@ -8,8 +8,8 @@ from typing import Any
 from stepchain_tui.run import events as e
 from stepchain_tui.run.failures import Failure
 from stepchain_tui.run.spending import dollars, spent
-from stepchain_tui.run.state import Usage
 from stepchain_tui.run.status import AttemptStatus, ErrorType
+from stepchain_tui.run.step_state import Usage
 from stepchain_tui.run.transcript import Transcript, large_values, transcript, with_values
 from stepchain_tui.run.transcript_entries import Answered, Began, Called, Ended, HandedOver, Said, Waited
 from stepchain_tui.run.transcript_items import read_items
@@ -204,6 +204,48 @@ def test_a_hand_off_is_told_once_and_who_speaks() -> None:
     assert handed == [("writer", "editor")]
     assert not [one for one in told.entries if isinstance(one, Called)]
     assert "writer hands over to editor" in told.text
+
+
+def test_an_agent_that_only_calls_tools_has_a_heading_and_what_each_was_told_to_do_stands_before_it() -> None:
+    told = Told()
+    instructions = {"writer": "Write.", "editor": "Cut."}
+    told.begins(input=Kept({"agent": "writer", "request": "Go on", "instructions": instructions}))
+    told.turn(1, [user("Go on")], [call("1", "{}", "transfer_to_editor")], agent="writer")
+    told.finished("1", {"agent": "editor"}, tool_name="transfer_to_editor")
+    told.turn(2, [], [call("2")], agent="editor")
+    told.finished("2", 4)
+    told.turn(3, [], [call("3"), answer("done")], agent="editor")
+    order = ["writer system", "Write.", "user", "Go on", "writer hands over to editor", "editor system", "Cut."]
+    order += ["editor\n  ✓ add(a=2)", "turn 2", "○ add(a=2)", "editor\n  done"]
+    places = [told.text.find(part) for part in order]
+    assert -1 not in places, told.text
+    assert places == sorted(places), told.text
+    assert "writer\n" not in told.text, "who hands over is named with that"
+    assert told.text.count("Write.") == told.text.count("Cut.") == 1
+
+
+def test_what_an_answer_that_was_cut_off_had_written_is_told_from_the_failure() -> None:
+    told = Told()
+    told.begins()
+    partly = Failure(error_type=ErrorType.SERVER_ERROR, message="gone", details={"partial_text": "The answer is"})
+    told.turn(1, [user("go")], None, finish_reason="error")
+    at = START + timedelta(seconds=9)
+    told.tell(e.StepRetryScheduled, status=AttemptStatus.FAILED, error=partly, delay=0.0, retry_at=at)
+    told.begins(2)
+    told.turn(1, [user("go")], [answer("4")], attempt=2)
+    told.tell(e.StepFailed, attempt=2, error=Failure(error_type=ErrorType.UNKNOWN, message="no", details={}))
+    assert "assistant (cut off)\n  The answer is\n  turn 1" in told.text
+    assert told.text.count("cut off") == 1
+    assert [one.text for one in told.entries if isinstance(one, Said) and one.cut_off] == ["The answer is"]
+
+
+def test_a_carriage_return_hides_nothing_of_a_result() -> None:
+    told = Told()
+    told.begins()
+    told.turn(1, [user("go")], [call("1"), answer("first\r\nsafe\rHIDDEN")])
+    told.finished("1", "overwrite\rHIDDEN")
+    assert "overwrite␍HIDDEN" in told.text
+    assert "  first\n  safe␍HIDDEN" in told.text
 
 
 def test_tokens_money_and_compressed_history_are_told_and_unknown_is_not_nothing() -> None:
