@@ -13,6 +13,7 @@ import msgspec
 
 from stepchain_tui.engine.source import RunSource
 from stepchain_tui.plan import ActionKind
+from stepchain_tui.plan.subplans import subplan_key
 from stepchain_tui.run.budgets import Limits, run_limits
 from stepchain_tui.run.ids import parent_path, split_id
 from stepchain_tui.run.spending import dollars
@@ -163,17 +164,36 @@ async def forecast_of_rest(
 
 
 def _asking(source: RunSource, step_ids: Iterable[str], only: Container[str] | None) -> set[str]:
-    """Return the steps that ask models: prompts, agents, and maps of plans that have some."""
+    """Return the steps that ask models: prompts, agents, and maps of plans that have some at any depth."""
+    known: dict[str, bool] = {}
     found = set()
     for step_id in step_ids:
         definition = source.definition(step_id)
         step = definition.step
-        kinds = {step.kind.value}
+        talks = step.kind.value in _TALKS
         if step.plan is not None and step.for_each is not None:
-            kinds = {inner.kind.value for inner in source.subplan_of(definition).plan.steps}
-        if kinds.intersection(_TALKS) and (only is None or step_id in only):
+            talks = _talks_inside(source, subplan_key(step, definition.folder), known)
+        if talks and (only is None or step_id in only):
             found.add(step_id)
     return found
+
+
+def _talks_inside(source: RunSource, key: str, known: dict[str, bool]) -> bool:
+    """Return whether a plan that others run asks models, itself or in the plans that it runs.
+
+    Args:
+        source: What runs it.
+        key: The plan's, see `RunSource.subplans`.
+        known: What was found of plans already; plans that many others run are looked at once.
+    """
+    if key not in known:
+        subplan, known[key] = source.subplans[key], False
+        known[key] = any(step.kind.value in _TALKS for step in subplan.plan.steps) or any(
+            _talks_inside(source, subplan_key(step, subplan.folder), known)
+            for step in subplan.plan.steps
+            if step.plan is not None
+        )
+    return known[key]
 
 
 async def _earlier(store: AbstractStore, source: RunSource) -> list[str]:

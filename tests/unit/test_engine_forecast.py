@@ -91,18 +91,20 @@ async def test_the_items_of_a_map_and_the_parts_of_a_plan_count_as_their_step(
     bench_of: Any, talk: Talk, tmp_path: Path
 ) -> None:
     (tmp_path / "inner.yaml").write_text(json.dumps({"steps": [prompt("say")]}))
+    (tmp_path / "deep.yaml").write_text(json.dumps({"steps": [{"id": "in", "plan": "./inner.yaml"}]}))
     async with bench_of() as bench:
         plan = write(
             tmp_path,
             prompt("each", for_each=[1, 2, 3]),
             {"id": "sub", "plan": "./inner.yaml"},
             {"id": "subs", "plan": "./inner.yaml", "for_each": [1, 2]},
+            {"id": "deep", "plan": "./deep.yaml", "for_each": [1, 2]},
         )
         await run(bench, plan, "r1")
         told = await EngineService(bench.engine).forecast(plan)
         found = {step["step_id"]: step["tokens"]["mean"] for step in told["steps"]}
-        assert found == {"each": 6000, "sub/say": 2000, "subs": 4000}
-        assert told["tokens"]["mean"] == 12_000
+        assert found == {"each": 6000, "sub/say": 2000, "subs": 4000, "deep": 4000}
+        assert told["tokens"]["mean"] == 16_000
 
 
 async def test_a_receipt_tells_what_is_not_spent_again_and_what_is_expected(
