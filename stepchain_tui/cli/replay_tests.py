@@ -12,6 +12,7 @@ from stepchain_tui.cli.stores import read_run
 from stepchain_tui.cli.text import clean_block, clean_line, put_json, say
 from stepchain_tui.core.errors import CommandRefusedError, StepChainError, UsageError
 from stepchain_tui.run import RunState
+from stepchain_tui.run.status import RUN_ENDED
 from stepchain_tui.store import SQLiteStore
 from stepchain_tui.store.archive import export_run
 from stepchain_tui.testing import ReplayResult, replay
@@ -51,18 +52,20 @@ def write_test(store: str | None, run_id: str, folder: str, plan: str | None, *,
         CommandRefusedError: The run has not ended.
     """
     target = Path(folder)
-    try:
-        target.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UsageError(f"{folder} cannot be made: {error.strerror}", hint="Name another folder.") from None
 
     async def write(opened: SQLiteStore, known: str) -> tuple[RunState, str]:
         if (await opened.get_run(known)).owner_alive:
             raise CommandRefusedError(f"run '{known}' is still being carried out", hint="Wait until it ends.")
         state = await opened.load_state(known)
+        if state.status not in RUN_ENDED:
+            raise CommandRefusedError(
+                f"run '{known}' has not ended: it is {state.status}",
+                hint=f"`stepchain resume {known}` goes on with it.",
+            )
         name = _name(state)
         if (target / f"test_{name}.py").exists() and not replace:
             raise UsageError(f"{target / f'test_{name}.py'} is there already", hint="Give --force to replace it.")
+        _make(target)
         now = datetime.now(UTC)
         await export_run(opened, known, target / f"{name}.run", program=__version__, now=now, replace=replace)
         return state, name
@@ -86,6 +89,13 @@ def write_test(store: str | None, run_id: str, folder: str, plan: str | None, *,
         raise UsageError(f"{test} cannot be written: {error.strerror}", hint="Name another folder.") from None
     _tell(test, archive, plan_path, result, as_json=as_json)
     return 0
+
+
+def _make(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UsageError(f"{folder} cannot be made: {error.strerror}", hint="Name another folder.") from None
 
 
 def _name(state: RunState) -> str:

@@ -253,6 +253,16 @@ def test_a_run_becomes_a_test_that_passes_offline_and_fails_with_the_difference(
     assert "brief: prompt: recorded" in said
 
 
+def test_a_run_that_waits_becomes_no_test(tmp_path: Path) -> None:
+    (tmp_path / "ask.yaml").write_text("steps:\n  - {id: ask, approve: 'Go on?'}\n")
+    line = CommandLine(tmp_path)
+    assert line("run", "ask.yaml", "--run-id", "one").code == 3
+    refused = line("replay", "one", "--pytest", "kept", "--json")
+    assert refused.code == 2
+    assert "run 'one' has not ended: it is waiting" in refused.err
+    assert not (tmp_path / "kept").exists()
+
+
 def test_a_recording_of_somebody_else_runs_nothing_unless_it_is_named_live(
     recorded: CommandLine, tmp_path: Path
 ) -> None:
