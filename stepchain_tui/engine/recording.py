@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
+from pydantic import ValidationError
 
 from stepchain_tui.core.errors import CommandRefusedError, UnknownRunError, UsageError, did_you_mean
 from stepchain_tui.core.values import encode_json
@@ -22,14 +23,17 @@ from stepchain_tui.engine.source import RunSource
 from stepchain_tui.plan import (
     ActionKind,
     InputType,
+    Plan,
+    SubPlan,
     load_plan,
     plan_from_json,
     resolve_inputs,
     subplans_from_json,
 )
 from stepchain_tui.run import events as e
-from stepchain_tui.run.state import AttemptState, ItemState, RunState, StepState
+from stepchain_tui.run.state import RunState
 from stepchain_tui.run.status import STEP_ENDED, Mark, StepStatus
+from stepchain_tui.run.step_state import AttemptState, ItemState, StepState
 from stepchain_tui.run.values import Kept
 from stepchain_tui.store.base import AbstractStore
 from stepchain_tui.store.imports import require_trust
@@ -189,17 +193,36 @@ class Recording:
     def kept_source(self) -> RunSource:
         """Return the plan that the run keeps with its inputs; what stands in for its secrets is among them."""
         state = self.state
+        plan, plans = plans_of(state)
         return RunSource(
-            plan=plan_from_json(encode_json(state.plan)),
+            plan=plan,
             folder=Path(state.plan_folder),
             path=Path(state.plan_path) if state.plan_path else None,
             text=state.plan_text,
             working_folder=Path(state.working_folder),
             max_concurrent=state.max_concurrent,
-            plans=subplans_from_json(state.plans),
+            plans=plans,
             kept=True,
             inputs={**state.inputs, **stand_ins(state.secret_inputs)},
         )
+
+
+def plans_of(state: RunState) -> tuple[Plan, dict[str, SubPlan]]:
+    """Return the plan that a run keeps, and those that its `plan` steps run, by file.
+
+    Raises:
+        UsageError: One of them is none: the run was imported, or another version wrote it.
+    """
+    try:
+        return plan_from_json(encode_json(state.plan)), subplans_from_json(state.plans)
+    except ValidationError as error:
+        first = error.errors()[0]
+        problem = f"{'.'.join(str(part) for part in first['loc'])}: {first['msg']}"
+    except (LookupError, TypeError, AttributeError):
+        problem = "a plan in it has no text or no folder"
+    raise UsageError(
+        f"the plan that run '{state.run_id}' keeps is none: {problem}", hint="The run can be looked at, and not run."
+    )
 
 
 async def load_recording(store: AbstractStore, run_id: str) -> Recording:

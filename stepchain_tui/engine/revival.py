@@ -6,14 +6,12 @@ from pathlib import Path
 from typing import Any
 
 from stepchain_tui.core.errors import InputError
-from stepchain_tui.core.values import encode_json
 from stepchain_tui.engine.graph import RunGraph, graph_of
 from stepchain_tui.engine.hashes import StepHasher
 from stepchain_tui.engine.recorder import Journal
-from stepchain_tui.engine.recording import stand_ins
+from stepchain_tui.engine.recording import plans_of, stand_ins
 from stepchain_tui.engine.revision import changes_of, mark_changed_code, mark_stale, revise
 from stepchain_tui.engine.source import RunSource
-from stepchain_tui.plan import plan_from_json, subplans_from_json
 from stepchain_tui.run import events as e
 from stepchain_tui.run.state import RunState
 from stepchain_tui.run.status import STEP_ENDED, AttemptStatus, RunStatus, StepStatus
@@ -30,20 +28,22 @@ def source_of(state: RunState, given: dict[str, Any] | None = None) -> RunSource
 
     Raises:
         InputError: A secret input is missing.
+        UsageError: What the run keeps as its plan is none.
     """
     given = {**(stand_ins(state.secret_inputs) if state.replay_of else {}), **(given or {})}
     missing = [name for name in state.secret_inputs if name not in given]
     if missing:
         hint = " ".join(f"--input {name}=..." for name in missing)
         raise InputError(f"secret inputs are not stored: give {', '.join(missing)} again", hint=f"Add {hint}")
+    plan, plans = plans_of(state)
     return RunSource(
-        plan=plan_from_json(encode_json(state.plan)),
+        plan=plan,
         folder=Path(state.plan_folder),
         path=Path(state.plan_path) if state.plan_path else None,
         text=state.plan_text,
         working_folder=Path(state.working_folder),
         max_concurrent=state.max_concurrent,
-        plans=subplans_from_json(state.plans),
+        plans=plans,
         kept=True,
         inputs={**state.inputs, **{name: given[name] for name in state.secret_inputs}},
     )

@@ -19,8 +19,9 @@ import msgspec
 
 from stepchain_tui.core.errors import StepChainError, UsageError
 from stepchain_tui.core.values import MAX_DEPTH
-from stepchain_tui.run.events import Event, RunCreated, decode_event
+from stepchain_tui.run.events import Event, RunCreated, RunRevised, StepWaiting, decode_event
 from stepchain_tui.run.state import RunState
+from stepchain_tui.run.step_state import BUDGET, TOOL_APPROVAL
 from stepchain_tui.run.values import OUTPUT_LIMIT, BlobReference
 from stepchain_tui.store.archive import FORMAT, VERSION, WITHOUT_FILES, ArchiveHeader, FileLine, ValueLine
 from stepchain_tui.store.blobs import hash_in
@@ -228,6 +229,10 @@ class ArchiveReader:
         except (StepChainError, LookupError, AttributeError, TypeError, ValueError, OverflowError) as error:
             what = error.message if isinstance(error, StepChainError) else f"{type(error).__name__}: {error}"
             raise self._error(f"{place} does not fit those before it ({what[:200]})") from None
+        if isinstance(event, StepWaiting) and event.attempt is not None:
+            known = state.steps[event.step_id].attempts
+            if (event.item, event.attempt) not in known:
+                raise self._error(f"{place} does not fit those before it (no such attempt waits)")
 
     def _check_line(self, line: LoggedLine) -> None:
         if (
@@ -319,8 +324,50 @@ def _problem_of(event: Event, data: bytes) -> str:
             return f"has a moment that is none in '{name}'"
         if isinstance(value, int) and not -_COUNT < value < _COUNT and name not in ("input_tokens", "output_tokens"):
             return f"has a number that is too large in '{name}'"
+    if isinstance(event, RunCreated | RunRevised):
+        for plan in (
+            event.plan,
+            *(kept.get("plan") if isinstance(kept, dict) else None for kept in event.plans.values()),
+        ):
+            if problem := _problem_of_plan(plan):
+                return f"has a plan that is none: {problem}"
+    if isinstance(event, StepWaiting) and (problem := _problem_of_wait(event)):
+        return f"asks what nobody can answer: {problem}"
     if any(not -_NUMBER <= number < 2 * _NUMBER for number in _whole_numbers(data)):
         return "has a number that is too large"
+    return ""
+
+
+def _problem_of_plan(plan: Any) -> str:
+    """Return why a plan is none that a run could be shown with: not all of it must be right for that."""
+    if not isinstance(plan, dict):
+        return "it is no mapping"
+    for name in ("inputs", "defaults", "models"):
+        if not isinstance(plan.get(name) or {}, dict):
+            return f"'{name}' is no mapping"
+    steps = plan.get("steps") or []
+    if not isinstance(steps, list) or not all(isinstance(step, dict) for step in steps):
+        return "'steps' is no list of steps"
+    for budget in (plan.get("budget"), *(step.get("budget") for step in steps)):
+        limits = (
+            [] if budget is None else [budget.get("usd"), budget.get("tokens")] if isinstance(budget, dict) else [""]
+        )
+        if not all(limit is None or (isinstance(limit, int | float) and 0 < limit < _NUMBER) for limit in limits):
+            return "a budget is no amount"
+    return ""
+
+
+def _problem_of_wait(event: StepWaiting) -> str:
+    """Return why a question cannot be answered; an empty string where it can be."""
+    if event.reason not in (TOOL_APPROVAL, BUDGET):
+        return ""
+    if event.attempt is None:
+        return "no attempt waits for it"
+    asked = event.input.value if event.input is not None else None
+    if not isinstance(asked, dict) and (event.input is None or event.input.blob is None):
+        return "it does not say what it is about"
+    if event.reason == TOOL_APPROVAL and isinstance(asked, dict) and not asked.keys() >= {"tool", "arguments"}:
+        return "it does not say which call it is about"
     return ""
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +15,10 @@ from stepchain_tui.core.errors import CommandRefusedError, UsageError
 from stepchain_tui.engine.replay_differences import Difference, find_differences, value_changes
 from stepchain_tui.executors.factory import Executors
 from stepchain_tui.plan import Plan
-from stepchain_tui.run.events import ModelTurn
+from stepchain_tui.run.events import ModelTurn, RunCreated
+from stepchain_tui.run.state import RunState
 from stepchain_tui.run.status import RunStatus
+from stepchain_tui.store.base import Batch
 from tests.support.engines import Bench, Watched, plan_of, shell
 
 calls: list[Any] = []
@@ -63,6 +66,13 @@ async def replay(bench: Bench, run_id: str, **keys: Any) -> Watched:
 async def differences(bench: Bench, run: Watched) -> list[Difference]:
     recorded = await bench.store.load_state(run.state.replay_of)
     return await find_differences(bench.store, recorded, await bench.store.load_state(run.run_id))
+
+
+def stored_run(run_id: str, **created: Any) -> Batch:
+    """Return a run that was only just made, as a store takes it."""
+    state = RunState()
+    state.apply(event := RunCreated(seq=1, run_id=run_id, at=datetime.now(UTC), goal="", steps=(), **created))
+    return Batch(events=[event], states={run_id: state}, touched={run_id: None})
 
 
 def function(step_id: str, name: str = "counted", **keys: Any) -> dict[str, Any]:
@@ -255,6 +265,16 @@ def test_a_text_fits_one_with_short_secrets_masked_and_is_looked_at_in_bounded_t
     recorded: str, now: str, fits: bool
 ) -> None:
     assert (value_changes(recorded, now) == []) is fits
+
+
+@pytest.mark.parametrize(
+    "kept", [{"plan": {"steps": [{"id": "a"}]}}, {"plan": {"steps": []}, "plans": {"b.yaml": {"plan": {"steps": []}}}}]
+)
+async def test_a_run_whose_plan_is_none_is_refused_with_a_word(kept: dict[str, Any], bench: Bench) -> None:
+    bench.store.commit(stored_run("r", **kept))
+    for order in (bench.engine.replay("r"), bench.engine.resume("r")):
+        with pytest.raises(UsageError, match="the plan that run 'r' keeps is none: "):
+            await order
 
 
 async def test_results_by_hand_pinned_and_of_maps_of_plans_are_replayed(bench: Bench, tmp_path: Path) -> None:

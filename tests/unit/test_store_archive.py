@@ -342,6 +342,15 @@ def with_value(sha256: str | None = None, size: int | None = None) -> list[e.Eve
     return events
 
 
+CALL = e.Kept(value={"tool": "rm", "arguments": {}})
+
+
+def waiting(**keys: Any) -> list[e.Event]:
+    """The events with a question that is none."""
+    asked = e.StepWaiting(seq=4, run_id="run-1", at=BEGIN, step_id="s0", reason="tool_approval", **keys)
+    return [*events_of()[:3], asked]
+
+
 def zipped() -> bytes:
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w") as file:
@@ -433,6 +442,23 @@ HOSTILE: dict[str, tuple[Callable[[Path], Any], str]] = {
     "a value that is another": (
         lambda p: forge(p, with_value(), values=[value_line('"other"', hashlib.sha256(VALUE.encode()).hexdigest())]),
         "is not what its hash says",
+    ),
+    "a plan with a budget that is none": (
+        lambda p: forge(p, with_event(1, (b'"plan":{', b'"plan":{"budget":{"usd":"much"},'))),
+        "event 1 has a plan that is none: a budget is no amount",
+    ),
+    "a plan whose steps are none": (
+        lambda p: forge(p, with_event(1, (GOAL, b'"goal":"g","plans":{"a":{"plan":{"steps":[1]}}},"plan"'))),
+        "event 1 has a plan that is none: 'steps' is no list",
+    ),
+    "a question of no attempt": (lambda p: forge(p, waiting()), "event 4 asks what nobody can answer: no attempt"),
+    "a question of another attempt": (
+        lambda p: forge(p, waiting(attempt=7, input=CALL)),
+        "event 4 .*no such attempt waits",
+    ),
+    "a question about no call": (
+        lambda p: forge(p, waiting(attempt=1, input=e.Kept(value=[1, 2]))),
+        "event 4 asks what nobody can answer: it does not say what",
     ),
     "a value of another size": (lambda p: forge(p, with_value(size=7), values=[value_line(VALUE)]), "not as long as"),
 }
