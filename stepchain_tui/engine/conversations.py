@@ -14,6 +14,7 @@ from stepchain_tui.engine.agent_memory import steps_before
 from stepchain_tui.plan import ActionKind
 from stepchain_tui.plan.history import CONTINUE, NONE, history_choice
 from stepchain_tui.run.events import ModelTurn
+from stepchain_tui.run.status import AttemptStatus
 from stepchain_tui.run.step_state import StepState
 from stepchain_tui.run.values import Kept
 
@@ -191,6 +192,10 @@ def _goes_on(prepared: PreparedStep) -> bool:
 def _turns_of(step: StepState) -> Turns | None:
     """Return where the conversation is that gave a step its output; None where none of this run did."""
     answered, last = step.answered, step.last
-    if answered is None or last is None or last.n != answered.attempt or last.output != step.output:
+    if answered is None or last is None or last.output != step.output:
         return None
+    if last.n != answered.attempt:  # all was said, and then it was cut off: the last attempt only gave the result
+        said = step.attempts.get((None, answered.attempt))
+        if said is None or said.status is AttemptStatus.SUCCEEDED or last.origin:
+            return None
     return Turns(step.id, answered.first_seq, answered.seq)

@@ -29,6 +29,8 @@ class Telling(BasePromptExecutor):
         self.options[ctx.step_id] = dict(ctx.call.options)
         self.exchanges.setdefault(ctx.step_id, []).append(len(ctx.call.exchanges))
         words = str(args["prompt"]).split()
+        if words[-1] == "late" and ctx.call.exchanges:
+            return "re late"
         for number, word in enumerate(words, 1):
             ctx.ports.model_turn(
                 model="m",
@@ -38,7 +40,7 @@ class Telling(BasePromptExecutor):
                 sent=[{"role": "user", "content": word}],
                 output=[{"role": "assistant", "content": f"re {word}"}],
             )
-        if words[-1] == "fail":
+        if words[-1] in ("fail", "late"):
             raise AttemptError("busy", error_type=ErrorType.SERVER_ERROR)
         return f"re {words[-1]}"
 
@@ -109,6 +111,18 @@ async def test_a_conversation_goes_on_with_all_its_turns(
     assert options["d"]["continued"]["items"] == said("one", LARGE, "three", "four", "five")
     assert options["d"]["continued"]["response_id"] == "c-2"
     assert "earlier" not in options["d"]
+
+
+async def test_a_conversation_that_ended_just_before_it_was_cut_off_goes_on_whole(
+    options: dict[str, dict[str, Any]],
+) -> None:
+    plan = plan_of(prompt("a", "one late"), prompt("b", "two", "a", history="continue"))
+    async with Bench() as bench:
+        run = await bench.run(plan)
+    assert run.outputs["a"] == "re late"
+    assert Telling.exchanges["a"] == [0, 2]
+    assert options["b"]["continued"]["items"] == said("one", "late")
+    assert options["b"]["continued"]["response_id"] == "a-2"
 
 
 async def test_a_conversation_goes_on_in_a_resume_and_after_a_rerun(options: dict[str, dict[str, Any]]) -> None:
