@@ -34,6 +34,8 @@ def answer_budget_by_hand(order: Order, step: StepState, approved: bool, given: 
         CommandRefusedError: The answer does not fit; the question stays open.
     """
     driver, waiting = order.driver, order.driver.approvals.open[step.id].waiting
+    if driver.approvals.open[step.id].work is None:  # such a run was imported by an earlier version
+        raise CommandRefusedError(f"no attempt of '{step.id}' waits for an answer", hint="Rerun the step.")
     for name in ("input", "output", "arguments", "remember"):
         if name in order.arguments:
             raise CommandRefusedError(f"step '{step.id}' waits at a budget, which takes no {name}", hint=_HOW)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -13,10 +14,14 @@ from stepchain_tui.executors.testing import use_executor
 from stepchain_tui.executors.tool import BaseToolExecutor, ToolExecutorFactory, ToolStepExecutor
 from stepchain_tui.executors.types import ApprovalNeeded
 from stepchain_tui.plan import plan_to_json
+from stepchain_tui.run import events as e
 from stepchain_tui.run.failures import AttemptError
+from stepchain_tui.run.state import RunState
 from stepchain_tui.run.status import ErrorType
+from stepchain_tui.run.values import Kept
 from stepchain_tui.store import MemoryStore
 from stepchain_tui.store.archive import export_run
+from stepchain_tui.store.base import Batch
 from stepchain_tui.store.importing import import_run, trust_run
 from tests.support.engines import Bench, Watched, plan_of, shell
 from tests.support.world import World
@@ -355,3 +360,22 @@ async def test_what_was_allowed_elsewhere_is_asked_for_again_in_an_imported_run(
         await resumed.tell("approve", step="delete")
         assert await resumed.end() == "succeeded"
         assert len(called) == 1
+
+
+@pytest.mark.parametrize("reason", ["tool_approval", "budget"])
+async def test_a_question_that_no_attempt_asks_is_refused_with_a_word(reason: str) -> None:
+    """A store may hold such a run: what was imported was not always looked at for it."""
+    plan = plan_of(delete())
+    kept: dict[str, Any] = {"run_id": "r", "at": datetime.now(UTC)}
+    outline = e.StepOutline(id="delete", kind="tool")
+    events = [
+        e.RunCreated(seq=1, goal="", plan=json.loads(plan_to_json(plan)), steps=(outline,), **kept),
+        e.StepWaiting(seq=2, step_id="delete", reason=reason, input=Kept(value=[1]), **kept),
+    ]
+    state = RunState()
+    for event in events:
+        state.apply(event)
+    async with Bench() as bench:
+        bench.store.commit(Batch(events=events, states={"r": state}, touched={"r": None}))
+        answer = await bench.tell("r", "approve", step="delete", fields={"action": "finish"})
+        assert (answer["ok"], answer["message"]) == (False, "no attempt of 'delete' waits for an answer")
