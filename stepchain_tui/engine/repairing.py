@@ -32,8 +32,9 @@ from stepchain_tui.plan import (
 )
 from stepchain_tui.run.failures import Failure
 from stepchain_tui.run.ids import parent_path, split_id
-from stepchain_tui.run.state import RunState, StepState, Usage
+from stepchain_tui.run.state import RunState
 from stepchain_tui.run.status import StepStatus
+from stepchain_tui.run.step_state import StepState, Usage
 from stepchain_tui.run.values import Kept
 from stepchain_tui.store.imports import require_trust
 
@@ -240,13 +241,18 @@ def _failed(run: RunState, step_id: str) -> _Failed:
 
     Raises:
         UnknownStepError: The run has no such step.
-        CommandRefusedError: It did not fail, or stands in a plan of its own.
+        CommandRefusedError: It did not fail, stands in a plan of its own, or the run is a replay.
     """
     step = run.step(step_id)
     if (outer := parent_path(step_id)) != "":
         raise CommandRefusedError(
             f"'{step_id}' stands in the plan that '{split_id(outer)[0]}' runs",
             hint="Mend that plan's file, then rerun the step.",
+        )
+    if run.replay_of:
+        raise CommandRefusedError(
+            f"run '{run.run_id}' is a replay, which is never carried out",
+            hint=f"Repair run '{run.replay_of}', which it replays.",
         )
     if step.status not in FAILED or step.error is None:
         raise CommandRefusedError(

@@ -32,7 +32,10 @@ LOG_LINES = 10_000
 """Log lines of one attempt that a replay writes again; the recording has the others."""
 _PAGE = 2_000
 _OF_THE_ENGINE = ("seq", "run_id", "at", "step_id", "attempt", "item")
-_HINT = "Run the plan again for a new recording, or let the steps of that kind be carried out with `--live KIND`."
+_HINT = (
+    "Run the plan again for a new recording; "
+    "`stepchain replay RUN --live KIND` carries out the steps of a kind all the same."
+)
 
 
 class Replay:

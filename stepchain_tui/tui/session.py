@@ -7,14 +7,15 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
-from stepchain_tui.run.state import BREAKPOINT, BUDGET, TOOL_APPROVAL
 from stepchain_tui.run.status import RUN_ENDED, RunStatus, StepStatus
+from stepchain_tui.run.step_state import BREAKPOINT, BUDGET, TOOL_APPROVAL
 from stepchain_tui.tui.glyphs import Glyphs
 from stepchain_tui.tui.text import countdown, duration
 from stepchain_tui.tui.views import Frame, RunView, StepView
 
 if TYPE_CHECKING:
     from stepchain_tui.plan import InputSpec
+    from stepchain_tui.store.base import RunSummary
     from stepchain_tui.tui.queries import PlanPreview
 
 _WORKING = (StepStatus.WAITING, StepStatus.RUNNING, StepStatus.RETRYING)
@@ -30,6 +31,7 @@ class Session:
         inputs: What the plan's inputs are set to before the start.
         specs: The plan's inputs.
         view: The run as it is now.
+        replay_of: The run whose recording this one replays, or empty.
         steps: Every step, in the order of the plan.
         parents: The graph.
     """
@@ -42,6 +44,7 @@ class Session:
     inputs: dict[str, Any] = field(default_factory=dict)
     specs: Mapping[str, InputSpec] = field(default_factory=dict)
     view: RunView | None = None
+    replay_of: str = ""
     steps: dict[str, StepView] = field(default_factory=dict)
     parents: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     selected: str = ""
@@ -131,6 +134,11 @@ class Session:
             return None
         end = view.finished_at or (now if view.live else view.last_at) or now
         return (end - view.started_at).total_seconds()
+
+
+def replayed_run(run: RunSummary) -> str:
+    """Return the run whose recording a run replays, empty for none: a fork has a step that it began at."""
+    return "" if run.parent_step_id else run.parent_run_id or ""
 
 
 def step_title(step: StepView, glyphs: Glyphs, now: datetime) -> str:

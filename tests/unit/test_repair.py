@@ -141,6 +141,15 @@ async def test_only_what_failed_is_repaired(bench):
         await propose_by_rules(bench.store, run.run_id, "a")
 
 
+async def test_a_replay_is_not_repaired_but_what_it_replays(bench):
+    run = await failed_run(bench, "steps:\n  - {id: a, shell: exit 3}\n")
+    replay = Watched(bench, await bench.engine.replay(run.run_id, new_run_id="again"))
+    await replay.end()
+    with pytest.raises(CommandRefusedError, match="'again' is a replay") as refused:
+        await propose_by_rules(bench.store, "again", "a")
+    assert run.run_id in refused.value.hint
+
+
 async def test_a_run_whose_plan_has_no_file_can_be_repaired_too(bench):
     loaded = parse_plan("steps:\n  - id: a\n    shell: sleep 60\n    timeout: 0.1\n", "p", bench.folder)
     run = await bench.run(loaded.plan)

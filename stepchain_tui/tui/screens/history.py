@@ -15,12 +15,13 @@ from textual.containers import Horizontal
 from textual.widgets import DataTable, Input, Static
 
 from stepchain_tui.run.spending import UNKNOWN, spent
-from stepchain_tui.run.state import Usage
 from stepchain_tui.run.status import RunStatus
+from stepchain_tui.run.step_state import Usage
 from stepchain_tui.store.base import AbstractStore, RunSummary
 from stepchain_tui.tui.actions import ACTIONS, Action, Scope, bindings
 from stepchain_tui.tui.families import Member, on_their_own, with_families
 from stepchain_tui.tui.screens.base import ActionScreen
+from stepchain_tui.tui.session import replayed_run
 from stepchain_tui.tui.text import count, duration, moment, one_line
 from stepchain_tui.tui.widgets.lines import ActionFooter, OneLine
 from stepchain_tui.tui.widgets.pane import Pane
@@ -29,10 +30,11 @@ PAGE = 100
 """Runs that are read at once."""
 AHEAD = 20
 """Rows before the end at which the next page is read."""
+_PLAN_WIDTH = 22
 _COLUMNS = (
     (" ", 1),
     ("status", 13),
-    ("plan", 22),
+    ("plan", _PLAN_WIDTH),
     ("steps", 7),
     ("started", 15),
     ("took", 8),
@@ -175,14 +177,14 @@ class HistoryScreen(ActionScreen):
         return [
             Text(_MARK if self._marked is not None and self._marked.run_id == run.run_id else ""),
             Text(self.chain.glyphs.label(status), style=colour.split()[0] if colour.startswith("#") else ""),
-            Text(Path(run.plan_path).stem if run.plan_path else ""),
+            Text(_plan(run)),
             Text(f"{run.steps_done}/{run.steps_total}"),
             Text(moment(run.started_at or run.created_at, now)),
             Text(took),
             Text(line),
             Text(count(tokens) if tokens else ""),
             Text(_cost(run)),
-            Text(one_line(run.goal, 120)),
+            Text(one_line(f"replay of {of}: {run.goal}" if (of := replayed_run(run)) else run.goal, 120)),
         ]
 
     def _family_line(self, member: Member) -> str:
@@ -312,6 +314,12 @@ async def _page(
     runs = await store.list_runs(limit=PAGE, offset=offset, text=text, statuses=statuses)
     members = await with_families(store, runs, seen) if families else on_their_own(runs, seen)
     return members, len(runs) < PAGE
+
+
+def _plan(run: RunSummary) -> str:
+    """Return the name of a run's plan, and whether the run is a replay, in the cells that there are."""
+    name, mark = Path(run.plan_path).stem if run.plan_path else "", " (replay)" if replayed_run(run) else ""
+    return one_line(name, _PLAN_WIDTH - len(mark)) + mark
 
 
 def _cost(run: RunSummary) -> str:

@@ -149,6 +149,7 @@ class RunScreen(RunByHandActions, RunPaneActions, ActionScreen):
             await self.chain.library.unfollow(self.feed)
         self.session.run_id = run_id
         self.feed = await self.chain.library.follow(run_id, self._hand_over)
+        await self.learn_what_it_replays(run_id)
 
     def _hand_over(self, feed: RunFeed, frame: Frame) -> None:
         """Take a frame in the reader's thread."""
@@ -185,6 +186,7 @@ class RunScreen(RunByHandActions, RunPaneActions, ActionScreen):
             self.step_pane.text_grew(*frame.text)
         self.show_all()
         self.look_for_account()
+        self.look_for_differences()
 
     def _face(self, step: StepView) -> Face:
         stop = self.chain.glyphs.stop if step.breakpoint else ""
@@ -235,6 +237,7 @@ class RunScreen(RunByHandActions, RunPaneActions, ActionScreen):
             step=session.step,
             asking=session.asking,
             plan_path=session.plan_path,
+            replay_of=session.replay_of,
             has_inputs=bool(session.specs),
             has_table=self.step_pane.tab == "output" and self.step_pane.output.has_table,
         )

@@ -5,21 +5,33 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING
 
-from stepchain_tui.core.errors import UnknownStepError
-from stepchain_tui.run.state import BREAKPOINT, BUDGET, TOOL_APPROVAL
+from stepchain_tui.core.errors import UnknownRunError, UnknownStepError
+from stepchain_tui.run.status import RUN_ENDED
+from stepchain_tui.run.step_state import BREAKPOINT, BUDGET, TOOL_APPROVAL
 from stepchain_tui.run.values import Kept
+from stepchain_tui.store.base import AbstractStore
 from stepchain_tui.tui.screens.run_answers import RunAnswerActions, load
-from stepchain_tui.tui.text import moment
+from stepchain_tui.tui.screens.run_engine import run_summary
+from stepchain_tui.tui.session import replayed_run
+from stepchain_tui.tui.text import moment, one_line, plural
 from stepchain_tui.tui.views import CutOff, StepDetail, StepView, cut_off, stands_after
+from stepchain_tui.tui.widgets.receipt_bar import ReceiptBar
 
 if TYPE_CHECKING:
+    from stepchain_tui.engine.replay_differences import Difference
     from stepchain_tui.tui.screens.by_hand import Given
 
+_MOST_DIFFERENCES = 8
+"""Places where a replay differs that are told one by one."""
+_LONGEST_DIFFERENCE = 200
 _NEXT_PLACE = {"": "before", "before": "after", "after": None}
 
 
 class RunByHandActions(RunAnswerActions):
     """The actions of a run screen that change one step by hand."""
+
+    _compared_at = 0
+    """The last event of the replay when it was last compared with what it replays."""
 
     # --- breakpoints
 
@@ -172,6 +184,40 @@ class RunByHandActions(RunAnswerActions):
     async def _replay(self, run_id: str) -> None:
         self.chain.open_run(await self.chain.host.replay(run_id))
 
+    async def learn_what_it_replays(self, run_id: str) -> None:
+        """Find out whether the run is a replay, which asks nobody."""
+        self.session.replay_of = replayed_run(await self.chain.library.ask(partial(run_summary, run_id=run_id)))
+        if self.session.replay_of:
+            self.show_all()
+            self.look_for_differences()
+
+    def look_for_differences(self) -> None:
+        """Tell whether a replay is what it replays, once it has ended."""
+        view = self.session.view
+        if view is None or not self.session.replay_of or view.live or view.status not in RUN_ENDED:
+            return
+        if self._compared_at != view.seq:
+            self._compared_at = view.seq
+            self.only_latest("differences", self._tell_differences, view.run_id)
+
+    async def _tell_differences(self, run_id: str) -> None:
+        recorded = self.session.replay_of
+        try:
+            found, live = await self.chain.library.ask(partial(_differences, run_id=run_id))
+        except UnknownRunError:
+            self.query_one(ReceiptBar).show(f"replay of {recorded}", "that run was deleted: nothing to compare with")
+            return
+        lines = [one_line(str(one), _LONGEST_DIFFERENCE) for one in found]
+        if not lines:
+            called = f"; carried out: steps of kind {', '.join(live)}" if live else "; nothing was called"
+            self.query_one(ReceiptBar).show(f"replay of {recorded}", f"as it was recorded{called}")
+            return
+        head = f"not what was recorded, in {plural(len(lines), 'place')}:"
+        self.query_one(ReceiptBar).show(f"replay of {recorded}", "\n".join([head, *lines[:2]]))
+        more = [f"and {len(lines) - _MOST_DIFFERENCES:,} more"] if len(lines) > _MOST_DIFFERENCES else []
+        told = "\n".join([*lines[:_MOST_DIFFERENCES], *more])
+        self.notify(told, title=f"The replay is {head}", severity="warning", timeout=20, markup=False)
+
     # --- what the reader knows
 
     async def _detail(self, step_id: str) -> StepDetail:
@@ -186,3 +232,12 @@ class RunByHandActions(RunAnswerActions):
             return () if feed is None else cut_off(feed.state.step(step_id))
 
         return await self.chain.library.work_in_loop(answer)
+
+
+async def _differences(store: AbstractStore, *, run_id: str) -> tuple[list[Difference], tuple[str, ...]]:
+    """Return where a replay that has ended differs, and the kinds of steps that it carried out all the same."""
+    from stepchain_tui.engine.replay_differences import find_differences
+
+    replayed = await store.load_state(run_id)
+    recorded = await store.load_state(replayed.replay_of)
+    return await find_differences(store, recorded, replayed), tuple(replayed.live)

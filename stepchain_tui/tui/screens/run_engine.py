@@ -265,13 +265,13 @@ class RunEngineActions(Background):
 
     async def may_run(self) -> bool:
         """Return whether the run's steps may be carried out here without asking."""
-        mark = (await self.chain.library.ask(partial(_summary, run_id=self.session.run_id))).imported
+        mark = (await self.chain.library.ask(partial(run_summary, run_id=self.session.run_id))).imported
         return mark is None or mark.may_run
 
     async def _is_trusted(self) -> bool:
         """Return whether the run's plan is ours, or a person says that they trust it."""
         run_id = self.session.run_id
-        mark = (await self.chain.library.ask(partial(_summary, run_id=run_id))).imported
+        mark = (await self.chain.library.ask(partial(run_summary, run_id=run_id))).imported
         if mark is None or mark.may_run:
             return True
         if mark.whole:
@@ -314,7 +314,8 @@ class RunEngineActions(Background):
             self.notify(message, timeout=3, markup=False)
 
 
-async def _summary(store: AbstractStore, run_id: str) -> RunSummary:
+async def run_summary(store: AbstractStore, run_id: str) -> RunSummary:
+    """Return what the store tells of a run without reading its events."""
     return await store.get_run(run_id)
 
 

@@ -58,6 +58,8 @@ class StatusLine(OneLine):
         glyphs, view = self._glyphs, session.view
         dot = (f" {glyphs.dot} ", "status--dim")
         left: list[Part] = [("stepchain  ", "status--name"), (one_line(session.title, 40), "status--title")]
+        if session.replay_of:
+            left += [dot, (f"replay of {session.replay_of}", "status--title")]
         if view is None:
             ready = "ready: s starts" if not session.missing_inputs else "needs inputs: i asks for them"
             left += [dot, (ready if session.steps else "reading", "status--dim")]
