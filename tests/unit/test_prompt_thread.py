@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from stepchain_tui.executors.prompt.items import wanted_in
 from stepchain_tui.executors.prompt.questions import Thread
 
 ASKED = {"role": "user", "content": "hi"}
@@ -31,3 +32,10 @@ def test_a_first_question_is_sent_as_it_is() -> None:
     thread = Thread()
     thread.add([ASKED])
     assert thread.sent_to("api.example.com") == {"items": (ASKED,)}
+
+
+def test_a_name_that_is_too_long_is_not_cut_so_that_no_beginning_of_a_secret_shows() -> None:
+    secret = "sk-proj-" + "x" * 300
+    item = {"type": "function_call", "call_id": secret, "name": secret, "arguments": "{}"}
+    (wanted,) = wanted_in([item], 1, set())
+    assert (wanted.name, wanted.call_id) == ("name_of_308_characters", "call_1_0")

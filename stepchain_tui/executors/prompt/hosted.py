@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from stepchain_tui.core.values import decode_json
-from stepchain_tui.executors.prompt.items import LONGEST_ID, LONGEST_NAME
+from stepchain_tui.executors.prompt.items import LONGEST_ID, bounded_name
 from stepchain_tui.executors.types import CallPorts
 from stepchain_tui.llm.types import Item
 from stepchain_tui.run.failures import Failure
@@ -30,7 +30,7 @@ def tell_hosted(items: Sequence[Item], ports: CallPorts, turn: int) -> int:
     for place, item in enumerate(items):
         kind = str(item.get("type") or "")
         if kind == _MCP:
-            name = f"{item.get('server_label') or 'mcp'}.{item.get('name') or '?'}"[: 2 * LONGEST_NAME]
+            name = f"{bounded_name(item.get('server_label') or 'mcp')}.{bounded_name(item.get('name') or '?')}"
             arguments, result = _parsed(item.get("arguments")), item.get("output")
         elif kind in _NAMES:
             name = _NAMES[kind]
@@ -40,7 +40,9 @@ def tell_hosted(items: Sequence[Item], ports: CallPorts, turn: int) -> int:
         else:
             continue
         count += 1
-        call_id = str(item.get("id") or f"hosted_{turn}_{place}")[:LONGEST_ID]
+        call_id = str(item.get("id") or "")
+        if not 0 < len(call_id) <= LONGEST_ID:
+            call_id = f"hosted_{turn}_{place}"
         ports.tool_started(call_id=call_id, tool_name=name, arguments=arguments)
         ports.tool_finished(
             call_id=call_id,

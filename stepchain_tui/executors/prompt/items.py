@@ -68,7 +68,7 @@ def wanted_in(items: Sequence[Item], turn: int, seen: set[str]) -> tuple[Wanted,
         if kind == "function_call":
             sent_id, server = str(item.get("call_id") or item.get("id") or ""), ""
         elif kind == APPROVAL_REQUEST:
-            sent_id, server = str(item.get("id") or ""), str(item.get("server_label") or "?")[:LONGEST_NAME]
+            sent_id, server = str(item.get("id") or ""), bounded_name(item.get("server_label") or "?")
         else:
             continue
         call_id = sent_id if 0 < len(sent_id) <= LONGEST_ID else f"call_{turn}_{place}"
@@ -80,12 +80,21 @@ def wanted_in(items: Sequence[Item], turn: int, seen: set[str]) -> tuple[Wanted,
             Wanted(
                 call_id=call_id,
                 sent_id=sent_id,
-                name=str(item.get("name") or "")[:LONGEST_NAME],
+                name=bounded_name(item.get("name") or ""),
                 arguments=arguments if isinstance(arguments, str) else encode_json(arguments or {}).decode(),
                 server=server,
             )
         )
     return tuple(found)
+
+
+def bounded_name(name: Any, longest: int = LONGEST_NAME) -> str:
+    """Return a name that a model or a server made up; of one that is too long only its length.
+
+    It is not cut: the beginning of a secret is not recognised as one.
+    """
+    text = str(name)
+    return text if len(text) <= longest else f"name_of_{len(text)}_characters"
 
 
 def items_of(answer: ModelAnswer) -> tuple[Item, ...]:
