@@ -86,7 +86,9 @@ def _facts(state: RunState, summary: RunSummary, family: Family) -> list[tuple[s
     ]
     if state.usage.turns:
         usage = state.usage
-        facts.append(("tokens", f"{tokens_words(usage)} ({usage.input_tokens:,} in, {usage.output_tokens:,} out)"))
+        sides = f" ({usage.input_tokens:,} in, {usage.output_tokens:,} out)"
+        known = usage.input_tokens or usage.output_tokens or usage.unknown_turns < usage.turns
+        facts.append(("tokens", f"{tokens_words(usage)}{sides}" if known else "unknown"))
         facts.append(("cost", spent(usage, short=False)))
     facts.append(("budget", budget_words(state)))
     return [fact for fact in facts if fact[1]]

@@ -63,6 +63,11 @@ def asked_call(call_id: str) -> str:
     return call_id.rpartition("#")[0] or call_id
 
 
+def was_denied(error: Failure | None) -> bool:
+    """Return whether a call ended because a person denied it."""
+    return error is not None and error.exception in _DENIED
+
+
 def large_values(event: e.Event) -> list[Kept]:
     """Return what of an event is kept in files of its own and wanted whole here."""
     found = (getattr(event, name, None) for name in _LARGE)
@@ -378,7 +383,7 @@ class _Talk:
             if (place := self._place_of(event.call_id)) is not None:
                 self.entries[place] = handed
                 return
-        denied = event.error is not None and event.error.exception in _DENIED
+        denied = was_denied(event.error)
         status = "denied" if denied else "succeeded"
         if event.error is not None and not denied:
             status = "timed_out" if event.error.error_type is ErrorType.TIMEOUT else "failed"

@@ -17,6 +17,7 @@ from stepchain_tui.core.values import encode_json
 from stepchain_tui.run import events as e
 from stepchain_tui.run.failures import Failure
 from stepchain_tui.run.status import ErrorType
+from stepchain_tui.run.transcript import asked_call, was_denied
 from stepchain_tui.run.values import Kept
 from stepchain_tui.tui.text import duration, one_line
 
@@ -46,6 +47,8 @@ class CallRow:
         execution_time: Seconds that it took, None while it runs.
         started_seq: The event that tells its beginning, or that it was asked for; or 0.
         finished_seq: The event that tells its end, or what a person said of it; or 0.
+        allowed: Who allowed it in an earlier attempt, and with which arguments where those were changed.
+        asked_seqs: The events that tell that a person was asked, and what they said.
     """
 
     attempt: int
@@ -59,6 +62,8 @@ class CallRow:
     execution_time: float | None = None
     started_seq: int = 0
     finished_seq: int = 0
+    allowed: str = ""
+    asked_seqs: tuple[int, ...] = ()
 
     @property
     def key(self) -> tuple[int, int | None, str]:
@@ -93,9 +98,9 @@ class ToolCalls:
                 began = self._begun(event)
                 ended = replace(
                     began,
-                    status=status_of(event.error),
+                    status="denied" if was_denied(event.error) else status_of(event.error),
                     arguments=brief_arguments(event.arguments) or began.arguments,
-                    result=brief_result(event.result, event.error),
+                    result=_with_word(brief_result(event.result, event.error), began.allowed),
                     execution_time=event.execution_time,
                     finished_seq=event.seq,
                 )
@@ -126,6 +131,8 @@ class ToolCalls:
         known = self._steps.get(event.step_id, {}).get((event.attempt, event.item, event.call_id))
         if known is not None:
             return known
+        said = self._take_answered(event)
+        allowed = f"allowed, {said.result}" if said is not None and said.status == "allowed" else ""
         is_start = isinstance(event, e.ToolStarted)
         return CallRow(
             attempt=event.attempt,
@@ -135,8 +142,20 @@ class ToolCalls:
             status="running",
             started_at=event.at if is_start else None,
             arguments=brief_arguments(event.arguments),
+            result=allowed,
             started_seq=event.seq if is_start else 0,
+            allowed=allowed,
+            asked_seqs=() if said is None else (said.started_seq, said.finished_seq),
         )
+
+    def _take_answered(self, event: e.ToolStarted | e.ToolFinished) -> CallRow | None:
+        """Return what a person said of a call in an earlier attempt, which is told with what became of it now."""
+        rows, call_id = self._steps.get(event.step_id, {}), event.call_id
+        for key, row in reversed(rows.items()):
+            asked = asked_call(row.call_id) in (call_id, call_id.rpartition("~")[0])
+            if asked and row.item == event.item and row.execution_time is None and row.status in ("allowed", "denied"):
+                return rows.pop(key)
+        return None
 
     def _asked(self, event: e.ToolApprovalAsked) -> None:
         """Note that a call waits for a person."""
@@ -175,6 +194,10 @@ class ToolCalls:
         if len(rows) > MOST_CALLS:
             del rows[next(iter(rows))]
             self._dropped[event.step_id] = self._dropped.get(event.step_id, 0) + 1
+
+
+def _with_word(result: str, allowed: str) -> str:
+    return "; ".join(part for part in (result, allowed) if part)
 
 
 async def read_calls(store: AbstractStore, run_id: str) -> ToolCalls:

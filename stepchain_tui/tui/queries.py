@@ -233,18 +233,21 @@ def _shown(value: Any, as_table: bool) -> ShownValue:
 async def call_lines(store: AbstractStore, *, run_id: str, call: CallRow, whole: bool) -> Lines:
     """Return what a tool call was given and what it gave; of a large result its beginning, unless `whole`."""
     arguments, finished, given = None, None, None
-    for seq in (call.started_seq, call.finished_seq):
+    for seq in (*call.asked_seqs, call.started_seq, call.finished_seq):
         for event in await store.read_events(run_id, after=seq - 1, limit=1) if seq else ():
             if isinstance(event, ToolStarted | ToolFinished | ToolApprovalAsked):
-                arguments = arguments if event.arguments is None else event.arguments
+                changed = given is not None and given.arguments is not None  # told with who changed them
+                arguments = arguments if event.arguments is None or changed else event.arguments
                 finished = event if isinstance(event, ToolFinished) else finished
             elif isinstance(event, ToolApprovalGiven):
                 given = event
     parts: list[str | Lines] = [] if arguments is None else ["arguments", lines_of(arguments)]
+    if given is not None:
+        parts += await _answered_parts(store, given)
     if finished is not None:
         parts += await _ended_parts(store, finished, whole=whole)
-    elif given is not None:
-        parts += await _answered_parts(store, given)
+    elif given is not None and call.status in ("allowed", "denied"):
+        pass  # it is not called yet, or never
     elif call.status == "waiting":
         parts.append("waiting for a person: a answers")
     else:

@@ -241,3 +241,30 @@ async def test_show_lists_the_newest_calls_of_a_step(desk: Desk, capsys: pytest.
     assert lines[-1].endswith("→ running")
     assert "tool_0 " not in few
     assert "\x1b" not in few
+
+
+async def test_a_call_that_a_person_answered_is_one_call(desk: Desk, capsys: pytest.CaptureFixture[str]) -> None:
+    denied = Failure(error_type=ErrorType.USER_ERROR, message="denied by bob", exception="DeniedError")
+    async with desk.store() as store:
+        run = ToldRun(store, "told", "agent")
+        run.begins("agent")
+        for call_id, approved in (("1", True), ("2", False)):
+            asked = {"step_id": "agent", "attempt": 1, "call_id": f"{call_id}#ab12"}
+            run.tell(e.ToolApprovalAsked, **asked, tool_name="save", arguments={"n": call_id})
+            run.tell(e.ToolApprovalGiven, **asked, approved=approved, by="ada")
+        run.begins("agent", attempt=2)
+        run.called("agent", "1", "save", {"n": "1"}, "saved", attempt=2)
+        run.tell(
+            e.ToolFinished, step_id="agent", attempt=2, call_id="2", tool_name="save", execution_time=0.0,
+            arguments={"n": "2"}, error=denied,
+        )  # fmt: skip
+        await run.write()
+        calls = (await read_calls(store, "told")).of("agent")
+        assert [(call.call_id, call.status) for call in calls] == [("2", "denied"), ("1", "succeeded")]
+        assert calls[1].result == '"saved"; allowed, by ada'
+        run.turn("agent", 1, [], [], input_tokens=None, output_tokens=None)
+        summary = await store.get_run("told")
+        put_run(run.state, summary, {}, Family((), False), full=False, calls=await read_calls(store, "told"))
+    shown = capsys.readouterr().out
+    assert "agent: 2 tool calls:" in shown
+    assert "tokens   unknown\n" in shown
