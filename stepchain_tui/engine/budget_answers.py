@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from stepchain_tui.core.errors import CommandRefusedError
 from stepchain_tui.engine.budget_limits import TOKENS, USD, exceeds
-from stepchain_tui.engine.budget_question import ACTIONS, asked_of, rounded_up, scope_of, told
+from stepchain_tui.engine.budget_question import ACTIONS, GOES_ON, STOPPED, asked_of, rounded_up, scope_of, told
 from stepchain_tui.llm.choice import SCRIPTED
 from stepchain_tui.run import events as e
 from stepchain_tui.run.budgets import BudgetAction, amount
@@ -171,12 +171,12 @@ def answer_budget(driver: Driver, step_id: str, answer: dict[str, Any], *, by: s
     driver.emit(e.StepResumed, **where, answer=answer, by=by)
     driver.budgets.ease(answer["scope"])
     if answer["action"] == BudgetAction.STOP:
-        driver.endings.send_back(work, f"stopped at its budget by {by}")
+        driver.endings.send_back(work, f"{STOPPED}{by}")
         if driver.state.status in (RunStatus.RUNNING, RunStatus.WAITING) and not driver.paused:
             driver.emit(e.RunPaused, reason=f"stopped at a budget by {by}")
             driver.paused = True
     else:
-        driver.endings.send_back(work, f"goes on: {answer['action'].replace('_', ' ')} by {by}")
+        driver.endings.send_back(work, f"{GOES_ON}{answer['action'].replace('_', ' ')} by {by}")
     driver.budgets.go_on(work)
 
 

@@ -17,6 +17,11 @@ from stepchain_tui.run.spending import dollars
 
 ACTIONS = tuple(action for action in BudgetAction if action is not BudgetAction.EDIT)
 """What may be answered."""
+HELD_BACK = "held back by the budget"
+STOPPED = "stopped at its budget by "
+GOES_ON = "goes on: "
+SENT_BACK = (HELD_BACK, STOPPED, GOES_ON, "waits until another question is answered")
+"""What the reason of an attempt begins with that was sent back between two answers: nothing of it was cut off."""
 MOST_MODELS = 12
 """Cheaper models that a question offers."""
 

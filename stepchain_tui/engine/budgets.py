@@ -14,7 +14,17 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from stepchain_tui.engine.budget_limits import TOKENS, USD, BudgetLimits, amount_of, covers, exceeds
-from stepchain_tui.engine.budget_question import Expected, Reached, asked_of, facts_of, fields_of, question_of, scope_of
+from stepchain_tui.engine.budget_question import (
+    GOES_ON,
+    HELD_BACK,
+    Expected,
+    Reached,
+    asked_of,
+    facts_of,
+    fields_of,
+    question_of,
+    scope_of,
+)
 from stepchain_tui.engine.work import Work
 from stepchain_tui.llm.choice import SCRIPTED
 from stepchain_tui.llm.prices import Price
@@ -225,7 +235,7 @@ class Budgets:
         """
         driver = self._driver
         if reached.only_held or self._asked(reached.scope_id) or work.step.id in driver.approvals.open:
-            driver.endings.send_back(work, "held back by the budget")
+            driver.endings.send_back(work, HELD_BACK)
             self.go_on(work)
             return
         driver.approvals.wait(
@@ -274,7 +284,7 @@ class Budgets:
                 answer = {"action": BudgetAction.EDIT.value, "scope": scope}
                 where: dict[str, Any] = {"step_id": step_id, "attempt": work.attempt, "item": work.item}
                 driver.emit(e.StepResumed, **where, answer=answer, by="an edit of the plan")
-                driver.endings.send_back(work, "goes on: its budget was edited")
+                driver.endings.send_back(work, f"{GOES_ON}its budget was edited")
                 self.go_on(work)
 
 

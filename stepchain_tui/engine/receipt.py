@@ -12,11 +12,12 @@ from typing import Any
 
 import msgspec
 
+from stepchain_tui.engine.budget_question import SENT_BACK
 from stepchain_tui.engine.forecast import Forecast
 from stepchain_tui.run import events as e
 from stepchain_tui.run.state import RunState
 from stepchain_tui.run.status import STEP_ENDED, AttemptStatus, Mark, StepStatus
-from stepchain_tui.run.step_state import StepState, Usage
+from stepchain_tui.run.step_state import BUDGET, AttemptState, StepState, Usage
 
 
 class Decision(StrEnum):
@@ -264,6 +265,8 @@ def tokens_of(usage: Usage | None) -> dict[str, Any]:
     }
 
 
+_NAMED = 5
+"""Items of a map that are named one by one."""
 _NO_EFFECT = ("plan", "approve")
 """Kinds of steps that do nothing themselves."""
 
@@ -272,20 +275,63 @@ def _warnings(state: RunState) -> Iterable[str]:
     for step in state.steps.values():
         if not step.interruptions or step.status in STEP_ENDED or step.outline.kind in _NO_EFFECT:
             continue
-        last = next((one for one in reversed(step.attempts.values()) if one.status is AttemptStatus.INTERRUPTED), None)
-        if last is not None:
+        in_doubt = _cut_off(step)
+        for one in in_doubt[:_NAMED]:
+            name = step.id if one.item is None else f"{step.id}[{one.item}]"
             yield (
-                f"{step.id}: attempt {last.n} began at {last.started_at:%Y-%m-%d %H:%M:%S} UTC and never reported: its "
+                f"{name}: attempt {one.n} began at {one.started_at:%Y-%m-%d %H:%M:%S} UTC and never reported: its "
                 "effect may have happened"
             )
+        if (more := len(in_doubt) - _NAMED) > 0:
+            items = "1 more item" if more == 1 else f"{more:,} more items"
+            yield f"{step.id}: attempts at {items} never reported: their effect may have happened"
+
+
+def _cut_off(step: StepState) -> list[AttemptState]:
+    """Return the attempts at a step, or at the items of a map, that the last cut-off of the step ended."""
+    own = [one for one in step.attempts.values() if one.item is None and _is_cut_off(one)]
+    if not own or not step.outline.is_map:
+        return own[-1:]
+    last = own[-1]
+    return [
+        one
+        for one in step.attempts.values()
+        if one.item is not None and one.seq > last.seq and one.reason == last.reason and _is_cut_off(one)
+    ]
+
+
+def _is_cut_off(attempt: AttemptState) -> bool:
+    return attempt.status is AttemptStatus.INTERRUPTED and not attempt.reason.startswith(SENT_BACK)
+
+
+def _ran(state: RunState, step: StepState) -> list[AttemptState]:
+    """Return the attempts since an engine last went on with the run, but those that only found a budget reached."""
+    since = [attempt for attempt in step.attempts.values() if attempt.seq > state.resumed_seq]
+    ran = [attempt for attempt in since if not _was_held_back(step, attempt)]
+    if step.outline.is_map and len(ran) < len(since) and all(attempt.item is None for attempt in ran):
+        return []
+    return ran
+
+
+def _was_held_back(step: StepState, attempt: AttemptState) -> bool:
+    """Return whether an attempt has asked no model yet, because of a budget."""
+    if attempt.usage is not None:
+        return False
+    if attempt.status is AttemptStatus.INTERRUPTED:
+        return attempt.reason.startswith(SENT_BACK)
+    waiting = step.waiting
+    return (
+        waiting is not None
+        and waiting.reason == BUDGET
+        and (waiting.item, waiting.attempt) == (attempt.item, attempt.n)
+    )
 
 
 def account(state: RunState) -> Receipt:
     """Return what was really run since an engine last began with the run or went on with it."""
     lines: list[ReceiptLine] = []
     for step in state.steps.values():
-        ran = [attempt for attempt in step.attempts.values() if attempt.seq > state.resumed_seq]
-        if ran:
+        if ran := _ran(state, step):
             ended = [attempt.finished_at for attempt in ran if attempt.finished_at is not None]
             seconds = (max(ended) - min(attempt.started_at for attempt in ran)).total_seconds() if ended else None
             own = sum(attempt.item is None for attempt in ran)
@@ -304,6 +350,7 @@ def account(state: RunState) -> Receipt:
             took = {"seconds": seconds_of(step), **tokens_of(step.spent)}
             lines.append(_line(step, decision, reason, cause=cause, status=step.status, **took))
         else:
-            reason = step.reason or f"it is {step.status.value}"
+            waits = step.status is StepStatus.WAITING
+            reason = "it waits for a person" if waits else step.reason or f"it is {step.status.value}"
             lines.append(_line(step, Decision.LEAVE, reason, cause=step.cause, status=step.status))
     return Receipt(run_id=state.run_id, command="run", steps=tuple(lines), done=True)

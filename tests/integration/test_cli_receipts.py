@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -203,6 +204,25 @@ def test_what_was_cut_off_is_told_and_asked_about_and_may_be_taken_as_done(cli: 
     assert cli("mark", "r1", "first").code == 0
     assert cli("resume", "r1").code == 0
     assert (cli.folder / "tries").read_text() == "x\n"
+
+
+def test_each_item_that_was_cut_off_is_named(cli: CommandLine) -> None:
+    shell = "echo x >> tries{{ item }}; while ! test -e go{{ item }}; do sleep 0.02; done"
+    cli.write("items.yaml", json.dumps({"steps": [{"id": "each", "for_each": [0, 1, 2], "shell": shell}]}))
+    cli.write("go1", "")
+    process = cli.start("run", "items.yaml", "--run-id", "r1", "--json")
+    cli.until(process, "item.succeeded", "each")
+    deadline = time.monotonic() + PATIENCE
+    while not all((cli.folder / f"tries{item}").exists() for item in (0, 2)):
+        assert time.monotonic() < deadline
+    process.kill()
+    process.wait(PATIENCE)
+
+    warned = cli("resume", "r1", "--dry-run").err
+    assert [f"each[{item}]: attempt 1 began at" in warned for item in range(3)] == [True, False, True]
+    for item in (0, 2):
+        cli.write(f"go{item}", "")
+    assert cli("resume", "r1").code == 0
 
 
 def test_what_was_cut_off_is_run_again_if_a_person_says_so(cli: CommandLine) -> None:

@@ -435,6 +435,31 @@ async def test_an_edit_of_the_budget_of_a_plan_in_a_plan_takes_the_place_of_what
         assert waiting.question.startswith("Step sub has spent $0.60 of $0.65")
 
 
+BOB = """
+import os, time
+
+class Bob:
+    def run_step(self, request, memory):
+        while not os.path.exists(request):
+            time.sleep(0.005)
+        return "done"
+"""
+
+
+async def test_an_agent_that_asks_no_model_keeps_no_prompt_waiting(bench_of: Any, talk: Talk, tmp_path: Path) -> None:
+    (tmp_path / "bob.py").write_text(BOB)
+    for step_id in ("p", "q"):
+        talk.takes[step_id], talk.caps[step_id] = [(10, 10)], 600
+    async with bench_of(folder=tmp_path) as bench:
+        agent = {"id": "bob", "agent": "./bob.py:Bob", "request": str(tmp_path / "go"), "priority": 1}
+        run = await bench.start(plan_of(agent, prompt("p"), prompt("q"), budget={"tokens": 1000}))
+        await run.until_status("p", "succeeded")
+        await run.until_status("q", "succeeded")
+        assert run.state.steps["bob"].status == "running"
+        (tmp_path / "go").write_text("")
+        assert await run.end() == "succeeded"
+
+
 async def test_a_cancelled_question_lets_the_others_ask(bench_of: Any, talk: Talk) -> None:
     async with bench_of() as bench:
         run = await bench.start(plan_of(prompt("a"), prompt("b", priority=-1), budget={"usd": 0.05}))

@@ -12,7 +12,7 @@ import pytest
 
 from stepchain_tui.engine import EngineService
 from stepchain_tui.engine.receipt import Decision, Receipt, account
-from tests.support.engines import Bench
+from tests.support.engines import Bench, plan_of
 from tests.support.talking import Talk, TalkingBench, prompt, write_prices
 
 
@@ -146,6 +146,16 @@ async def test_what_was_really_run_is_told_with_what_it_took_now(bench_of: Any, 
         told = account(again.state)
         assert [(line.decision, line.tokens) for line in told.steps] == [(Decision.REUSE, 2000), (Decision.RUN, 150)]
         assert (told.tokens_run, told.usd_run) == (150, pytest.approx(0.02))
+
+
+async def test_what_only_found_a_budget_reached_was_not_run(bench_of: Any, talk: Talk, tmp_path: Path) -> None:
+    async with bench_of() as bench:
+        steps = [prompt("a"), prompt("b", "a"), prompt("c", "a"), prompt("each", "a", for_each=[1, 2])]
+        handle = await bench.run(plan_of(*steps, budget={"usd": 0.35}), "r1", detach=True)
+        assert handle.state.status == "waiting"
+        assert any(step.attempt for step in list(handle.state.steps.values())[1:])
+        told = account(await bench.store.load_state("r1"))
+        assert [line.step_id for line in told.steps if line.decision is Decision.RUN] == ["a"]
 
 
 async def test_a_sum_of_which_a_part_is_unknown_is_unknown(bench_of: Any, talk: Talk, tmp_path: Path) -> None:
