@@ -15,8 +15,9 @@ TALKS = frozenset(("prompt", "agent"))
 """The kinds of steps that hold a conversation with a model."""
 _FIRST_LINES = 5_000
 """Log lines that are looked at when a step comes into sight."""
-MOST_TEXT = 200_000
-"""Characters of a text that are shown while it is written: the newest."""
+MOST_TEXT = 4_000_000
+"""Characters of a text that are shown while it is written: the newest. No answer of a model is as long, so that what
+somebody reads who went up stays where it is."""
 LiveTexts = tuple[tuple[int | None, str], ...]
 """What is being written, by item of a map: None for the step itself."""
 

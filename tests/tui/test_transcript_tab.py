@@ -11,6 +11,7 @@ from tui_desk import Desk, Person
 from stepchain_tui.core.settings import Settings
 from stepchain_tui.run import events as e
 from stepchain_tui.run.values import Kept
+from stepchain_tui.tui.widgets.breaking import broken_line
 from stepchain_tui.tui.widgets.following import LONGEST_OPEN, GrowingLines
 from stepchain_tui.tui.widgets.transcript_view import TranscriptView
 from tests.support.command_line import CommandLine
@@ -154,6 +155,23 @@ async def test_what_a_cut_off_answer_had_written_stays(desk: Desk) -> None:
         assert "step 'ask' is no map" in refused.err
 
 
+async def test_a_very_long_text_stays_where_it_is_for_somebody_who_went_up(desk: Desk) -> None:
+    async with desk.store() as store:
+        run = ToldRun(store, "told", "ask", kind="prompt")
+        run.begins("ask")
+        await run.write()
+        await run.writes("ask", "The beginning. ", *["many words " * 5_000] * 5)
+        async with desk.app(run_id="told") as person:
+            view = await look_at_transcript(person)
+            await person.sees("many words")
+            await person.press("2", "g")
+            await person.sees("The beginning. many")
+            before = view.count
+            await run.writes("ask", "more words " * 5_000)
+            await person.until(lambda: view.count > before)
+            await person.sees("The beginning. many")
+
+
 async def test_it_follows_until_somebody_goes_up_and_long_ones_scroll(desk: Desk) -> None:
     async with desk.store() as store:
         run = ToldRun(store, "told", "ask", kind="prompt")
@@ -250,7 +268,14 @@ async def test_it_is_ascii_where_the_terminal_has_no_more(desk: Desk) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["one two\nthree four five six", "x" * (3 * LONGEST_OPEN), "wörter " * 500 + "\n\nend"]
+    "text",
+    [
+        "one two\nthree four five six",
+        "x" * (3 * LONGEST_OPEN),
+        "wörter " * 500 + "\n\nend",
+        "words of one line " * 1_500 + "end",
+        "wörter einer zeile " * 1_500 + "end",
+    ],
 )
 def test_a_text_that_grows_is_broken_as_if_it_came_at_once(text: str) -> None:
     grown, at_once = GrowingLines(), GrowingLines()
@@ -260,5 +285,6 @@ def test_a_text_that_grows_is_broken_as_if_it_came_at_once(text: str) -> None:
     at_once.show(text, 20)
     assert grown.lines == at_once.lines
     assert all(len(line) <= 20 for line in grown.lines)
+    assert grown.lines == [line for part in text.split("\n") for line in broken_line(part, 20)], "no word is cut"
     grown.show("other", 20)
     assert grown.lines == ["other"]

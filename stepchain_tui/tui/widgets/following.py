@@ -59,9 +59,10 @@ class GrowingLines:
             self._add(line)
             self._done += len(line) + 1
         while len(rest) > LONGEST_OPEN:
-            self._add(rest[:LONGEST_OPEN])
-            self._done += LONGEST_OPEN
-            rest = rest[LONGEST_OPEN:]
+            lines, length = self._complete(rest[:LONGEST_OPEN])
+            self.lines += lines
+            self._done += length
+            rest = rest[length:]
         self._done_lines = len(self.lines)
         if rest:
             self.lines += broken_line(rest, width)
@@ -69,6 +70,14 @@ class GrowingLines:
 
     def _add(self, line: str) -> None:
         self.lines += broken_line(line, self._width)
+
+    def _complete(self, beginning: str) -> tuple[list[str], int]:
+        """Return the lines of a beginning that no text behind it changes, and how many characters they take."""
+        *lines, last = broken_line(beginning, self._width)
+        written = beginning.rstrip()
+        if lines and last and written.endswith(last.rstrip()):
+            return lines, len(written) - len(last.rstrip())
+        return [*lines, last], len(beginning)
 
 
 class LiveView(FollowingView):
