@@ -57,9 +57,17 @@ def record_death(journal: Journal) -> bool:
     if state.status is not RunStatus.RUNNING and not cut_off:
         return False
     for step in cut_off:
-        items = [one for one in step.attempts.values() if one.item is not None and one.status is AttemptStatus.RUNNING]
+        waiting = step.waiting
+        asks = None if waiting is None else (waiting.item, waiting.attempt)
+        items = [
+            one
+            for one in step.attempts.values()
+            if one.item is not None and one.status is AttemptStatus.RUNNING and (one.item, one.n) != asks
+        ]
         for attempt in items:
             journal.emit(e.ItemInterrupted, step_id=step.id, item=attempt.item, attempt=attempt.n, reason=reason)
+        if waiting is not None:  # the question stays open, and its map goes on behind it
+            continue
         only_waited = step.outline.kind == "plan" or (step.outline.is_map and not items)
         journal.emit(e.StepInterrupted, step_id=step.id, attempt=step.attempt, reason=reason, asked=only_waited)
     if state.status is RunStatus.RUNNING:

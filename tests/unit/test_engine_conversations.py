@@ -9,11 +9,13 @@ from typing import Any, ClassVar
 
 import pytest
 
+from stepchain_tui.engine.takeover import record_death
 from stepchain_tui.executors.prompt import BasePromptExecutor, PromptExecutorFactory
 from stepchain_tui.executors.testing import use_executor
 from stepchain_tui.executors.types import ApprovalNeeded, StepCall
 from stepchain_tui.plan import plan_to_json
 from stepchain_tui.run.events import encode_event
+from stepchain_tui.run.events import ItemInterrupted, StepInterrupted
 from stepchain_tui.run.failures import AttemptError
 from stepchain_tui.run.status import ErrorType
 from stepchain_tui.store import MemoryStore
@@ -365,3 +367,28 @@ async def test_an_item_that_was_answered_goes_on_before_another_asks(script: lis
         assert said[first] == {"approved": False, "arguments": None}
         assert [one for one in said if one == "asked nobody"] == ["asked nobody"]
         await run.check()
+
+
+async def test_the_question_of_an_item_outlives_its_engine_and_the_item_is_not_taken_for_cut_off(
+    script: list[Any],
+) -> None:
+    script += [asks_for_delete] * 8
+    store = MemoryStore()
+    async with Bench(store) as bench:
+        run = await bench.start(plan_of(ask(for_each=[1, 2], max_concurrent=1)))
+        waiting = await asked(run)
+        state = await store.load_state(run.run_id)
+        told: list[tuple[Any, dict[str, Any]]] = []
+
+        class Death:
+            """What a journal is told of the end of the engine."""
+
+            def __init__(self) -> None:
+                self.state = state
+
+            def emit(self, kind: Any, **fields: Any) -> None:
+                told.append((kind, fields))
+
+        record_death(Death())  # type: ignore[arg-type]
+        assert state.steps["ask"].waiting == waiting
+        assert [kind for kind, _ in told if kind in (ItemInterrupted, StepInterrupted)] == []
