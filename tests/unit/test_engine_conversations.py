@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import copy
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, ClassVar
@@ -14,8 +15,7 @@ from stepchain_tui.executors.prompt import BasePromptExecutor, PromptExecutorFac
 from stepchain_tui.executors.testing import use_executor
 from stepchain_tui.executors.types import ApprovalNeeded, StepCall
 from stepchain_tui.plan import plan_to_json
-from stepchain_tui.run.events import encode_event
-from stepchain_tui.run.events import ItemInterrupted, StepInterrupted
+from stepchain_tui.run.events import ItemInterrupted, StepInterrupted, encode_event
 from stepchain_tui.run.failures import AttemptError
 from stepchain_tui.run.status import ErrorType
 from stepchain_tui.store import MemoryStore
@@ -373,11 +373,10 @@ async def test_the_question_of_an_item_outlives_its_engine_and_the_item_is_not_t
     script: list[Any],
 ) -> None:
     script += [asks_for_delete] * 8
-    store = MemoryStore()
-    async with Bench(store) as bench:
+    async with Bench() as bench:
         run = await bench.start(plan_of(ask(for_each=[1, 2], max_concurrent=1)))
         waiting = await asked(run)
-        state = await store.load_state(run.run_id)
+        state = copy.deepcopy(run.state)
         told: list[tuple[Any, dict[str, Any]]] = []
 
         class Death:
