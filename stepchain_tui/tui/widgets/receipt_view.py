@@ -60,7 +60,8 @@ class ReceiptView(LineView):
     def on_mount(self) -> None:
         """Tell how much there is to scroll through."""
         longest = max((len(line.reason) for line in self._lines), default=0)
-        self.set_lines(len(self._lines), 9 + self._id_width + len(_GAP) + 11 + _SPENDS + longest)
+        spends = _SPENDS if self._has_models else 0
+        self.set_lines(len(self._lines), 9 + self._id_width + len(_GAP) + 11 + spends + longest)
 
     def pieces(self, index: int) -> list[Piece]:
         """Return the line of one step."""
