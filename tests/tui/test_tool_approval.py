@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from typing import Any, ClassVar
 
 import pytest
+from textual import events
 from textual.widgets import TextArea
 from told_runs import ToldRun
 from tui_desk import Desk, Person
@@ -99,6 +100,39 @@ async def test_arguments_are_changed_and_wrong_json_is_told_without_an_answer(de
         await person.press("ctrl+s")
         await person.run_has_ended("succeeded")
         assert called == [{"path": "b.txt"}]
+
+
+async def test_what_is_typed_right_before_the_key_counts_and_a_problem_is_told_whole_until_it_is_mended(
+    desk: Desk, called: list[Any]
+) -> None:
+    more = ", ".join(f"word{place}: {'long ' * 8}" for place in range(12))
+    async with desk.app(plan=desk.plan(plan(f"{{path: a.txt, {more}}}")), size=(80, 24)) as person:
+        await until_asked(person)
+        await person.press("a")
+        area = await editor(person)
+        area.text = '{"path": "b.txt"'
+        area.move_cursor((0, len(area.text)))
+        for place in range(12):
+            area.insert(f',\n"word{place}": 1')
+        await person.press("ctrl+s")
+        await person.sees("this is no JSON: line 13, column", "delimiter", "allow [ctrl+s]")
+        for key in ("}", "ctrl+s"):  # as a terminal sends what is typed fast: both are there at once
+            person.app.post_message(events.Key(key, key if key == "}" else None))
+        await person.until(lambda: called)
+        await person.run_has_ended("succeeded")
+        assert called[0]["path"] == "b.txt"
+
+
+async def test_a_problem_is_no_longer_told_of_a_text_that_was_changed(desk: Desk, called: list[Any]) -> None:
+    async with desk.app(plan=desk.plan(plan()), size=(80, 24)) as person:
+        await until_asked(person)
+        await person.press("a")
+        area = await editor(person)
+        area.text = "{"
+        await person.press("ctrl+s")
+        await person.sees("this is no JSON")
+        await person.press("end", "}")
+        assert "this is no JSON" not in person.text
 
 
 @pytest.mark.parametrize("by_mouse", [False, True])

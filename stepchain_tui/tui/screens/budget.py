@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any, ClassVar
 
 from textual import on
@@ -34,7 +35,7 @@ class BudgetScreen(Dialog[dict[str, Any]]):
     Args:
         question: What is asked, in words.
         fields: What an answer may hold, as the question tells it.
-        facts: What is known of the budget: `unit limit spent needed model models`.
+        facts: What is known of the budget: `unit limit spent needed model models`; `spent` is what it is now.
         glyphs: What to draw with.
         given: The answer that was refused before, or nothing.
         problem: Why it was.
@@ -95,7 +96,8 @@ class BudgetScreen(Dialog[dict[str, Any]]):
         full = round(used * BAR)
         words = dollars if self._unit == "usd" else lambda amount: count(int(amount or 0))
         bar = self._glyphs.bar * full + self._glyphs.wait * (BAR - full)
-        return f"{bar} {words(spent)} of {words(limit)} ({percent(used)})"
+        # The question tells how much it was when it was asked; what other steps took since is in here.
+        return f"{bar} {words(spent)} of {words(limit)} by now ({percent(used)})"
 
     def _models(self) -> ComposeResult:
         known = self._facts.get("models")
@@ -122,8 +124,10 @@ class BudgetScreen(Dialog[dict[str, Any]]):
 
     def action_answer(self, action: str) -> None:
         """Give an answer, where it is offered."""
-        if action not in [str(offered) for offered, _, _ in self._answers]:
-            return
+        if action in [str(offered) for offered, _, _ in self._answers]:
+            self.once_typed(partial(self._answer, action))
+
+    def _answer(self, action: str) -> None:
         given: dict[str, Any] = {"action": action}
         if action == BudgetAction.TOP_UP:
             amount = self._amount()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, ClassVar
 
 from textual import events, on
@@ -22,8 +23,8 @@ from stepchain_tui.tui.widgets.json_area import colour_json, follow_theme
 
 MOST_LINES = 20
 """Lines of a value that are in sight at once."""
-_SHARE, _FRAME = 0.9, 2
-"""What of the screen the dialog may take, as its style says, and the cells of its frame."""
+_SHARE, _FRAME, _BUTTONS = 0.9, 2, 1
+"""What of the screen the dialog may take, as its style says, and the cells of its frame and of its buttons."""
 _HIDDEN = re.compile(r"[\x7f-\x9f\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff]")
 """Characters that a terminal may obey or that hide others; those below a space JSON writes out itself."""
 
@@ -91,6 +92,8 @@ class ValueEditor(Dialog[Given]):
         self._question, self._text, self._value = title, text, value
         self._accept, self._problem, self._keeps, self._refuse = accept, problem, keeps, refuse
         self._always = always
+        self._told_of = value
+        """The text that the shown problem is about."""
 
     def compose(self) -> ComposeResult:
         """The value, and what is wrong with it."""
@@ -133,8 +136,13 @@ class ValueEditor(Dialog[Given]):
     def _fit_now(self) -> None:
         area = self.query_one(TextArea)
         wanted = min(MOST_LINES, max(3, area.document.line_count + 1)) + 1
-        beside = [child for child in self.query_one(".value").children if child is not area and child.display]
-        taken = sum(child.outer_size.height + child.styles.margin.height for child in beside)
+        # Not the sizes that they have: what was hidden, or pushed out of sight, is laid out only later.
+        told = [child for child in self.query_one(".value").query_children(Static) if child.display]
+        width = self.query_one(".value").content_size.width
+        taken = sum(
+            child.get_content_height(self.size, self.size, width) + child.styles.margin.height for child in told
+        )
+        taken += _BUTTONS
         room = int(self.size.height * _SHARE) - _FRAME - area.styles.margin.height - taken
         area.styles.height = max(3, min(wanted, room))
 
@@ -145,6 +153,9 @@ class ValueEditor(Dialog[Given]):
 
     def action_accept(self, *, always: bool = False) -> None:
         """Take the value, or say where it is no JSON."""
+        self.once_typed(partial(self._take, always=always))
+
+    def _take(self, *, always: bool) -> None:
         area = self.query_one(TextArea)
         text = area.text
         if self._keeps and not text.strip():
@@ -169,11 +180,20 @@ class ValueEditor(Dialog[Given]):
             self.dismiss(Given(None, self.query_one(TextArea).text, refused=True))
 
     def _say(self, problem: str) -> None:
+        area = self.query_one(TextArea)
         shown = self.query_one(".field-problem", Static)
         shown.update(Content(problem))
         shown.display = True
+        self._told_of = area.text
         self._fit()
-        self.query_one(TextArea).focus()
+        area.focus()
+
+    @on(TextArea.Changed)
+    def _typed(self) -> None:
+        """What was wrong with another text is not said of this one."""
+        if self.query_one(TextArea).text != self._told_of:
+            self.query_one(".field-problem", Static).display = False
+            self._fit()
 
     @on(Button.Pressed)
     def _pressed(self, event: Button.Pressed) -> None:

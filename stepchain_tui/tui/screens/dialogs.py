@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import ClassVar, Generic, TypeVar
 
 from textual import events, on
@@ -29,6 +29,21 @@ class Dialog(ModalScreen[T], Generic[T]):
     def action_close(self) -> None:
         """Close without an answer."""
         self.dismiss(None)
+
+    def once_typed(self, do: Callable[[], object]) -> None:
+        """Carry `do` out once all that was typed before has reached the field with the focus.
+
+        A key of the dialog itself is seen at once, before those that were handed on to a field and wait there.
+        """
+
+        def go_on() -> None:
+            if self.is_current:
+                do()
+
+        if self.focused is None:
+            do()
+        else:
+            self.focused.call_later(self.call_later, go_on)
 
 
 class Choice(Dialog[str]):

@@ -182,6 +182,9 @@ class FieldsForm(Dialog[tuple[bool, dict[str, Any]]]):
 
     def action_accept(self) -> None:
         """Take the values, if they fit."""
+        self.once_typed(self._take)
+
+    def _take(self) -> None:
         values = self._check()
         if values is not None:
             self.dismiss((True, values))

@@ -98,6 +98,9 @@ class GoalDialog(Dialog[Goal]):
 
     def action_accept(self) -> None:
         """Take what is there."""
+        self.once_typed(self._take)
+
+    def _take(self) -> None:
         fields = {name: self.query_one(f"#{name}", Input).value.strip() for name in ("file", "tools", "model")}
         self.dismiss(Goal(text=self.query_one(TextArea).text.strip(), **fields))
 

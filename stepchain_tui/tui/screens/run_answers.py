@@ -103,6 +103,9 @@ class RunAnswerActions(RunEngineActions):
         waiting = step.waiting
         assert waiting is not None
         facts = await self.chain.library.ask(partial(load, kept=waiting.input)) if waiting.input is not None else {}
+        view = self.session.view
+        if isinstance(facts, dict) and facts.get("scope") == "run" and view is not None:
+            facts = facts | {"spent": view.tokens if facts.get("unit") == "tokens" else view.usd}
         given: dict[str, Any] = {}
         problem = ""
         while True:
