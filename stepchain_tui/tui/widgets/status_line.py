@@ -92,7 +92,8 @@ class StatusLine(OneLine):
             tokens += f"+{UNKNOWN}"
         if limits.tokens is not None:
             tokens += f" of {count(limits.tokens)}"
-        money = view.spent if limits.usd is None else f"{view.spent} of {dollars(limits.usd)}"
+        spent = f"${UNKNOWN}" if view.spent == UNKNOWN else view.spent
+        money = spent if limits.usd is None else f"{spent} of {dollars(limits.usd)}"
         shares = [share(view.tokens, limits.tokens)] if limits.tokens is not None else []
         shares += [share(view.usd, limits.usd)] if limits.usd is not None else []
         used = max(shares, default=0.0)
