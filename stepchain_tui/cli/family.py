@@ -72,12 +72,12 @@ def family_rows(runs: Sequence[RunSummary]) -> list[tuple[str, RunSummary]]:
 
     rows = []
     for run in tree[""]:
-        rows.append((f"{run.run_id}{_of_parent(run)}", run))
+        rows.append((f"{run.run_id}{of_parent(run)}", run))
         rows.extend(below(run.run_id, ""))
     return rows
 
 
-def _of_parent(run: RunSummary) -> str:
+def of_parent(run: RunSummary) -> str:
     """Return what a run is made from: a fork has the step that it began at, a replay has none."""
     if not run.parent_run_id:
         return ""

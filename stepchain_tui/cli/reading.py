@@ -52,13 +52,13 @@ async def _list_runs(given: str | None, limit: int | None, text: str) -> list[Ru
 def _put_runs(runs: list[RunSummary], *, tree: bool) -> None:
     import sys
 
-    from stepchain_tui.cli.family import family_rows
+    from stepchain_tui.cli.family import family_rows, of_parent
     from stepchain_tui.cli.text import between, clean_line, local_time, painted, put, table, uses_colour, words_of
 
     if not runs:
         return
     head = ("RUN", "STATUS", "STEPS", "CREATED", "TOOK", "GOAL")
-    named = family_rows(runs) if tree else [(run.run_id, run) for run in runs]
+    named = family_rows(runs) if tree else [(f"{run.run_id}{of_parent(run)}", run) for run in runs]
     rows = [
         (
             name,

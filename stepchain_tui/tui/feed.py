@@ -286,6 +286,8 @@ def model_label(plan: Mapping[str, Any], settings_model: str) -> str:
     wanted = {step.get("model") for step in plan.get("steps", ()) if "prompt" in step or "agent" in step}
     if not named and len(wanted) == 1:
         named = wanted.pop()
+    if not named and len(wanted) > 1 and None not in wanted:
+        return f"{len(wanted)} models"
     models = None
     if plan.get("models"):
         from stepchain_tui.plan.models import ModelSpec
