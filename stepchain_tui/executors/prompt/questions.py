@@ -170,9 +170,9 @@ class Questions:
     def end_line(self) -> None:
         """End the log's last lines of text and of reasoning: what is logged from now on stands behind them."""
         self._end_thought()
-        if self._line_is_open:
+        if self._line_is_open and self._ctx.call is not None:  # outside of runs it is no log
             self._ctx.ports.log("text", "\n")
-            self._line_is_open = False
+        self._line_is_open = False
 
     def _end_thought(self) -> None:
         if self._thought_is_open:
