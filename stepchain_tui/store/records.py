@@ -73,6 +73,11 @@ class RunSummary(msgspec.Struct, frozen=True, kw_only=True):
     imported: ImportMark | None = None
 
     @property
+    def replay_of(self) -> str:
+        """The run whose recording it replays, empty for none: a fork has a step that it began at."""
+        return "" if self.parent_step_id else self.parent_run_id or ""
+
+    @property
     def cost_is_known(self) -> bool:
         """Whether `cost` is that of at least one answer, or nobody was asked."""
         if not self.turns:

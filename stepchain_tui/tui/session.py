@@ -15,7 +15,6 @@ from stepchain_tui.tui.views import Frame, RunView, StepView
 
 if TYPE_CHECKING:
     from stepchain_tui.plan import InputSpec
-    from stepchain_tui.store.base import RunSummary
     from stepchain_tui.tui.queries import PlanPreview
 
 _WORKING = (StepStatus.WAITING, StepStatus.RUNNING, StepStatus.RETRYING)
@@ -134,11 +133,6 @@ class Session:
             return None
         end = view.finished_at or (now if view.live else view.last_at) or now
         return (end - view.started_at).total_seconds()
-
-
-def replayed_run(run: RunSummary) -> str:
-    """Return the run whose recording a run replays, empty for none: a fork has a step that it began at."""
-    return "" if run.parent_step_id else run.parent_run_id or ""
 
 
 def step_title(step: StepView, glyphs: Glyphs, now: datetime) -> str:

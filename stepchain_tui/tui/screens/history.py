@@ -21,7 +21,6 @@ from stepchain_tui.store.base import AbstractStore, RunSummary
 from stepchain_tui.tui.actions import ACTIONS, Action, Scope, bindings
 from stepchain_tui.tui.families import Member, on_their_own, with_families
 from stepchain_tui.tui.screens.base import ActionScreen
-from stepchain_tui.tui.session import replayed_run
 from stepchain_tui.tui.text import count, duration, moment, one_line
 from stepchain_tui.tui.widgets.lines import ActionFooter, OneLine
 from stepchain_tui.tui.widgets.pane import Pane
@@ -184,7 +183,7 @@ class HistoryScreen(ActionScreen):
             Text(line),
             Text(count(tokens) if tokens else ""),
             Text(_cost(run)),
-            Text(one_line(f"replay of {of}: {run.goal}" if (of := replayed_run(run)) else run.goal, 120)),
+            Text(one_line(f"replay of {of}: {run.goal}" if (of := run.replay_of) else run.goal, 120)),
         ]
 
     def _family_line(self, member: Member) -> str:
@@ -318,7 +317,7 @@ async def _page(
 
 def _plan(run: RunSummary) -> str:
     """Return the name of a run's plan, and whether the run is a replay, in the cells that there are."""
-    name, mark = Path(run.plan_path).stem if run.plan_path else "", " (replay)" if replayed_run(run) else ""
+    name, mark = Path(run.plan_path).stem if run.plan_path else "", " (replay)" if run.replay_of else ""
     return one_line(name, _PLAN_WIDTH - len(mark)) + mark
 
 

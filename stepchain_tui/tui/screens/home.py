@@ -19,7 +19,6 @@ from textual.widgets.option_list import Option
 from stepchain_tui.core import paths
 from stepchain_tui.tui.actions import ACTIONS, Action, Scope, bindings
 from stepchain_tui.tui.screens.base import ActionScreen
-from stepchain_tui.tui.session import replayed_run
 from stepchain_tui.tui.text import duration, moment, one_line
 from stepchain_tui.tui.widgets.lines import ActionFooter, OneLine
 from stepchain_tui.tui.widgets.pane import Pane
@@ -170,7 +169,7 @@ class HomeScreen(ActionScreen):
             (set_cell_size(self.chain.glyphs.label(status), 13), f"$status-{status}"),
             (set_cell_size(name, max(12, min(28, cell_len(name)))), "bold"),
             (f" {run.steps_done}/{run.steps_total}", ""),
-            (f"  replay of {of}" if (of := replayed_run(run)) else "", "$foreground 60%"),
+            (f"  replay of {of}" if (of := run.replay_of) else "", "$foreground 60%"),
             (f"  {took}" if took else "", ""),
             (f"  {moment(run.started_at or run.created_at, now)}  {run.run_id}", "$foreground 60%"),
         )

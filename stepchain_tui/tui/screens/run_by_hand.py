@@ -12,7 +12,6 @@ from stepchain_tui.run.values import Kept
 from stepchain_tui.store.base import AbstractStore
 from stepchain_tui.tui.screens.run_answers import RunAnswerActions, load
 from stepchain_tui.tui.screens.run_engine import run_summary
-from stepchain_tui.tui.session import replayed_run
 from stepchain_tui.tui.text import moment, one_line, plural
 from stepchain_tui.tui.views import CutOff, StepDetail, StepView, cut_off, stands_after
 from stepchain_tui.tui.widgets.receipt_bar import ReceiptBar
@@ -186,7 +185,8 @@ class RunByHandActions(RunAnswerActions):
 
     async def learn_what_it_replays(self, run_id: str) -> None:
         """Find out whether the run is a replay, which asks nobody."""
-        self.session.replay_of = replayed_run(await self.chain.library.ask(partial(run_summary, run_id=run_id)))
+        run = await self.chain.library.ask(partial(run_summary, run_id=run_id))
+        self.session.replay_of = run.replay_of
         if self.session.replay_of:
             self.show_all()
             self.look_for_differences()
