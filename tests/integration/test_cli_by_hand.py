@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.command_line import PATIENCE, CommandLine
+from tests.support.typed import Typed
 
 STOPS = """
 steps:
@@ -30,8 +31,8 @@ steps:
 
 
 @pytest.fixture
-def cli(tmp_path: Path) -> Iterator[CommandLine]:
-    line = CommandLine(tmp_path)
+def cli(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Iterator[CommandLine]:
+    line = Typed(tmp_path, monkeypatch, capsys)
     line.write("stops.yaml", STOPS)
     line.write("long.yaml", LONG)
     line.write("fails.yaml", FAILS)

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.command_line import PATIENCE, CommandLine
+from tests.support.typed import Typed
 
 PLAN = """
 steps:
@@ -27,8 +28,8 @@ steps:
 
 
 @pytest.fixture
-def cli(tmp_path: Path) -> Iterator[CommandLine]:
-    line = CommandLine(tmp_path)
+def cli(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Iterator[CommandLine]:
+    line = Typed(tmp_path, monkeypatch, capsys)
     line.write("plan.yaml", PLAN)
     line.write("parse.py", CODE)
     line.write("long.yaml", LONG)

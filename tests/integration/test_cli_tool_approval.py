@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from tests.support.command_line import CommandLine
+from tests.support.typed import Typed
 
 PLAN = f"""
 goal: A call that needs a word
@@ -30,8 +31,8 @@ steps:
 
 
 @pytest.fixture
-def cli(tmp_path: Path) -> Iterator[CommandLine]:
-    line = CommandLine(tmp_path)
+def cli(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Iterator[CommandLine]:
+    line = Typed(tmp_path, monkeypatch, capsys)
     line.write("plan.yaml", PLAN)
     yield line
     line.end()
