@@ -39,7 +39,7 @@ Add one line to the file that your shell reads at its start:
 
 def manual() -> str:
     """Return the text of `docs/cli.md`."""
-    root = click.Context(stepchain, info_name="stepchain", max_content_width=100, terminal_width=100)
+    root = click.Context(stepchain, info_name="stepchain", terminal_width=100, **stepchain.context_settings)
     parts = [_INTRODUCTION, _section("stepchain", stepchain, root)]
     for name in stepchain.list_commands(root):
         command = stepchain.get_command(root, name)
