@@ -105,7 +105,7 @@ class Observer:
         return handle
 
     async def close(self) -> None:
-        """Send what is left, where the exporter is ours; in a thread, and a second at most."""
+        """Send what is left, where the exporter is ours; in a thread, and two seconds at most."""
         if self._exported is not None:
             exported, self._exported, self._telemetry = self._exported, None, None
             await asyncio.to_thread(exported.close)

@@ -13,6 +13,8 @@ from dataclasses import dataclass, replace
 from types import MappingProxyType
 from urllib.parse import parse_qsl, unquote, urlsplit
 
+from stepchain_tui.plan.kinds import MODEL_PROFILES
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Profile:
@@ -31,23 +33,15 @@ class Profile:
     encrypted_reasoning: bool = False
 
 
-CUSTOM = Profile(name="custom")
-"""A server of which nothing is known."""
-PROFILES = MappingProxyType(
-    {
-        profile.name: profile
-        for profile in (
-            Profile(name="openai", stateful=True, hosted_tools=True, encrypted_reasoning=True),
-            Profile(name="ollama"),  # speaks the API since 0.13.3, keeps nothing
-            Profile(name="vllm"),  # keeps answers only when it was started so, and then for ever
-            Profile(name="lm_studio", stateful=True),
-            Profile(name="llama_cpp"),
-            Profile(name="litellm"),
-            CUSTOM,
-        )
-    }
-)
+_ABLE = {
+    "openai": {"stateful": True, "hosted_tools": True, "encrypted_reasoning": True},
+    "lm_studio": {"stateful": True},
+}
+"""What servers can do. Ollama keeps nothing; vLLM keeps answers only when it was started so, and then for ever."""
+PROFILES = MappingProxyType({name: Profile(name=name, **_ABLE.get(name, {})) for name in MODEL_PROFILES})
 """The profiles that `models` may name."""
+CUSTOM = PROFILES["custom"]
+"""A server of which nothing is known."""
 _HOSTS = {"api.openai.com": "openai"}
 _SECRET_NAME = re.compile(r"key|token|secret|passw|auth|sig|code|credential", re.IGNORECASE)
 _SHORTEST_SECRET = 4

@@ -9,7 +9,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from stepchain_tui.plan.check_prompts import PromptChecker
+from stepchain_tui.plan.check_entries import approval_word, list_in, mapping_in
+from stepchain_tui.plan.check_prompts import PromptChecker, hosted_mistakes
 from stepchain_tui.plan.check_servers import ServerChecker
 from stepchain_tui.plan.check_steps import action_of
 from stepchain_tui.plan.executor_types import FIXED_TYPES, SHIPPED_TYPES, known_executor_types
@@ -17,13 +18,11 @@ from stepchain_tui.plan.functions import function_mistake
 from stepchain_tui.plan.kinds import ActionKind, Mode
 from stepchain_tui.plan.models import MODES, DatabaseRequest
 from stepchain_tui.plan.problems import Location, Mistake, unknown
-from stepchain_tui.plan.prompt_tools import HOSTED_TOOLS
+from stepchain_tui.plan.prompt_tools import HOSTED_TOOLS, TOOL_KEYS
 from stepchain_tui.plan.servers import server_tool
 from stepchain_tui.plan.sql_text import mixes_values
 from stepchain_tui.plan.tool_names import known_tools
 
-TOOL_KEYS = ("function", "description", "mode", "timeout", "fallback")
-"""The keys of a tool that a plan describes itself."""
 _BODIES = ("json", "form", "body", "files")
 _TOGETHER = frozenset(("form", "files"))
 _SQL_TYPES = frozenset((*FIXED_TYPES, "sqlite", "postgresql"))
@@ -41,8 +40,8 @@ class CallChecker:
     def __init__(self, data: dict[str, Any], folder: Path | None) -> None:
         self._data = data
         self._folder = folder
-        self._tools = _mapping(data.get("tools"))
-        self._agents = _mapping(data.get("agents"))
+        self._tools = mapping_in(data.get("tools"))
+        self._agents = mapping_in(data.get("agents"))
         self._servers = ServerChecker(data)
         self._types: dict[str, list[str]] = {}
 
@@ -55,8 +54,7 @@ class CallChecker:
             if isinstance(entry, str):
                 yield from self._function(("agents", name), entry)
         yield from PromptChecker(self._data, self._folder, self._servers).mistakes()
-        steps = self._data.get("steps")
-        for place, step in enumerate(steps if isinstance(steps, list | tuple) else ()):
+        for place, step in enumerate(list_in(self._data.get("steps"))):
             if isinstance(step, dict) and (action := action_of(step)) is not None:
                 yield from self._step(("steps", place), step, action)
 
@@ -90,7 +88,10 @@ class CallChecker:
             elif entry not in HOSTED_TOOLS and entry not in known_tools():
                 yield from self._function(here, entry)
             return
-        if not isinstance(entry, dict) or "type" in entry:
+        if not isinstance(entry, dict):
+            return
+        if entry.get("type") not in (None, "function"):
+            yield from hosted_mistakes(here, entry)
             return
         for key in entry:
             if key not in TOOL_KEYS:
@@ -120,6 +121,7 @@ class CallChecker:
     def _approval(self, here: Location, name: str, asked: Any) -> Iterator[Mistake]:
         """Yield what is wrong with who is asked before a step's tool is called: a slip would let the call pass."""
         of_server = server_tool(name, self._tools.get(name))
+        yield from approval_word((*here, "require_approval"), asked)
         names = [name, *((of_server.tool, ".".join(of_server)) if of_server is not None else ())]
         if isinstance(asked, list | tuple) and not set(map(str, asked)) & set(names):
             yield Mistake((*here, "require_approval"), f"none of these is the step's tool: write true, or [{name}]")
@@ -191,7 +193,3 @@ def _unknown_of(where: Location, what: str, name: str, known: Iterable[str]) -> 
     found = unknown(where, what, name, list(known))
     more = "" if found.suggestion else f" (there are: {', '.join(known)})"
     return Mistake(where, found.message + more, found.suggestion)
-
-
-def _mapping(value: Any) -> dict[str, Any]:
-    return value if isinstance(value, dict) else {}

@@ -22,12 +22,6 @@ def find_mistakes(data: dict[str, Any], folder: Path | None) -> list[Mistake]:
     return list(dict.fromkeys(_all(data, folder)))
 
 
-def is_within(mistake: Mistake, locations: set[tuple[str | int, ...]]) -> bool:
-    """Return whether a mistake stands at one of some places in a plan, or below it."""
-    location = mistake.location
-    return bool(locations) and any(location[: end + 1] in locations for end in range(len(location)))
-
-
 def _all(data: dict[str, Any], folder: Path | None) -> Iterator[Mistake]:
     inputs, steps, defaults = data.get("inputs"), data.get("steps"), data.get("defaults")
     if isinstance(steps, list | tuple) and not steps:

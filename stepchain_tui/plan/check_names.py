@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from typing import Any
 
+from stepchain_tui.plan.check_entries import list_in, mapping_in
 from stepchain_tui.plan.expressions import ExpressionError, Template
 from stepchain_tui.plan.graph import find_cycle
 from stepchain_tui.plan.problems import Location, Mistake, unknown
@@ -26,13 +27,13 @@ class NameChecker:
 
     def __init__(self, data: dict[str, Any]) -> None:
         self._data = data
-        self._steps = [step for step in enumerate(_list(data.get("steps"))) if isinstance(step[1], dict)]
+        self._steps = [step for step in enumerate(list_in(data.get("steps"))) if isinstance(step[1], dict)]
         self._places: dict[str, int] = {}
         for place, step in self._steps:
             if isinstance(step.get("id"), str):
                 self._places.setdefault(step["id"], place)
-        self._inputs = _mapping(data.get("inputs"))
-        self._secrets = frozenset(name for name in _list(data.get("secrets")) if isinstance(name, str))
+        self._inputs = mapping_in(data.get("inputs"))
+        self._secrets = frozenset(name for name in list_in(data.get("secrets")) if isinstance(name, str))
         self._edges: dict[str, dict[str, Location]] = {step_id: {} for step_id in self._places}
         self._suggestions_left = _SUGGESTION_WORK
 
@@ -51,12 +52,12 @@ class NameChecker:
             yield Mistake(("steps", place, "id"), f"id '{step_id}' is already taken by steps[{self._places[step_id]}]")
 
     def _check_limit(self, place: int, step: dict[str, Any]) -> Iterator[Mistake]:
-        limit, limits = step.get("limit"), _mapping(self._data.get("limits"))
+        limit, limits = step.get("limit"), mapping_in(self._data.get("limits"))
         if isinstance(limit, str) and limit not in limits:
             yield self._unknown(("steps", place, "limit"), "limit", limit, limits)
 
     def _check_dependencies(self, place: int, step: dict[str, Any]) -> Iterator[Mistake]:
-        for position, parent in enumerate(_list(step.get("dependencies"))):
+        for position, parent in enumerate(list_in(step.get("dependencies"))):
             if isinstance(parent, str):
                 yield from self._edge(place, step, parent, ("steps", place, "dependencies", position))
 
@@ -98,7 +99,7 @@ class NameChecker:
                 yield from self._edge(place, step, name, location)
             elif root == "inputs" and name and name not in self._inputs:
                 yield self._unknown(location, "input", name, self._inputs)
-            elif root == "secrets" and name not in self._secrets and name not in _list(step.get("secrets")):
+            elif root == "secrets" and name not in self._secrets and name not in list_in(step.get("secrets")):
                 mistake = self._unknown(location, "secret", name, self._secrets)
                 more = "" if mistake.suggestion else "; name it under the plan's 'secrets'"
                 yield Mistake(location, mistake.message + more, mistake.suggestion)
@@ -106,7 +107,7 @@ class NameChecker:
                 yield Mistake(location, f"'{root}' has no value in '{key}', which is read once and not for each item")
             elif root in ("item", "index") and step.get("for_each") is None:
                 yield Mistake(location, f"'{root}' has a value only in a step with 'for_each'")
-        if template.uses_chain_result and key == "args" and not _list(step.get("dependencies")):
+        if template.uses_chain_result and key == "args" and not list_in(step.get("dependencies")):
             yield Mistake(location, "CHAIN_RESULT stands for the last of 'dependencies', and none are listed")
 
     def _check_cycles(self) -> Iterator[Mistake]:
@@ -129,11 +130,3 @@ class NameChecker:
         candidates = list(known)
         self._suggestions_left -= len(candidates)
         return unknown(location, what, name, candidates if self._suggestions_left >= 0 else ())
-
-
-def _list(value: Any) -> list[Any]:
-    return list(value) if isinstance(value, list | tuple) else []
-
-
-def _mapping(value: Any) -> dict[str, Any]:
-    return value if isinstance(value, dict) else {}

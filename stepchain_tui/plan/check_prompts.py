@@ -2,28 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from stepchain_tui.core.errors import UsageError
+from stepchain_tui.plan.check_entries import approval_word, list_in, mapping_in, shared_expression
 from stepchain_tui.plan.check_servers import ServerChecker
 from stepchain_tui.plan.check_steps import action_of
-from stepchain_tui.plan.expressions import ExpressionError, walk_text
+from stepchain_tui.plan.expressions import walk_text
 from stepchain_tui.plan.functions import function_mistake
 from stepchain_tui.plan.history import CONTINUE, history_choice
+from stepchain_tui.plan.kinds import MODEL_PROFILES
 from stepchain_tui.plan.problems import Location, Mistake, unknown
 from stepchain_tui.plan.prompt_tools import FUNCTION_KEYS, HOSTED_TOOLS, HOSTED_TYPES, kind_of_name, tool_name
 from stepchain_tui.plan.servers import server_tool, settings_servers
-from stepchain_tui.plan.templates import compile_key
 from stepchain_tui.plan.tool_names import known_tools
 
-PROFILES = ("openai", "ollama", "vllm", "lm_studio", "llama_cpp", "litellm", "custom")
-"""What a model's server can be, see `llm.profiles`."""
 _NEEDS = {"file_search": ("vector_store_ids",), "mcp": ("server_label", "server_url")}
-_ROOTS = ("inputs", "secrets", "run")
 _OF_DESCRIBED = ("model", "temperature", "max_output_tokens", "reasoning", "replies", "max_turns", "budget")
-_ANSWERS = ("always", "never")
 
 
 class PromptChecker:
@@ -39,9 +36,11 @@ class PromptChecker:
         self._data = data
         self._folder = folder
         self._servers = servers
-        self._tools = _mapping(data.get("tools"))
-        self._agents = _mapping(data.get("agents"))
-        self._server_names = list(_mapping(data.get("mcp_servers")))
+        self._tools = mapping_in(data.get("tools"))
+        self._agents = mapping_in(data.get("agents"))
+        self._server_names = list(mapping_in(data.get("mcp_servers")))
+        secrets = [name for name in list_in(data.get("secrets")) if isinstance(name, str)]
+        self._known = {"inputs": list(mapping_in(data.get("inputs"))), "secrets": secrets, "run": None}
 
     def mistakes(self) -> Iterator[Mistake]:
         """Yield every mistake, in the order of the plan."""
@@ -49,11 +48,10 @@ class PromptChecker:
         for name, entry in self._agents.items():
             if isinstance(entry, dict):
                 yield from self._agent(("agents", name), entry)
-        for name, entry in _mapping(self._data.get("models")).items():
+        for name, entry in mapping_in(self._data.get("models")).items():
             if isinstance(entry, dict):
                 yield from _model(("models", name), entry)
-        steps = self._data.get("steps")
-        for place, step in enumerate(steps if isinstance(steps, list | tuple) else ()):
+        for place, step in enumerate(list_in(self._data.get("steps"))):
             if isinstance(step, dict) and (action := action_of(step)) in ("prompt", "agent"):
                 yield from self._step(("steps", place), step, str(action))
 
@@ -79,14 +77,14 @@ class PromptChecker:
         yield from _budget((*here, "budget"), step.get("budget"))
 
     def _has_other_prompt(self, place: str | int) -> bool:
-        steps = enumerate(_list(self._data.get("steps")))
+        steps = enumerate(list_in(self._data.get("steps")))
         return any(isinstance(step, dict) and step.get("prompt") is not None for other, step in steps if other != place)
 
     # --- agents
 
     def _agent(self, here: Location, entry: dict[str, Any]) -> Iterator[Mistake]:
         yield from self._entries((*here, "tools"), entry.get("tools"))
-        for place, name in enumerate(_list(entry.get("handoffs"))):
+        for place, name in enumerate(list_in(entry.get("handoffs"))):
             where = (*here, "handoffs", place)
             if name not in self._agents:
                 yield unknown(where, "agent", str(name), list(self._agents))
@@ -97,18 +95,18 @@ class PromptChecker:
         yield from _history((*here, "memory"), entry.get("memory"), among_turns=True)
         for within, text in walk_text(entry):
             if "{{" in text or "{%" in text:
-                yield from _expression((*here, *within), text)
+                yield from shared_expression((*here, *within), text, self._known, "an agent")
 
     # --- tools
 
     def _entries(self, here: Location, entries: Any) -> Iterator[Mistake]:
         seen: set[str] = set()
-        for place, entry in enumerate(_list(entries)):
+        for place, entry in enumerate(list_in(entries)):
             where = (*here, place)
             if isinstance(entry, str):
                 yield from self._named(where, entry)
             elif isinstance(entry, dict):
-                yield from self._mapping(where, entry)
+                yield from self._written_out(where, entry)
             name = _known_as(entry)
             if name in seen:
                 yield Mistake(where, f"'{name}' is listed twice: a model tells tools apart by their names")
@@ -130,7 +128,7 @@ class PromptChecker:
             more = "" if found.suggestion else f" (there are: {', '.join(known)})"
             yield Mistake(where, found.message + more, found.suggestion)
 
-    def _mapping(self, where: Location, entry: dict[str, Any]) -> Iterator[Mistake]:
+    def _written_out(self, where: Location, entry: dict[str, Any]) -> Iterator[Mistake]:
         kind = entry.get("type")
         if kind is None or kind == "function":
             for key in entry:
@@ -142,12 +140,7 @@ class PromptChecker:
             else:
                 yield from self._function((*where, "function"), entry["function"])
             return
-        if kind not in HOSTED_TYPES:
-            yield unknown((*where, "type"), "hosted tool", str(kind), HOSTED_TYPES)
-            return
-        for key in _NEEDS.get(str(kind), ()):
-            if not entry.get(key):
-                yield Mistake(where, f"'{kind}' needs '{key}'")
+        yield from hosted_mistakes(where, entry)
 
     def _function(self, where: Location, reference: str) -> Iterator[Mistake]:
         found = function_mistake(where, reference, self._folder) if self._folder is not None else None
@@ -157,16 +150,11 @@ class PromptChecker:
     def _approval(self, here: Location, asked: Any, entries: Any, agent: Any) -> Iterator[Mistake]:
         """Yield what is wrong with who is asked before a call: a slip would let the call pass."""
         where = (*here, "require_approval")
-        if isinstance(asked, str) and asked not in _ANSWERS:
-            found = unknown(where, "word", asked, _ANSWERS)
-            yield Mistake(where, "write always, never, or a list of tools", found.suggestion)
+        yield from approval_word(where, asked)
         if not isinstance(asked, list | tuple):
             return
-        listed = [*_list(entries)]
-        if isinstance(agent, dict):
-            listed += [
-                tool for other in self._agents.values() if isinstance(other, dict) for tool in _list(other.get("tools"))
-            ]
+        others = self._agents.values() if agent else ()
+        listed = [*list_in(entries), *(tool for other in others for tool in list_in(mapping_in(other).get("tools")))]
         known = {_known_as(entry) for entry in listed}
         for place, name in enumerate(asked):
             server = str(name).partition(".")[0]
@@ -190,10 +178,21 @@ class PromptChecker:
                 yield Mistake((*where, *error.absolute_path), f"no JSON schema: {error.message}")
 
 
+def hosted_mistakes(where: Location, entry: dict[str, Any]) -> Iterator[Mistake]:
+    """Yield what is wrong with a tool that a model's provider carries out, written as a mapping with a `type`."""
+    kind = entry.get("type")
+    if kind not in HOSTED_TYPES:
+        yield unknown((*where, "type"), "hosted tool", str(kind), HOSTED_TYPES)
+        return
+    for key in _NEEDS.get(str(kind), ()):
+        if not entry.get(key):
+            yield Mistake(where, f"'{kind}' needs '{key}'")
+
+
 def _model(here: Location, entry: dict[str, Any]) -> Iterator[Mistake]:
     profile = entry.get("profile")
-    if isinstance(profile, str) and profile not in PROFILES:
-        yield unknown((*here, "profile"), "profile", profile, PROFILES)
+    if isinstance(profile, str) and profile not in MODEL_PROFILES:
+        yield unknown((*here, "profile"), "profile", profile, MODEL_PROFILES)
     url = entry.get("base_url")
     if isinstance(url, str) and not url.lower().startswith(("http://", "https://")):
         yield Mistake((*here, "base_url"), f"'{url[:80]}' is no address: it begins with http:// or https://")
@@ -214,27 +213,8 @@ def _history(where: Location, written: Any, *, among_turns: bool = False) -> Ite
         yield Mistake(where, "'continue' is for the 'history' of prompts")
 
 
-def _expression(where: Location, text: str) -> Iterator[Mistake]:
-    try:
-        template = compile_key("", text)
-    except ExpressionError as error:
-        yield Mistake(where, error.message, error.suggestion)
-        return
-    for use in template.uses:
-        if str(use[0]) not in _ROOTS:
-            yield Mistake(where, f"'{use[0]}' has no value here: an agent is the same for all steps")
-
-
 def _known_as(entry: Any) -> str:
     """Return the name under which an entry stands among a step's tools."""
     if isinstance(entry, dict):
         return str(entry.get("type")) if entry.get("type") not in (None, "function") else tool_name(entry)
     return tool_name(entry) if ":" in str(entry) else str(entry)
-
-
-def _list(value: Any) -> Iterable[Any]:
-    return value if isinstance(value, list | tuple) else ()
-
-
-def _mapping(value: Any) -> dict[str, Any]:
-    return value if isinstance(value, dict) else {}

@@ -6,15 +6,14 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
-from stepchain_tui.plan.expressions import ExpressionError, walk_text
+from stepchain_tui.plan.check_entries import approval_word, shared_expression
+from stepchain_tui.plan.expressions import walk_text
 from stepchain_tui.plan.problems import Location, Mistake, path_text, unknown
 from stepchain_tui.plan.servers import ServerTool, settings_servers
-from stepchain_tui.plan.templates import compile_key
 
 SERVER_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_-]{0,63}")
 _OF_A_COMMAND = ("args", "env", "cwd")
 _OF_AN_ADDRESS = ("headers",)
-_ROOTS = ("inputs", "secrets")
 
 
 class ServerChecker:
@@ -81,9 +80,7 @@ class ServerChecker:
             message = f"'{url[:80]}' is no address of a server: it begins with http:// or https://"
             yield Mistake((*here, "url"), message)
         allowed, asked = entry.get("allowed_tools"), entry.get("require_approval")
-        if isinstance(asked, str) and asked not in ("always", "never"):
-            found = unknown((*here, "require_approval"), "word", asked, ("always", "never"))
-            yield Mistake(found.location, "write always, never, or a list of tools", found.suggestion)
+        yield from approval_word((*here, "require_approval"), asked)
         for place, tool in enumerate(asked if isinstance(asked, list | tuple) else ()):
             where = (*here, "require_approval", place)
             if isinstance(tool, str) and "." in tool:
@@ -92,17 +89,4 @@ class ServerChecker:
                 yield unknown(where, "tool", str(tool), map(str, allowed))
         for within, text in walk_text(entry):
             if "{{" in text or "{%" in text:
-                yield from self._expression((*here, *within), text)
-
-    def _expression(self, where: Location, text: str) -> Iterator[Mistake]:
-        try:
-            template = compile_key("", text)
-        except ExpressionError as error:
-            yield Mistake(where, error.message, error.suggestion)
-            return
-        for use in template.uses:
-            root, name = str(use[0]), str(use[1]) if len(use) > 1 else ""
-            if root not in _ROOTS:
-                yield Mistake(where, f"'{root}' has no value here: a server is the same for all steps")
-            elif name and (known := self._known[root]) is not None and name not in known:
-                yield unknown(where, root[:-1], name, known)
+                yield from shared_expression((*here, *within), text, self._known, "a server")

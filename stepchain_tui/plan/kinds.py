@@ -103,3 +103,7 @@ class InputType(StrEnum):
     CHOICE = "choice"
     SECRET = "secret"
     """Never shown and never stored."""
+
+
+MODEL_PROFILES = ("openai", "ollama", "vllm", "lm_studio", "llama_cpp", "litellm", "custom")
+"""What a model's server can be; what each can do says `llm.profiles`."""

@@ -14,8 +14,10 @@ HOSTED_TOOLS = ("web_search", "code_interpreter", "file_search")
 """Tools that a model's provider carries out and that a plain name stands for."""
 HOSTED_TYPES = (*HOSTED_TOOLS, "mcp", "image_generation")
 """The same as the `type` of a mapping; those of the last two, and `file_search`, need further keys."""
-FUNCTION_KEYS = ("function", "name", "description", "mode", "timeout", "fallback")
-"""The keys of a function as a tool, written as a mapping."""
+TOOL_KEYS = ("function", "description", "mode", "timeout", "fallback")
+"""The keys of a tool that a plan describes under its `tools`."""
+FUNCTION_KEYS = (*TOOL_KEYS, "name")
+"""The keys of a function as a tool, written as a mapping where a model may call it."""
 
 BoundTool = dict[str, Any]
 """One entry, bound; plain JSON. By `kind`:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from stepchain_tui.core.errors import PlanError
-from stepchain_tui.plan.check_data import find_mistakes, is_within
+from stepchain_tui.plan.check_data import find_mistakes
 from stepchain_tui.plan.models import Plan
 from stepchain_tui.plan.problems import Mistake, Problem, path_text
 from stepchain_tui.plan.shapes import validate
@@ -116,9 +116,7 @@ def read_plan(text: str, folder: Path, check_files: bool = True) -> PlanText:
 def _check(data: Any, folder: Path, check_files: bool) -> tuple[Plan | None, list[Mistake]]:
     plan, mistakes = validate(data)
     if isinstance(data, dict):
-        others = find_mistakes(data, folder if check_files else None)
-        later = {mistake.location for mistake in others if mistake.message.endswith("not available yet")}
-        mistakes = [mistake for mistake in mistakes if not is_within(mistake, later)] + others
+        mistakes = mistakes + find_mistakes(data, folder if check_files else None)
     return plan, mistakes
 
 

@@ -154,6 +154,11 @@ def test_a_mistake_in_what_a_model_is_given_is_told_in_its_place(folder: Path, s
         ("agents: {a: {handoffs: [a]}}\n", "an agent does not hand over to itself"),
         ("agents: {a: {instructions: '{{ steps.x.output }}'}}\n", "'steps' has no value here"),
         ("agents: {a: {memory: all}}\n", "'all' says not how much"),
+        ("agents: {a: {instructions: '{{ inputs.topc }}'}}\ninputs: {topic: {default: tea}}\n", "unknown input 'topc'"),
+        (
+            "tools: {t: {type: web_serch}}\n",
+            "tools.t.type: unknown hosted tool 'web_serch' (did you mean 'web_search'?)",
+        ),
         ("models: {m: {profile: olama}}\n", "unknown profile 'olama' (did you mean 'ollama'?)"),
         ("models: {m: {base_url: localhost}}\n", "'localhost' is no address"),
         ("budget: {}\n", "a budget is an amount"),

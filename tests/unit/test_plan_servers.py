@@ -132,6 +132,11 @@ def test_what_is_written_about_a_server_is_part_of_what_the_step_does() -> None:
     ("entry", "step", "what"),
     [
         ("{command: x, require_approval: [time.now]}", "", "write a tool's own name, without its server's"),
+        (
+            "{command: x}",
+            ", require_approval: alwasy",
+            "write always, never, or a list of tools (did you mean 'always'?)",
+        ),
         ("{command: x}", ", require_approval: [nwo]", "none of these is the step's tool"),
         ("{command: x, require_approval: [now]}", ", require_approval: [time.now]", ""),
         ("{command: x}", ", require_approval: [now]", ""),
