@@ -7,7 +7,7 @@ import pytest
 from stepchain_tui.llm import PROFILES, choose_model
 from stepchain_tui.llm.profiles import profile_of
 from stepchain_tui.plan import ModelSpec
-from stepchain_tui.plan.check_prompts import PROFILES as NAMES
+from stepchain_tui.plan.kinds import MODEL_PROFILES as NAMES
 
 KEY = {"OPENAI_API_KEY": "sk-test-0123456789"}
 
